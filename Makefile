@@ -1,0 +1,37 @@
+# Commands of the project; `make` or `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+export FLWR_TELEMETRY_ENABLED := 0
+export RAY_USAGE_STATS_ENABLED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data demo test test-full lint bench
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/ready ## build the virtual environment .venv
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+data: setup ## fetch MovieLens-100K into data/ml-100k
+	@test -f data/ml-100k/ml-100k.inter || $(RUN) -m fedmem.download data/ml-100k
+
+demo: data ## the three stages on MovieLens-100K, and their table
+	$(RUN) -m fedmem.simulate stage=all
+
+test: data ## tests, under 10 minutes on two cores
+	$(RUN) -m pytest
+
+test-full: data ## tests, the slow ones too
+	$(RUN) -m pytest -m 'slow or not slow'
+
+lint: setup ## ruff and mypy
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy

@@ -1,0 +1,1 @@
+"""The configuration tree: every setting and its default."""

@@ -1,0 +1,301 @@
+"""Every setting of a run: its type, its range and what it means.
+
+The values live in `conf/` (Hydra); these frozen dataclasses hold no defaults, so that there is one
+place to look for each number. Building one with a value out of range raises `FedmemError`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import dacite
+
+from fedmem.errors import FedmemError
+
+EXPERTS = ("visual", "semantic", "identity")
+SERVER_OPTIMIZERS = ("none", "adam", "momentum")
+
+
+def _require(holds: bool, key: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise FedmemError(f"{key}={value} is out of range: {allowed}.")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which interactions and content to read."""
+
+    name: str
+    dir: str
+    """Folder that holds the files below."""
+    interactions_file: str
+    visual_file: str
+    text_file: str
+    min_interactions: int
+    """Users with fewer interactions are dropped."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.min_interactions >= 3,
+            "data.min_interactions",
+            self.min_interactions,
+            "leave-one-out needs at least 3 interactions a user",
+        )
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Sizes of the recommender."""
+
+    dim: int
+    blocks: int
+    heads: int
+    feedforward: int
+    max_length: int
+    """Window length: the most recent items that the backbone sees."""
+    dropout: float
+    gating_hidden: int
+    experts: list[str]
+    semantic_heads: int
+    router_hidden: int
+
+    def __post_init__(self) -> None:
+        for key in ("dim", "blocks", "heads", "feedforward", "max_length", "gating_hidden"):
+            _require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "at least 1")
+        _require(
+            self.dim % self.heads == 0, "model.heads", self.heads, f"must divide dim {self.dim}"
+        )
+        _require(
+            self.semantic_heads >= 1 and self.dim % self.semantic_heads == 0,
+            "model.semantic_heads",
+            self.semantic_heads,
+            f"must divide dim {self.dim}",
+        )
+        _require(0.0 <= self.dropout < 1.0, "model.dropout", self.dropout, "in [0, 1)")
+        _require(
+            0 < len(self.experts) == len(set(self.experts)) and set(self.experts) <= set(EXPERTS),
+            "model.experts",
+            self.experts,
+            f"a non-empty choice of {', '.join(EXPERTS)}",
+        )
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """The two-tier memory of one user."""
+
+    short_term_capacity: int
+    long_term_capacity: int
+    threshold: Any
+    """Novelty from which an item enters the long-term tier: a number, or `auto`."""
+    write_ratio: float
+    """Share of interactions that `auto` lets into the long-term tier."""
+    merge_similarity: float
+    surprise_threshold: float
+    """Loss from which an item without content enters the long-term tier."""
+    half_life: float
+    """Interactions after which the recency part of an entry's utility has halved."""
+    top_k: int
+    short_term_share: float
+    """Share of the `top_k` retrieved entries that come from the short-term tier."""
+
+    def __post_init__(self) -> None:
+        for key in ("short_term_capacity", "long_term_capacity", "top_k"):
+            _require(getattr(self, key) >= 1, f"memory.{key}", getattr(self, key), "at least 1")
+        _require(
+            self.top_k <= self.short_term_capacity + self.long_term_capacity,
+            "memory.top_k",
+            self.top_k,
+            "at most what both tiers hold together",
+        )
+        _require(
+            self.threshold == "auto" or isinstance(self.threshold, int | float),
+            "memory.threshold",
+            self.threshold,
+            "a number in [0, 2], or auto",
+        )
+        _require(0 < self.write_ratio < 1, "memory.write_ratio", self.write_ratio, "in (0, 1)")
+        _require(self.half_life > 0, "memory.half_life", self.half_life, "above 0")
+        _require(
+            0 <= self.short_term_share <= 1,
+            "memory.short_term_share",
+            self.short_term_share,
+            "in [0, 1]",
+        )
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """How one user trains in one round."""
+
+    learning_rate: float
+    local_steps: int
+    """Full-batch SGD steps a round."""
+    windows: int
+    """Training windows of `model.max_length` a user, counted from the latest."""
+    negatives: int
+    """Sampled negatives a window, where a stage's score is too dear for all items."""
+    positions: int
+    """Positions a window at which the memory's experts are trained."""
+    micro_batch: int
+    """Positions computed at once; a figure of speed, not of the result."""
+
+    def __post_init__(self) -> None:
+        _require(self.learning_rate > 0, "client.learning_rate", self.learning_rate, "above 0")
+        for key in ("local_steps", "windows", "negatives", "positions", "micro_batch"):
+            _require(getattr(self, key) >= 1, f"client.{key}", getattr(self, key), "at least 1")
+
+
+@dataclass(frozen=True)
+class StrategySettings:
+    """What the server does with the averaged change."""
+
+    optimizer: str
+    learning_rate: float
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    patience: int
+    """Evaluations without a better validation HR@10 after which a stage stops."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.optimizer in SERVER_OPTIMIZERS,
+            "strategy.optimizer",
+            self.optimizer,
+            f"one of {', '.join(SERVER_OPTIMIZERS)}",
+        )
+        _require(self.learning_rate > 0, "strategy.learning_rate", self.learning_rate, "above 0")
+        for key in ("beta_1", "beta_2"):
+            _require(0 <= getattr(self, key) < 1, f"strategy.{key}", getattr(self, key), "in [0,1)")
+        _require(self.epsilon > 0, "strategy.epsilon", self.epsilon, "above 0")
+        _require(self.patience >= 1, "strategy.patience", self.patience, "at least 1")
+
+
+@dataclass(frozen=True)
+class FederationSettings:
+    """Who takes part, and for how long."""
+
+    rounds: int | None
+    """Rounds of each stage; null: the stage's own (`fedmem/stages.py`)."""
+    fraction: float
+    """Share of the users that train in one round."""
+    num_clients: int | None
+    """Users that take part at all; null: everybody."""
+    nodes: int
+    """Simulated nodes that share the users."""
+    evaluate_every: int
+    """Rounds between two validations."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.rounds is None or self.rounds >= 1, "federation.rounds", self.rounds, "at least 1"
+        )
+        _require(0 < self.fraction <= 1, "federation.fraction", self.fraction, "in (0, 1]")
+        _require(
+            self.num_clients is None or self.num_clients >= 1,
+            "federation.num_clients",
+            self.num_clients,
+            "at least 1",
+        )
+        _require(self.nodes >= 1, "federation.nodes", self.nodes, "at least 1")
+        _require(
+            self.evaluate_every >= 1, "federation.evaluate_every", self.evaluate_every, "at least 1"
+        )
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Loss weights; null: the stage's own (`fedmem/stages.py`)."""
+
+    identity: float | None
+    score: float | None
+    alignment: float | None
+    hardness: float | None
+    load_balance: float | None
+
+    def __post_init__(self) -> None:
+        for key, value in asdict(self).items():
+            _require(value is None or value >= 0, f"loss.{key}", value, "at least 0")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How rankings are made."""
+
+    negatives: int
+    """Never-touched items that the `sampled` ranking sets beside the positive."""
+    batch_users: int
+    """Users scored at once; a figure of speed, not of the result."""
+
+    def __post_init__(self) -> None:
+        for key in ("negatives", "batch_users"):
+            _require(getattr(self, key) >= 1, f"evaluation.{key}", getattr(self, key), "at least 1")
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """Where checkpoints are written, and where a stage finds its predecessors."""
+
+    dir: str
+    pretrain_sasrec: str | None
+    align_projectors: str | None
+
+
+@dataclass(frozen=True)
+class SimulationSettings:
+    """Flower's Ray simulation on this machine."""
+
+    workers: int
+    """Ray workers; 0: one for each node, at most one for each core."""
+    threads: int
+    """Torch threads of each worker; 0: the cores shared evenly between the workers."""
+
+    def __post_init__(self) -> None:
+        _require(self.workers >= 0, "simulation.workers", self.workers, "at least 0")
+        _require(self.threads >= 0, "simulation.threads", self.threads, "at least 0")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run."""
+
+    seed: int
+    stages: list[str]
+    output_dir: str
+    data: DataSettings
+    model: ModelSettings
+    memory: MemorySettings
+    client: ClientSettings
+    strategy: StrategySettings
+    federation: FederationSettings
+    loss: LossSettings
+    evaluation: EvaluationSettings
+    checkpoint: CheckpointSettings
+    simulation: SimulationSettings
+
+    def __post_init__(self) -> None:
+        _require(self.seed >= 0, "seed", self.seed, "at least 0")
+
+    def to_json(self) -> str:
+        """The settings as one line of JSON, the form in which they travel to the nodes."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """The inverse of `to_json`."""
+        return cls.from_dict(json.loads(text))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Settings:
+        """Settings from nested dictionaries.
+
+        Raises:
+            FedmemError: a key is unknown or missing, or a value is of the wrong type or range.
+        """
+        try:
+            return dacite.from_dict(cls, values, dacite.Config(strict=True))
+        except dacite.DaciteError as error:
+            raise FedmemError(f"The configuration does not fit: {error}.") from error
