@@ -1,0 +1,1 @@
+"""Content vectors that travel with fedmem, and the commands that derive them."""

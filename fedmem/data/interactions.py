@@ -1,0 +1,121 @@
+"""Interactions: from a file to dense histories in time order, and the leave-one-out split."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fedmem.errors import FedmemError
+from fedmem.settings import DataSettings
+
+COLUMNS = ("user", "item", "rating", "timestamp")
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Histories of all users, items dense from 1 (0 = padding).
+
+    Attributes:
+        offsets: [U + 1]; user u's history is items[offsets[u] : offsets[u + 1]], oldest first.
+        items: [N] dense item ids.
+        item_ids: [I + 1] the data's own id of each dense item; entry 0 is 0.
+        user_ids: [U] the data's own id of each user.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int32]
+    item_ids: npt.NDArray[np.int64]
+    user_ids: npt.NDArray[np.int64]
+
+    @property
+    def num_users(self) -> int:
+        """Users."""
+        return len(self.user_ids)
+
+    @property
+    def num_items(self) -> int:
+        """Items without the padding."""
+        return len(self.item_ids) - 1
+
+    def history(self, user: int) -> npt.NDArray[np.int32]:
+        """All of a user's items, oldest first: the last is for test, the one before validation."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    def training(self, user: int) -> npt.NDArray[np.int32]:
+        """The user's items that training may look at."""
+        return self.history(user)[:-2]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the catalogue: models fit where it is the same, whoever the users are."""
+        return hashlib.sha256(self.item_ids.astype("<i8").tobytes()).hexdigest()[:16]
+
+
+@functools.lru_cache(maxsize=2)
+def load_interactions(settings: DataSettings) -> Interactions:
+    """Read `data.interactions_file` in `data.dir`.
+
+    Four columns, user item rating timestamp, separated by `::`, tabs or spaces; a RecBole header
+    (`user_id:token …`) is recognised. Ties in time keep the file's order.
+
+    Raises:
+        FedmemError: the file is not there, is not of this form, or leaves no user.
+    """
+    path = Path(settings.dir) / settings.interactions_file
+    if not path.is_file():
+        raise FedmemError(
+            f"There are no interactions for data={settings.name}: looked for {path}.\n"
+            f"To go on, {how_to_get(settings)}"
+        )
+    table = _read_table(path)
+    lengths = table.groupby("user")["item"].transform("size")
+    table = table[lengths >= settings.min_interactions]
+    if table.empty:
+        raise FedmemError(f"No user in {path} has {settings.min_interactions} interactions.")
+    table = table.sort_values(["user", "timestamp"], kind="stable")
+    user_ids, counts = np.unique(table["user"].to_numpy(), return_counts=True)
+    item_ids, dense = np.unique(table["item"].to_numpy(), return_inverse=True)
+    return Interactions(
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        items=(dense + 1).astype(np.int32),
+        item_ids=np.concatenate([[0], item_ids]).astype(np.int64),
+        user_ids=user_ids.astype(np.int64),
+    )
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    with path.open(encoding="latin-1") as file:
+        first = file.readline()
+    separator = next((s for s in ("::", "\t", " ") if s in first), None)
+    header = ":token" in first
+    if separator is None or len(first.split(separator)) != len(COLUMNS):
+        raise FedmemError(
+            f"{path} is not a table of interactions: line 1 has not the four columns "
+            f"{' '.join(COLUMNS)}, separated by ::, tabs or spaces."
+        )
+    try:
+        return pd.read_csv(
+            path,
+            sep=separator,
+            engine="python" if separator == "::" else "c",
+            names=list(COLUMNS),
+            skiprows=1 if header else 0,
+            dtype={"user": np.int64, "item": np.int64, "rating": float, "timestamp": float},
+            encoding="latin-1",
+        )
+    except (ValueError, pd.errors.ParserError) as error:
+        raise FedmemError(f"{path} is not a table of interactions: {error}.") from error
+
+
+def how_to_get(settings: DataSettings) -> str:
+    """What a user can do about a file that is not in the data folder."""
+    if settings.name == "ml-100k":
+        return f"fetch the data with: python -m fedmem.download {settings.dir}"
+    return "point data.dir to the folder that holds your files."
