@@ -1,0 +1,123 @@
+"""The three stages as data: what each trains, needs and minimises.
+
+Client and server both read `STAGES`; neither has a rule of its own about scope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from fedmem.errors import FedmemError
+from fedmem.settings import LossSettings
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the terms of `fedmem.training.stage_loss`."""
+
+    identity: float
+    """Softmax cross-entropy of h·e over all items: the loss of stage 1."""
+    score: float
+    """Softmax cross-entropy of the stage's full score over sampled candidates."""
+    alignment: float
+    """1 − cos(z, e) of the target's content and ID embedding."""
+    hardness: float
+    """Extra weight of hard samples: 1 + hardness · sigmoid(cross-entropy)."""
+    load_balance: float
+    """Σ(usage − 1/E)² of the router."""
+
+    def overridden(self, settings: LossSettings) -> LossWeights:
+        """These weights, with those that the settings name put in their place."""
+        given = {k: v for k, v in vars(settings).items() if v is not None}
+        return replace(self, **given)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the training.
+
+    Parameter names are those of `fedmem.model.Recommender`; a scope is given as prefixes of them.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    """Modules of the model that are in the stage's graph."""
+    trains: tuple[str, ...]
+    """Prefixes of the parameters that are trained, sent and aggregated."""
+    freezes: tuple[str, ...]
+    """Prefixes taken out of `trains` again."""
+    requires: tuple[str, ...]
+    """Stages whose checkpoints this one starts from; the last one is its parent."""
+    content: bool
+    memory: bool
+    rounds: int
+    loss: LossWeights
+
+    def in_scope(self, parameter: str) -> bool:
+        """Whether the stage trains, sends and aggregates the parameter of this name."""
+        return parameter.startswith(self.trains) and not parameter.startswith(self.freezes)
+
+    def split(self, parameters: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Parameter names, parted into (scope, frozen rest), each in the order given."""
+        scope: list[str] = []
+        frozen: list[str] = []
+        for name in parameters:
+            (scope if self.in_scope(name) else frozen).append(name)
+        return scope, frozen
+
+
+_BACKBONE = ("sasrec",)
+_CONTENT = ("visual_proj", "text_proj", "align_gating")
+_MEMORY = ("visual_expert", "semantic_expert", "identity_expert", "router")
+
+PRETRAIN_SASREC = Stage(
+    name="pretrain_sasrec",
+    modules=_BACKBONE,
+    trains=_BACKBONE,
+    freezes=(),
+    requires=(),
+    content=False,
+    memory=False,
+    rounds=100,
+    loss=LossWeights(identity=1.0, score=0.0, alignment=0.0, hardness=0.0, load_balance=0.0),
+)
+
+ALIGN_PROJECTORS = Stage(
+    name="align_projectors",
+    modules=(*_BACKBONE, *_CONTENT, "gating_weight"),
+    trains=_CONTENT,
+    freezes=(),
+    requires=("pretrain_sasrec",),
+    content=True,
+    memory=False,
+    rounds=30,
+    loss=LossWeights(identity=0.0, score=1.0, alignment=0.1, hardness=0.5, load_balance=0.0),
+)
+
+FINETUNE_MOE = Stage(
+    name="finetune_moe",
+    modules=(*_BACKBONE, *_CONTENT, *_MEMORY, "gating_weight"),
+    trains=(*_BACKBONE, *_CONTENT, *_MEMORY, "gating_weight"),
+    freezes=("sasrec.item_emb",),
+    requires=("pretrain_sasrec", "align_projectors"),
+    content=True,
+    memory=True,
+    rounds=100,
+    loss=LossWeights(identity=1.0, score=0.5, alignment=0.05, hardness=0.0, load_balance=0.01),
+)
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage for stage in (PRETRAIN_SASREC, ALIGN_PROJECTORS, FINETUNE_MOE)
+}
+
+
+def find_stage(name: str) -> Stage:
+    """The stage of this name.
+
+    Raises:
+        FedmemError: there is none.
+    """
+    if name not in STAGES:
+        raise FedmemError(f"There is no stage {name!r}: choose one of {', '.join(STAGES)}.")
+    return STAGES[name]
