@@ -1,0 +1,135 @@
+"""Checkpoints: one safetensors file a stage, whole or not there, with all that tells if it fits."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from fedmem.errors import FedmemError
+from fedmem.parameters import Parameters, content_hash
+from fedmem.settings import CheckpointSettings, ModelSettings
+from fedmem.stages import Stage
+
+METADATA_KEY = "fedmem"
+NOT_SIZES = ("dropout", "experts")
+"""Model settings that a checkpoint may differ in."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A stage's parameters and where they come from.
+
+    Attributes:
+        stage: name of the stage that made it.
+        catalogue: `Interactions.fingerprint` of the data it was trained on.
+        model: the model settings.
+        round: the round whose parameters these are.
+        metrics: validation metrics of that round.
+        parents: content hash of each checkpoint that it started from, by stage.
+        parameters: all parameters of the stage's model, by name.
+    """
+
+    stage: str
+    catalogue: str
+    model: ModelSettings
+    round: int
+    metrics: dict[str, float]
+    parents: dict[str, str]
+    parameters: Parameters = field(repr=False)
+
+    @property
+    def hash(self) -> str:
+        """Content hash of the parameters."""
+        return content_hash(self.parameters)
+
+    def save(self, path: Path) -> None:
+        """Write the file: complete under its name, or not at all."""
+        about = {k: v for k, v in vars(self).items() if k not in ("parameters", "model")}
+        about["model"] = asdict(self.model)
+        about["hash"] = self.hash
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        tensors = {name: value.contiguous() for name, value in self.parameters.items()}
+        save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(about)})
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """Read a file and verify it against its own hash.
+
+        Raises:
+            FedmemError: it is no checkpoint of fedmem, or is damaged.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads((file.metadata() or {}).get(METADATA_KEY, "null"))
+                parameters = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError) as error:
+            raise FedmemError(f"{path} cannot be read as a checkpoint: {error}.") from error
+        if about is None:
+            raise FedmemError(f"{path} is a safetensors file, but no checkpoint of fedmem.")
+        expected = about.pop("hash")
+        about["model"] = ModelSettings(**about["model"])
+        checkpoint = cls(**about, parameters=parameters)
+        if checkpoint.hash != expected:
+            raise FedmemError(f"{path} is damaged: its content does not match its own hash.")
+        return checkpoint
+
+    def require_fit(self, path: Path, stage: str, catalogue: str, model: ModelSettings) -> None:
+        """Check that this checkpoint is the stage's, of these data and of this size.
+
+        Raises:
+            FedmemError: it is not; the message says in what it differs.
+        """
+        if self.stage != stage:
+            raise FedmemError(f"{path} is a checkpoint of {self.stage}, and {stage} is needed.")
+        if self.catalogue != catalogue:
+            raise FedmemError(
+                f"{path} was trained on other data (catalogue {self.catalogue}, here {catalogue})."
+                f"\nTrain {stage} on these data, or point checkpoint.dir elsewhere."
+            )
+        ours, theirs = asdict(model), asdict(self.model)
+        differing = [k for k in ours if k not in NOT_SIZES and ours[k] != theirs[k]]
+        if differing:
+            listed = ", ".join(f"model.{k}={theirs[k]} (here {ours[k]})" for k in differing)
+            raise FedmemError(f"{path} is of another model size: {listed}.")
+
+
+def checkpoint_path(settings: CheckpointSettings, stage: str) -> Path:
+    """Where the stage's checkpoint is written, and looked for unless a setting points elsewhere."""
+    pointed = vars(settings).get(stage)
+    return Path(pointed) if pointed else Path(settings.dir) / f"{stage}.safetensors"
+
+
+def load_parents(
+    settings: CheckpointSettings, stage: Stage, catalogue: str, model: ModelSettings
+) -> dict[str, Checkpoint]:
+    """The checkpoints that a stage starts from, by stage, each checked and of one lineage.
+
+    Raises:
+        FedmemError: one is missing or does not fit, or they do not belong together.
+    """
+    parents: dict[str, Checkpoint] = {}
+    for required in stage.requires:
+        path = checkpoint_path(settings, required)
+        if not path.is_file():
+            raise FedmemError(
+                f"{stage.name} starts from a checkpoint of {required}, and there is none: looked "
+                f"for {path}.\nMake it with: python -m fedmem.simulate stage={required} "
+                f"checkpoint.dir={settings.dir}"
+            )
+        checkpoint = Checkpoint.load(path)
+        checkpoint.require_fit(path, required, catalogue, model)
+        for earlier, parent in checkpoint.parents.items():
+            if earlier in parents and parents[earlier].hash != parent:
+                raise FedmemError(
+                    f"{path} was not trained from {checkpoint_path(settings, earlier)}.\n"
+                    f"Run {required} again, or point checkpoint.{earlier} to its real parent."
+                )
+        parents[required] = checkpoint
+    return parents

@@ -1,0 +1,49 @@
+"""The frozen rest of a stage's model, kept at a node under its content hash."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from fedmem.parameters import Parameters, content_hash
+
+
+class FrozenStore:
+    """Parameters by content hash, in this process and in a folder that processes share.
+
+    Args:
+        folder: where files are kept; made when the first is put.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._held: dict[str, Parameters] = {}
+
+    def get(self, key: str) -> Parameters | None:
+        """The parameters of this hash; None where they are not here or are damaged."""
+        if key not in self._held:
+            path = self._path(key)
+            if not path.is_file():
+                return None
+            parameters = load_file(path)
+            if content_hash(parameters) != key:
+                return None
+            self._held = {key: parameters}  # a node trains one stage at a time
+        return self._held[key]
+
+    def put(self, parameters: Parameters) -> str:
+        """Keep parameters; their hash."""
+        key = content_hash(parameters)
+        self._held = {key: parameters}
+        path = self._path(key)
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+            save_file(parameters, partial)
+            os.replace(partial, path)
+        return key
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.safetensors"
