@@ -1,0 +1,16 @@
+"""Many users of one node as a Flower client: the same numbers as one `UserClient` for each."""
+
+from __future__ import annotations
+
+from clients.user_client import UserClient
+from fedmem.training import LocalTrainer, RoundKey, Update
+
+
+class CohortClient(UserClient):
+    """Answers with the mean of its users' changes, weighted by their targets.
+
+    The average over cohorts, weighted by the cohorts' targets, is then the average over users.
+    """
+
+    def _train(self, trainer: LocalTrainer, key: RoundKey) -> Update:
+        return trainer.train_cohort(self.users, key)

@@ -1,0 +1,89 @@
+"""One user as a Flower client: the definition of what a user does in a round."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+from flwr.client import NumPyClient
+from flwr.common import Config, NDArrays, Scalar
+
+from fedmem.evaluation import Split
+from fedmem.node import Node, UserIndices
+from fedmem.stages import Stage
+from fedmem.training import LocalTrainer, RoundKey, Update
+
+Names = list[str]
+
+
+class UserClient(NumPyClient):
+    """Trains and evaluates the one user of a node.
+
+    Args:
+        node: the user's data, model and memory; `node.load` has put the model's parameters there,
+            and `fit` and `evaluate` put those of the scope in their place.
+        stage: the stage of the round.
+        users: the users that take part in this call; None: all that live at the node.
+    """
+
+    def __init__(self, node: Node, stage: Stage, users: UserIndices | None = None) -> None:
+        self.node = node
+        self.stage = stage
+        self.users = node.users if users is None else users
+        parameters = node.model(stage).state_dict()
+        self.scope: Names = stage.split(parameters)[0]
+
+    def get_parameters(self, config: Config) -> NDArrays:
+        """The scope's parameters, in the order of `scope`."""
+        parameters = self.node.model(self.stage).state_dict()
+        return [parameters[name].cpu().numpy().copy() for name in self.scope]
+
+    def fit(
+        self, parameters: NDArrays, config: dict[str, Scalar]
+    ) -> tuple[NDArrays, int, dict[str, Scalar]]:
+        """Train from parameters, in the order of `scope`.
+
+        Args:
+            parameters: the round's parameters of the scope.
+            config: `round`, from 1.
+
+        Returns:
+            The change of each parameter (new − old: it keeps digits that new alone would round
+            away), the number of targets trained on, and `loss` and `users`.
+        """
+        self._take(parameters)
+        key = RoundKey(self.node.settings.seed, self.stage.name, int(cast(int, config["round"])))
+        update = self._train(self.node.trainer(self.stage), key)
+        change = [update.change[name].cpu().numpy() for name in self.scope]
+        return change, update.weight, {"loss": update.loss, "users": update.users}
+
+    def evaluate(
+        self, parameters: NDArrays, config: dict[str, Scalar]
+    ) -> tuple[float, int, dict[str, Scalar]]:
+        """Rank the users' held-out items.
+
+        Args:
+            parameters: the round's parameters of the scope.
+            config: `split`, and `rankings` joined by commas.
+
+        Returns:
+            1 − HR@10 of the first ranking as the loss, the number of users, and the sums of
+            `Ranks.sums`.
+        """
+        self._take(parameters)
+        split = cast(Split, config["split"])
+        rankings = tuple(str(config["rankings"]).split(","))
+        sums = self.node.rank(self.stage, self.users, split, rankings).sums()
+        missed = 1.0 - sums[f"{rankings[0]}/HR@10"] / max(sums["users"], 1.0)
+        return missed, int(sums["users"]), dict(sums)
+
+    def _train(self, trainer: LocalTrainer, key: RoundKey) -> Update:
+        (user,) = self.users
+        return trainer.train_user(int(user), key)
+
+    @torch.no_grad()
+    def _take(self, parameters: NDArrays) -> None:
+        own = self.node.model(self.stage).state_dict()
+        for name, value in zip(self.scope, parameters, strict=True):
+            own[name].copy_(torch.from_numpy(np.asarray(value)))

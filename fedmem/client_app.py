@@ -1,0 +1,167 @@
+"""The ClientApp: it runs at every node, in the simulation and in a real federation."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import cast
+
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from clients import CohortClient, UserClient
+from fedmem import messages
+from fedmem.data import load_interactions
+from fedmem.errors import FedmemError
+from fedmem.evaluation import Split
+from fedmem.frozen import FrozenStore
+from fedmem.memory import MemoryBank
+from fedmem.messages import Description, EvaluateResult, NeedsFrozen, Task, TrainResult
+from fedmem.node import Node
+from fedmem.participants import participants, users_of_node
+from fedmem.settings import Settings
+from fedmem.stages import Stage, find_stage
+
+MEMORY = "memory"
+MEMORY_ABOUT = "memory-about"
+
+app = ClientApp()
+
+
+@app.query("describe")
+def describe(message: Message, context: Context) -> Message:
+    """Who lives here, and what they choose from."""
+    about = message.content.config_records["about"]
+    node = _node(str(about["settings"]), context)
+    widths = (0, 0)
+    if about["content"]:
+        widths = (node.content.visual.shape[1], node.content.text.shape[1])
+    description = Description(
+        users=node.users.astype("int32"),
+        num_items=node.interactions.num_items,
+        catalogue=node.interactions.fingerprint,
+        widths=widths,
+    )
+    return Message(description.to_record(), reply_to=message)
+
+
+@app.query("novelty")
+def novelty(message: Message, context: Context) -> Message:
+    """The users' summed novelty histogram."""
+    node = _node(str(message.content.config_records["about"]["settings"]), context)
+    counts = ArrayRecord({"counts": Array(node.novelty_histogram())})
+    return Message(RecordDict({"histogram": counts}), reply_to=message)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train the task's users."""
+    task = Task.from_record(message.content)
+    client = _client(task, context)
+    if client is None:
+        return Message(NeedsFrozen(task.frozen_hash).to_record(), reply_to=message)
+    if client.stage.memory:
+        _bring_memory(client.node, client.stage, "validation", task.threshold, context)
+    change, weight, metrics = client.fit(_ordered(task, client), {"round": task.round})
+    result = TrainResult(
+        change=dict(zip(client.scope, change, strict=True)),
+        weight=weight,
+        loss=float(cast(float, metrics["loss"])),
+        users=int(cast(int, metrics["users"])),
+    )
+    return Message(result.to_record(), reply_to=message)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Rank the held-out items of all users who live here."""
+    task = Task.from_record(message.content)
+    client = _client(task, context)
+    if client is None:
+        return Message(NeedsFrozen(task.frozen_hash).to_record(), reply_to=message)
+    parameters = _ordered(task, client)
+    memory: dict[str, float] = {}
+    if client.stage.memory:
+        split = cast(Split, task.split)
+        bank = _bring_memory(client.node, client.stage, split, task.threshold, context)
+        memory = {k: float(v) for k, v in vars(bank.statistics()).items()}
+    config = {"split": task.split, "rankings": ",".join(task.rankings)}
+    _, _, sums = client.evaluate(parameters, dict(config))
+    result = EvaluateResult({k: float(cast(float, v)) for k, v in sums.items()}, memory)
+    return Message(result.to_record(), reply_to=message)
+
+
+@functools.lru_cache(maxsize=4)
+def _cached_node(settings_json: str, index: int, nodes: int) -> Node:
+    """A node's data, loaded once in a process."""
+    settings = Settings.from_json(settings_json)
+    if settings.simulation.threads:
+        torch.set_num_threads(settings.simulation.threads)
+    num_users = load_interactions(settings.data).num_users
+    users = participants(settings.federation, num_users, settings.seed)
+    return Node(settings, users_of_node(users, index, nodes))
+
+
+def _node(settings_json: str, context: Context) -> Node:
+    index = int(cast(int, context.node_config["partition-id"]))
+    nodes = int(cast(int, context.node_config["num-partitions"]))
+    return _cached_node(settings_json, index, nodes)
+
+
+def _client(task: Task, context: Context) -> UserClient | None:
+    """A client whose model holds the frozen rest; None where this node does not have that."""
+    stage = find_stage(task.stage)
+    node = _node(task.settings, context)
+    store = FrozenStore(Path(node.settings.output_dir) / "frozen")
+    if task.frozen is not None:
+        store.put(messages.from_array_record(task.frozen))
+    frozen = store.get(task.frozen_hash)
+    if frozen is None:
+        return None
+    node.load(stage, {**frozen, **messages.from_array_record(task.scope)})
+    kind = UserClient if len(node.users) == 1 else CohortClient
+    return kind(node, stage, task.users)
+
+
+def _ordered(task: Task, client: UserClient) -> list[messages.NDArray]:
+    """The task's parameters in the order of the client's scope, which they must match.
+
+    Raises:
+        FedmemError: the server sent more or less than the stage's scope.
+    """
+    differing = set(task.scope) ^ set(client.scope)
+    if differing:
+        raise FedmemError(
+            f"The server's message does not match the scope of {task.stage}: "
+            + ", ".join(sorted(differing))
+        )
+    return [task.scope[name].numpy() for name in client.scope]
+
+
+def _bring_memory(
+    node: Node, stage: Stage, split: Split, threshold: float, context: Context
+) -> MemoryBank:
+    """Bring the users' memories up to the split's held-out item, and keep them in the context.
+
+    Another process may have served this node last, so what the context holds comes first.
+    """
+    bank = node.open_bank(threshold)
+    kept = context.state.config_records.get(MEMORY_ABOUT)
+    if kept is not None and kept["rules"] == bank.rules and kept["stamp"] != _stamp(bank):
+        arrays = context.state.array_records[MEMORY]
+        bank.unpack({name: array.numpy() for name, array in arrays.items()})
+    if node.ingest(stage, split):
+        packed = bank.pack()
+        context.state[MEMORY] = ArrayRecord({n: Array(v) for n, v in packed.items()})
+        about = {"rules": bank.rules, "stamp": _stamp(bank)}
+        context.state[MEMORY_ABOUT] = ConfigRecord(about)  # type: ignore[arg-type]
+    return bank
+
+
+def _stamp(bank: MemoryBank) -> str:
+    digest = hashlib.sha256()
+    for array in bank.pack().values():
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,238 @@
+"""The ServerApp: the stages of a run in order, in the simulation and in a real federation."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.serverapp import Grid, ServerApp
+
+from fedmem.checkpoint import Checkpoint, load_parents
+from fedmem.errors import FedmemError
+from fedmem.evaluation import RANKINGS
+from fedmem.exchange import exchange
+from fedmem.memory import auto_threshold
+from fedmem.messages import (
+    DESCRIBE,
+    NOVELTY,
+    Description,
+    from_array_record,
+    to_array_record,
+)
+from fedmem.parameters import content_hash, initial_parameters
+from fedmem.settings import Settings
+from fedmem.stages import Stage, find_stage
+from strategies import RoundRecord, StageFedAvg
+
+QUERY_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage came to; a part of `results.json`.
+
+    Attributes:
+        stage: its name.
+        rounds: rounds run.
+        best_round: the round whose parameters were kept.
+        trained_parameters: numbers in the scope.
+        bytes_down: mean bytes of a training message to a node, after the first contact.
+        bytes_up: mean bytes of its reply.
+        seconds: wall time, evaluations included.
+        validation: metrics of the best round.
+        test: metrics of the best round, both rankings.
+        threshold: novelty threshold of the memory; None where it is off.
+        memory: figures of the memories at the test; None where they are off.
+        checkpoint: where the parameters are.
+    """
+
+    stage: str
+    rounds: int
+    best_round: int
+    trained_parameters: int
+    bytes_down: float
+    bytes_up: float
+    seconds: float
+    validation: dict[str, float]
+    test: dict[str, float]
+    threshold: float | None
+    memory: dict[str, float] | None
+    checkpoint: str
+
+
+@dataclass
+class Federation:
+    """The nodes of a run, as they describe themselves."""
+
+    homes: dict[int, np.ndarray]
+    num_items: int
+    catalogue: str
+    widths: tuple[int, int]
+
+
+class Observer(Protocol):
+    """What watches a run: progress displays, metric files."""
+
+    def on_stage(self, stage: Stage, rounds: int, trained_parameters: int) -> None:
+        """A stage starts, for at most so many rounds."""
+
+    def on_round(self, record: RoundRecord) -> None:
+        """A round has ended."""
+
+    def on_result(self, result: StageResult) -> None:
+        """A stage has ended, and its checkpoint is written."""
+
+
+@dataclass
+class Run:
+    """Runs the stages of a run, one after the other.
+
+    Args:
+        settings: of the run.
+        observers: told of every stage and round.
+        stop: set from outside to end the run; the parameters of finished stages are kept.
+    """
+
+    settings: Settings
+    observers: list[Observer]
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, grid: Grid) -> list[StageResult]:
+        """Run the stages on the nodes of `grid`."""
+        stages = [find_stage(name) for name in self.settings.stages]
+        federation = self._meet(grid, content=any(stage.content for stage in stages))
+        return [self._run_stage(grid, federation, stage) for stage in stages]
+
+    def _run_stage(self, grid: Grid, federation: Federation, stage: Stage) -> StageResult:
+        settings, started = self.settings, time.monotonic()
+        parents = load_parents(settings.checkpoint, stage, federation.catalogue, settings.model)
+        parameters = initial_parameters(
+            settings.model,
+            stage,
+            federation.num_items,
+            federation.widths,
+            settings.seed,
+            {name: parent.parameters for name, parent in parents.items()},
+        )
+        scope, rest = stage.split(parameters)
+        frozen = {name: parameters[name] for name in rest}
+        trained = sum(parameters[name].numel() for name in scope)
+        threshold = self._threshold(grid, federation) if stage.memory else None
+        rounds = settings.federation.rounds or stage.rounds
+        records: list[RoundRecord] = []
+        strategy = StageFedAvg(
+            settings,
+            stage,
+            federation.homes,
+            to_array_record(frozen),
+            content_hash(frozen),
+            threshold or 0.0,
+            lambda record: self._tell(records, record),
+            self.stop,
+        )
+        for observer in self.observers:
+            observer.on_stage(stage, rounds, trained)
+        initial = to_array_record({name: parameters[name] for name in scope})
+        best = strategy.start(grid, initial, num_rounds=rounds).arrays
+        test, memory = strategy.evaluate(
+            grid, best, strategy.best_round, "test", ",".join(RANKINGS)
+        )
+        path = Path(settings.checkpoint.dir) / f"{stage.name}.safetensors"
+        Checkpoint(
+            stage=stage.name,
+            catalogue=federation.catalogue,
+            model=settings.model,
+            round=strategy.best_round,
+            metrics=strategy.best_validation,
+            parents={name: parent.hash for name, parent in parents.items()},
+            parameters={**frozen, **from_array_record(best)},
+        ).save(path)
+        later = [r for r in records if r.messages and r.round > 1] or records[-1:]
+        messages = max(sum(r.messages for r in later), 1)
+        result = StageResult(
+            stage=stage.name,
+            rounds=max(record.round for record in records),
+            best_round=strategy.best_round,
+            trained_parameters=trained,
+            bytes_down=sum(r.bytes_down for r in later) / messages,
+            bytes_up=sum(r.bytes_up for r in later) / messages,
+            seconds=time.monotonic() - started,
+            validation=strategy.best_validation,
+            test=test,
+            threshold=threshold,
+            memory=memory or None,
+            checkpoint=str(path),
+        )
+        for observer in self.observers:
+            observer.on_result(result)
+        return result
+
+    def _tell(self, records: list[RoundRecord], record: RoundRecord) -> None:
+        records.append(record)
+        for observer in self.observers:
+            observer.on_round(record)
+
+    def _meet(self, grid: Grid, content: bool) -> Federation:
+        """Wait for all nodes, and let them describe themselves.
+
+        Nodes register over time: to start with those that are there already would train on a part
+        of the users.
+        """
+        wanted = self.settings.federation.nodes
+        while len(nodes := sorted(grid.get_node_ids())) < wanted:
+            if self.stop.wait(0.1):
+                break
+        replies = self._query(grid, nodes, DESCRIBE, content)
+        described = {r.metadata.src_node_id: Description.from_record(r.content) for r in replies}
+        catalogues = {d.catalogue for d in described.values()}
+        if len(catalogues) != 1:
+            raise FedmemError(f"The nodes do not share one catalogue of items: {catalogues}.")
+        one = next(iter(described.values()))
+        return Federation(
+            homes={node: described[node].users for node in sorted(described)},
+            num_items=one.num_items,
+            catalogue=one.catalogue,
+            widths=one.widths,
+        )
+
+    def _threshold(self, grid: Grid, federation: Federation) -> float:
+        """The memory's novelty threshold: as set, or from the nodes' summed histograms."""
+        memory = self.settings.memory
+        if memory.threshold != "auto":
+            return float(memory.threshold)
+        replies = self._query(grid, list(federation.homes), NOVELTY, content=True)
+        histograms = [r.content.array_records["histogram"]["counts"].numpy() for r in replies]
+        return auto_threshold(np.sum(histograms, axis=0), memory.write_ratio)
+
+    def _query(self, grid: Grid, nodes: list[int], query: str, content: bool) -> list[Message]:
+        about = ConfigRecord({"settings": self.settings.to_json(), "content": content})
+        messages = [
+            Message(content=RecordDict({"about": about}), dst_node_id=node, message_type=query)
+            for node in nodes
+        ]
+        replies = exchange(grid, messages, QUERY_SECONDS, self.stop)
+        if len(replies) < len(nodes):
+            raise FedmemError(f"{len(nodes) - len(replies)} of {len(nodes)} nodes did not answer.")
+        return replies
+
+
+def make_server_app(run: Callable[[Grid], object]) -> ServerApp:
+    """A ServerApp that runs what it is given."""
+    server_app = ServerApp()
+
+    @server_app.main()
+    def main(grid: Grid, _: Context) -> None:
+        run(grid)
+
+    return server_app
+
+
+def as_json(result: StageResult) -> dict[str, object]:
+    """A stage's result as it stands in `results.json`."""
+    return asdict(result)

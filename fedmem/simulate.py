@@ -1,0 +1,147 @@
+"""`python -m fedmem.simulate`: a federation on this machine, by Flower's Ray simulation."""
+
+from __future__ import annotations
+
+import os
+
+# Before Flower and Ray are imported: neither may report usage.
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import logging
+import shutil
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import hydra
+from flwr.simulation import run_simulation
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from fedmem.checkpoint import load_parents
+from fedmem.client_app import app as client_app
+from fedmem.configuration import CONFIG_MODULE, readable, to_settings
+from fedmem.data import load_content, load_interactions
+from fedmem.errors import FedmemError
+from fedmem.exchange import Interrupted
+from fedmem.participants import participants
+from fedmem.progress import make_progress
+from fedmem.results import MetricsFile, print_results, write_results
+from fedmem.server_app import Run, StageResult, make_server_app
+from fedmem.settings import Settings
+from fedmem.stages import find_stage
+
+INTERRUPTED_EXIT_CODE = 130
+
+
+def simulate(settings: Settings) -> list[StageResult]:
+    """Run the stages of a run on simulated nodes and write what came out to `output_dir`.
+
+    Raises:
+        FedmemError: the settings, the data or a checkpoint do not allow it.
+        KeyboardInterrupt: Ctrl-C; finished stages keep their checkpoints.
+    """
+    check(settings)
+    settings = fit_to_machine(settings)
+    output = Path(settings.output_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    results: list[StageResult] = []
+    failures: list[BaseException] = []
+    with make_progress() as progress, MetricsFile(output / "metrics.jsonl") as metrics:
+        run = Run(settings, [progress, metrics])
+
+        def serve(grid: object) -> None:
+            try:
+                results.extend(run(grid))  # type: ignore[arg-type]
+            except Interrupted:
+                pass
+            except BaseException as error:  # noqa: BLE001 - raised again below, in the main thread
+                failures.append(error)
+
+        quiet_libraries()
+        workers = settings.simulation.workers
+        try:
+            run_simulation(
+                server_app=make_server_app(serve),
+                client_app=client_app,
+                num_supernodes=settings.federation.nodes,
+                backend_config={
+                    "init_args": {
+                        "num_cpus": workers,
+                        "include_dashboard": False,
+                        "log_to_driver": False,
+                        "logging_level": logging.ERROR,
+                    },
+                    "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+                },
+            )
+        finally:
+            run.stop.set()
+            shutil.rmtree(output / "frozen", ignore_errors=True)
+    if failures:
+        raise failures[0]
+    write_results(output / "results.json", settings, results)
+    return results
+
+
+def check(settings: Settings) -> None:
+    """Find what can be found wrong before anything is started.
+
+    Raises:
+        FedmemError: as `simulate`.
+    """
+    interactions = load_interactions(settings.data)
+    users = participants(settings.federation, interactions.num_users, settings.seed)
+    if settings.federation.nodes > len(users):
+        raise FedmemError(
+            f"federation.nodes={settings.federation.nodes}, but only {len(users)} users take part."
+        )
+    stages = [find_stage(name) for name in settings.stages]
+    made_here: set[str] = set()
+    for stage in stages:
+        if not made_here.issuperset(stage.requires):
+            load_parents(settings.checkpoint, stage, interactions.fingerprint, settings.model)
+        made_here.add(stage.name)
+    if any(stage.content for stage in stages):
+        load_content(settings.data, interactions)
+
+
+def fit_to_machine(settings: Settings) -> Settings:
+    """Settings with workers and threads that this machine's cores can carry."""
+    cores = len(os.sched_getaffinity(0))
+    simulation = settings.simulation
+    workers = simulation.workers or min(settings.federation.nodes, cores)
+    threads = simulation.threads or max(1, cores // workers)
+    return replace(settings, simulation=replace(simulation, workers=workers, threads=threads))
+
+
+def quiet_libraries() -> None:
+    """Keep Flower's and Ray's own lines out of the progress display; errors still show."""
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
+
+
+@hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name="config", version_base="1.3")
+def _hydra_main(config: DictConfig) -> None:
+    settings = to_settings(config)
+    print_results(simulate(settings), settings)
+
+
+def main() -> None:
+    """The command; exits with 2 for a mistake that the user can mend, 130 for Ctrl-C."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, where they are made readable
+    try:
+        _hydra_main()
+    except (FedmemError, HydraException) as error:
+        message = str(error) if isinstance(error, FedmemError) else readable(error)
+        print(f"fedmem: {message}", file=sys.stderr)
+        sys.exit(FedmemError.EXIT_CODE)
+    except KeyboardInterrupt:
+        print("fedmem: interrupted; finished stages keep their checkpoints.", file=sys.stderr)
+        sys.exit(INTERRUPTED_EXIT_CODE)
+
+
+if __name__ == "__main__":
+    main()

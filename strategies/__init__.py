@@ -1,0 +1,6 @@
+"""Server strategies: federated averaging within a stage's scope."""
+
+from strategies.server_optimizer import ServerOptimizer, make_server_optimizer
+from strategies.stage_fedavg import RoundRecord, StageFedAvg
+
+__all__ = ["RoundRecord", "ServerOptimizer", "StageFedAvg", "make_server_optimizer"]

@@ -1,0 +1,76 @@
+"""What the server does with the averaged change: S. J. Reddi et al., "Adaptive Federated
+Optimization", ICLR 2021. The averaged change takes the place of a negative gradient.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmem.settings import StrategySettings
+
+Arrays = dict[str, npt.NDArray[np.floating]]
+
+
+class ServerOptimizer(ABC):
+    """Turns the averaged change of a round into a step; its state is by parameter name."""
+
+    @abstractmethod
+    def step(self, parameters: Arrays, change: Arrays) -> Arrays:
+        """The next parameters, from the current ones and the averaged change of each."""
+
+
+class PlainAverage(ServerOptimizer):
+    """FedAvg (McMahan et al. 2017): the next parameters are the average of the users'."""
+
+    def step(self, parameters: Arrays, change: Arrays) -> Arrays:  # noqa: D102
+        return {name: value + change[name] for name, value in parameters.items()}
+
+
+class Momentum(ServerOptimizer):
+    """FedAvgM (Hsu et al. 2019): v ← β₁v + Δ, x ← x + ηv."""
+
+    def __init__(self, settings: StrategySettings) -> None:
+        self._settings = settings
+        self._velocity: Arrays = {}
+
+    def step(self, parameters: Arrays, change: Arrays) -> Arrays:  # noqa: D102
+        for name, value in change.items():
+            velocity = self._velocity.get(name, np.zeros_like(value))
+            self._velocity[name] = self._settings.beta_1 * velocity + value
+        rate = self._settings.learning_rate
+        return {name: x + rate * self._velocity[name] for name, x in parameters.items()}
+
+
+class Adam(ServerOptimizer):
+    """FedAdam with Adam's bias correction: x ← x + η · m̂ / (√v̂ + ε)."""
+
+    def __init__(self, settings: StrategySettings) -> None:
+        self._settings = settings
+        self._steps = 0
+        self._mean: Arrays = {}
+        self._square: Arrays = {}
+
+    def step(self, parameters: Arrays, change: Arrays) -> Arrays:  # noqa: D102
+        s = self._settings
+        self._steps += 1
+        result: Arrays = {}
+        for name, x in parameters.items():
+            delta = change[name]
+            mean = self._mean.get(name, np.zeros_like(delta))
+            square = self._square.get(name, np.zeros_like(delta))
+            self._mean[name] = s.beta_1 * mean + (1 - s.beta_1) * delta
+            self._square[name] = s.beta_2 * square + (1 - s.beta_2) * delta**2
+            mean_hat = self._mean[name] / (1 - s.beta_1**self._steps)
+            square_hat = self._square[name] / (1 - s.beta_2**self._steps)
+            result[name] = x + s.learning_rate * mean_hat / (np.sqrt(square_hat) + s.epsilon)
+        return result
+
+
+def make_server_optimizer(settings: StrategySettings) -> ServerOptimizer:
+    """The optimizer that `strategy.optimizer` names."""
+    if settings.optimizer == "adam":
+        return Adam(settings)
+    return Momentum(settings) if settings.optimizer == "momentum" else PlainAverage()
