@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +50,7 @@ class Windows:
         about = np.array(spans, dtype=np.int32).reshape(-1, 4)
         return cls(about[:, 0], about[:, 1], about[:, 2], inputs, targets)
 
-    @property
+    @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         """[R] real targets of each row."""
         return np.asarray((self.targets > 0).sum(axis=1), dtype=np.int64)
