@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from fedmem.errors import FedmemError
 from fedmem.parameters import Parameters, content_hash
-from fedmem.settings import CheckpointSettings, ModelSettings
+from fedmem.settings import CheckpointSettings, ModelSettings, Settings
 from fedmem.stages import Stage
 
 METADATA_KEY = "fedmem"
@@ -106,9 +106,7 @@ def checkpoint_path(settings: CheckpointSettings, stage: str) -> Path:
     return Path(pointed) if pointed else Path(settings.dir) / f"{stage}.safetensors"
 
 
-def load_parents(
-    settings: CheckpointSettings, stage: Stage, catalogue: str, model: ModelSettings
-) -> dict[str, Checkpoint]:
+def load_parents(settings: Settings, stage: Stage, catalogue: str) -> dict[str, Checkpoint]:
     """The checkpoints that a stage starts from, by stage, each checked and of one lineage.
 
     Raises:
@@ -116,20 +114,21 @@ def load_parents(
     """
     parents: dict[str, Checkpoint] = {}
     for required in stage.requires:
-        path = checkpoint_path(settings, required)
+        path = checkpoint_path(settings.checkpoint, required)
         if not path.is_file():
             raise FedmemError(
                 f"{stage.name} starts from a checkpoint of {required}, and there is none: looked "
                 f"for {path}.\nMake it with: python -m fedmem.simulate stage={required} "
-                f"checkpoint.dir={settings.dir}"
+                f"data={settings.data.name} data.dir={settings.data.dir} "
+                f"checkpoint.dir={settings.checkpoint.dir}"
             )
         checkpoint = Checkpoint.load(path)
-        checkpoint.require_fit(path, required, catalogue, model)
+        checkpoint.require_fit(path, required, catalogue, settings.model)
         for earlier, parent in checkpoint.parents.items():
             if earlier in parents and parents[earlier].hash != parent:
                 raise FedmemError(
-                    f"{path} was not trained from {checkpoint_path(settings, earlier)}.\n"
-                    f"Run {required} again, or point checkpoint.{earlier} to its real parent."
+                    f"{path} was not trained from {checkpoint_path(settings.checkpoint, earlier)}."
+                    f"\nRun {required} again, or point checkpoint.{earlier} to its real parent."
                 )
         parents[required] = checkpoint
     return parents

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -44,16 +45,15 @@ def compose_settings(overrides: Sequence[str] = (), output_dir: str = "runs/comp
 
 def readable(error: Exception) -> str:
     """What Hydra or OmegaConf found wrong, in at most two lines."""
-    if isinstance(error.__cause__, FedmemError):
-        return str(error.__cause__)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    group, _, choice = lines[0].partition("/")
-    if lines[0].startswith("Could not find"):
-        wanted = lines[0].split("'")[1]
-        group, _, choice = wanted.rpartition("/")
-        choices = [line for line in lines if line not in (lines[0],) and ":" not in line]
-        known = sorted({line for line in choices if "/" not in line})
-        return f"{group}={choice} is unknown: choose one of {', '.join(known)}."
-    keys = [line.removeprefix("full_key: ") for line in lines if line.startswith("full_key:")]
-    where = f"{keys[0]}: " if keys else ""
-    return where + lines[0]
+    text = str(error)
+    missing = re.search(r"Could not find '(?P<group>[^/']+)/(?P<choice>[^']+)'", text)
+    if missing:
+        group, choice = missing["group"], missing["choice"]
+        listed = re.search(rf"Available options in '{group}':\n(?P<names>(\t\S+\n?)+)", text)
+        names = ", ".join(listed["names"].split()) if listed else "what conf/ holds"
+        return f"{group}={choice} is unknown: choose one of {names}."
+    unknown = re.search(r"Could not override '(?P<key>[^']+)'", text)
+    if unknown:
+        return f"{unknown['key']} is no setting: conf/ lists them all."
+    key = re.search(r"full_key: (\S+)", text)
+    return (f"{key[1]}: " if key else "") + text.strip().splitlines()[0]

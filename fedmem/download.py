@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from fedmem.errors import FedmemError
+from fedmem.errors import FedmemError, readable_exit
 
 REQUIREMENT = "recbole==1.2.1"
 INTERACTIONS = "recbole/dataset_example/ml-100k/ml-100k.inter"
@@ -29,7 +29,10 @@ def download(folder: Path) -> None:
     Raises:
         FedmemError: pip cannot fetch the package, or it is not what it was.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FedmemError(f"{folder} cannot be made: {error.strerror}.") from error
     target = folder / Path(INTERACTIONS).name
     if not (target.is_file() and _sha256(target.read_bytes()) == SHA256):
         _write(target, _fetch_interactions())
@@ -76,11 +79,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=Path("data/ml-100k"))
     folder = parser.parse_args().folder
-    try:
+    with readable_exit():
         download(folder)
-    except (FedmemError, OSError) as error:
-        print(f"fedmem: {error}", file=sys.stderr)
-        sys.exit(FedmemError.EXIT_CODE)
     print(f"MovieLens-100K and its content vectors are in {folder}.")
 
 

@@ -1,10 +1,27 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and how commands end on it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+MISTAKE_EXIT_CODE = 2
+INTERRUPTED_EXIT_CODE = 130
 
 
 class FedmemError(Exception):
-    """A mistake that the user can mend: the message says what is wrong, where, and what to do.
+    """A mistake that the user can mend: the message says what is wrong, where, and what to do."""
 
-    Commands print the message without a traceback and exit with `EXIT_CODE`.
-    """
 
-    EXIT_CODE = 2
+@contextmanager
+def readable_exit() -> Iterator[None]:
+    """End the command with one or two lines for a user's mistake or Ctrl-C, never a traceback."""
+    try:
+        yield
+    except FedmemError as error:
+        print(f"fedmem: {error}", file=sys.stderr)
+        sys.exit(MISTAKE_EXIT_CODE)
+    except KeyboardInterrupt:
+        print("fedmem: interrupted; finished stages keep their checkpoints.", file=sys.stderr)
+        sys.exit(INTERRUPTED_EXIT_CODE)

@@ -111,7 +111,7 @@ class Run:
 
     def _run_stage(self, grid: Grid, federation: Federation, stage: Stage) -> StageResult:
         settings, started = self.settings, time.monotonic()
-        parents = load_parents(settings.checkpoint, stage, federation.catalogue, settings.model)
+        parents = load_parents(settings, stage, federation.catalogue)
         parameters = initial_parameters(
             settings.model,
             stage,

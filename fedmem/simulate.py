@@ -10,7 +10,6 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import logging
 import shutil
-import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from fedmem.checkpoint import load_parents
 from fedmem.client_app import app as client_app
 from fedmem.configuration import CONFIG_MODULE, readable, to_settings
 from fedmem.data import load_content, load_interactions
-from fedmem.errors import FedmemError
+from fedmem.errors import FedmemError, readable_exit
 from fedmem.exchange import Interrupted
 from fedmem.participants import participants
 from fedmem.progress import make_progress
@@ -32,8 +31,6 @@ from fedmem.results import MetricsFile, print_results, write_results
 from fedmem.server_app import Run, StageResult, make_server_app
 from fedmem.settings import Settings
 from fedmem.stages import find_stage
-
-INTERRUPTED_EXIT_CODE = 130
 
 
 def simulate(settings: Settings) -> list[StageResult]:
@@ -102,7 +99,7 @@ def check(settings: Settings) -> None:
     made_here: set[str] = set()
     for stage in stages:
         if not made_here.issuperset(stage.requires):
-            load_parents(settings.checkpoint, stage, interactions.fingerprint, settings.model)
+            load_parents(settings, stage, interactions.fingerprint)
         made_here.add(stage.name)
     if any(stage.content for stage in stages):
         load_content(settings.data, interactions)
@@ -125,22 +122,19 @@ def quiet_libraries() -> None:
 
 @hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name="config", version_base="1.3")
 def _hydra_main(config: DictConfig) -> None:
-    settings = to_settings(config)
-    print_results(simulate(settings), settings)
+    with readable_exit():
+        settings = to_settings(config)
+        print_results(simulate(settings), settings)
 
 
 def main() -> None:
     """The command; exits with 2 for a mistake that the user can mend, 130 for Ctrl-C."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, where they are made readable
-    try:
-        _hydra_main()
-    except (FedmemError, HydraException) as error:
-        message = str(error) if isinstance(error, FedmemError) else readable(error)
-        print(f"fedmem: {message}", file=sys.stderr)
-        sys.exit(FedmemError.EXIT_CODE)
-    except KeyboardInterrupt:
-        print("fedmem: interrupted; finished stages keep their checkpoints.", file=sys.stderr)
-        sys.exit(INTERRUPTED_EXIT_CODE)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come here, to be made readable
+    with readable_exit():
+        try:
+            _hydra_main()
+        except HydraException as error:
+            raise FedmemError(readable(error)) from error
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def _load_rows(settings: DataSettings, file: str, interactions: Interactions) ->
     if not path.is_file():
         raise FedmemError(
             f"There are no item features for {key}: looked for {path}.\n"
-            f"Stages 2 and 3 need them: {how_to_get(settings)}"
+            f"Stages 2 and 3 need them: set {key} to your file, or {how_to_get(settings)}"
         )
     try:
         rows = torch.load(path, map_location="cpu", weights_only=True)
