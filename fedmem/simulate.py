@@ -10,9 +10,14 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import logging
 import shutil
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 import hydra
 from flwr.simulation import run_simulation
@@ -23,7 +28,7 @@ from fedmem.checkpoint import load_parents
 from fedmem.client_app import app as client_app
 from fedmem.configuration import CONFIG_MODULE, readable, to_settings
 from fedmem.data import load_content, load_interactions
-from fedmem.errors import FedmemError, readable_exit
+from fedmem.errors import INTERRUPTED_EXIT_CODE, FedmemError, readable_exit
 from fedmem.exchange import Interrupted
 from fedmem.participants import participants
 from fedmem.progress import make_progress
@@ -59,7 +64,7 @@ def simulate(settings: Settings) -> list[StageResult]:
 
         quiet_libraries()
         workers = settings.simulation.workers
-        try:
+        with stop_on_interrupt(run.stop):
             run_simulation(
                 server_app=make_server_app(serve),
                 client_app=client_app,
@@ -74,9 +79,9 @@ def simulate(settings: Settings) -> list[StageResult]:
                     "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
                 },
             )
-        finally:
-            run.stop.set()
-            shutil.rmtree(output / "frozen", ignore_errors=True)
+        shutil.rmtree(output / "frozen", ignore_errors=True)
+    if run.stop.is_set():
+        raise KeyboardInterrupt
     if failures:
         raise failures[0]
     write_results(output / "results.json", settings, results)
@@ -112,6 +117,28 @@ def fit_to_machine(settings: Settings) -> Settings:
     workers = simulation.workers or min(settings.federation.nodes, cores)
     threads = simulation.threads or max(1, cores // workers)
     return replace(settings, simulation=replace(simulation, workers=workers, threads=threads))
+
+
+@contextmanager
+def stop_on_interrupt(stop: threading.Event) -> Iterator[None]:
+    """Let the first Ctrl-C end the run from within, a second one at once.
+
+    An exception in the main thread would leave Flower's worker threads waiting for Ray forever.
+    """
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(INTERRUPTED_EXIT_CODE)
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def quiet_libraries() -> None:
