@@ -111,9 +111,20 @@ def _node(settings_json: str, context: Context) -> Node:
 
 
 def _client(task: Task, context: Context) -> UserClient | None:
-    """A client whose model holds the frozen rest; None where this node does not have that."""
+    """A client whose model holds the task's parameters; None where the frozen rest is not here.
+
+    Raises:
+        FedmemError: the server sent more or less than the stage's scope.
+    """
     stage = find_stage(task.stage)
     node = _node(task.settings, context)
+    scope, _ = stage.split(node.model(stage).state_dict())
+    differing = set(task.scope) ^ set(scope)
+    if differing:
+        raise FedmemError(
+            f"The server's message does not match the scope of {task.stage}: "
+            + ", ".join(sorted(differing))
+        )
     store = FrozenStore(Path(node.settings.output_dir) / "frozen")
     if task.frozen is not None:
         store.put(messages.from_array_record(task.frozen))
@@ -126,17 +137,7 @@ def _client(task: Task, context: Context) -> UserClient | None:
 
 
 def _ordered(task: Task, client: UserClient) -> list[messages.NDArray]:
-    """The task's parameters in the order of the client's scope, which they must match.
-
-    Raises:
-        FedmemError: the server sent more or less than the stage's scope.
-    """
-    differing = set(task.scope) ^ set(client.scope)
-    if differing:
-        raise FedmemError(
-            f"The server's message does not match the scope of {task.stage}: "
-            + ", ".join(sorted(differing))
-        )
+    """The task's parameters in the order of the client's scope."""
     return [task.scope[name].numpy() for name in client.scope]
 
 

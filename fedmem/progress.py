@@ -66,14 +66,14 @@ class PlainProgress:
         parts.append(f"validation HR@10 {record.validation[SELECTED_BY]:.4f}")
         if record.round:
             left = (time.monotonic() - self._started) / record.round
-            parts.append(f"{_clock(left * (self._rounds - record.round))} left")
+            parts.append(f"{clock(left * (self._rounds - record.round))} left")
         self._print("  ".join(parts))
 
     def on_result(self, result: StageResult) -> None:
         """Say where the stage's parameters are."""
         self._print(
             f"{result.stage}: best round {result.best_round}, "
-            f"{_clock(result.seconds)}, {result.checkpoint}"
+            f"{clock(result.seconds)}, {result.checkpoint}"
         )
 
     def _print(self, line: str) -> None:
@@ -124,6 +124,7 @@ class LiveProgress:
         self._progress.update(self._task, total=result.rounds, completed=result.rounds)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as minutes:seconds."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"

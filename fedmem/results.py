@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from fedmem.progress import clock
 from fedmem.server_app import StageResult
 from fedmem.settings import Settings
 from fedmem.stages import Stage
@@ -54,7 +55,7 @@ def print_results(
 ) -> None:
     """Print the table of the stages, on the test items."""
     console = console or Console()
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
     table.add_column(f"{settings.data.name}, test\nseed {settings.seed}", no_wrap=True)
     for heading in (
         "sampled\nHR@10",
@@ -63,8 +64,8 @@ def print_results(
         "\nNDCG@10",
         "rounds\nbest/run",
         "params\ntrained",
-        "bytes a\nmessage",
-        "\nseconds",
+        "MB a\nmessage",
+        "\ntime",
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
@@ -78,8 +79,8 @@ def print_results(
             *metrics,
             f"{result.best_round}/{result.rounds}",
             f"{result.trained_parameters:,}",
-            f"{max(result.bytes_down, result.bytes_up) / 1e6:.2f} MB",
-            f"{result.seconds:.0f}",
+            f"{max(result.bytes_down, result.bytes_up) / 1e6:.2f}",
+            clock(result.seconds),
         )
     console.print(table)
     console.print(

@@ -241,7 +241,7 @@ class LocalTrainer:
         return chosen
 
     def _tensor(self, array: npt.NDArray[np.generic]) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        tensor = torch.from_numpy(np.array(array))
         if not tensor.is_floating_point() and tensor.dtype != torch.bool:
             tensor = tensor.long()
         return tensor.to(self._device)

@@ -1,0 +1,52 @@
+"""Server optimizers against steps computed by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from fedmem.settings import Settings
+from strategies import make_server_optimizer
+
+MakeSettings = Callable[..., Settings]
+START = {"w": np.array([1.0, -2.0], np.float32)}
+FIRST = {"w": np.array([0.5, 0.0], np.float32)}
+SECOND = {"w": np.array([-0.25, 1.0], np.float32)}
+
+
+def two_steps(settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    optimizer = make_server_optimizer(settings.strategy)
+    one = optimizer.step(START, FIRST)
+    return one["w"], optimizer.step(one, SECOND)["w"]
+
+
+def test_none_takes_the_average_as_it_is(make_settings: MakeSettings) -> None:
+    one, two = two_steps(make_settings("strategy=fedavg"))
+    np.testing.assert_allclose(one, [1.5, -2.0])
+    np.testing.assert_allclose(two, [1.25, -1.0])
+
+
+def test_momentum_carries_on_in_the_old_direction(make_settings: MakeSettings) -> None:
+    one, two = two_steps(make_settings("strategy=momentum", "strategy.learning_rate=0.1"))
+    np.testing.assert_allclose(one, [1.05, -2.0], rtol=1e-6)
+    # velocity: 0.9 * 0.5 - 0.25 = 0.2, and 1.0
+    np.testing.assert_allclose(two, [1.07, -1.9], rtol=1e-6)
+
+
+def test_adam_is_corrected_for_its_start(make_settings: MakeSettings) -> None:
+    one, two = two_steps(make_settings("strategy.learning_rate=0.1", "strategy.epsilon=1.0e-8"))
+    np.testing.assert_allclose(one, [1.1, -2.0], rtol=1e-6)  # the first step is η · sign
+    mean = (0.1 * 0.9 * 0.5 + 0.1 * -0.25) / (1 - 0.9**2)
+    square = (0.01 * 0.99 * 0.25 + 0.01 * 0.0625) / (1 - 0.99**2)
+    assert two[0] == pytest.approx(1.1 + 0.1 * mean / math.sqrt(square), rel=1e-5)
+    mean, square = 0.1 / (1 - 0.9**2), 0.01 / (1 - 0.99**2)
+    assert two[1] == pytest.approx(-2.0 + 0.1 * mean / math.sqrt(square), rel=1e-5)
+
+
+def test_a_parameter_that_never_changes_stays_bit_identical(make_settings: MakeSettings) -> None:
+    optimizer = make_server_optimizer(make_settings().strategy)
+    row = {"w": np.zeros(3, np.float32)}
+    assert not optimizer.step(row, row)["w"].any()

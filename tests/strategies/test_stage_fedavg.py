@@ -1,0 +1,94 @@
+"""Aggregation against averages computed by hand, and who is asked to train."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message
+
+from fedmem.messages import Task, TrainResult
+from fedmem.participants import sample_round
+from fedmem.settings import Settings
+from fedmem.stages import STAGES
+from strategies import StageFedAvg
+from tests.in_process_grid import InProcessGrid
+
+MakeSettings = Callable[..., Settings]
+HOMES = {7: np.arange(0, 12), 8: np.arange(12, 20), 9: np.arange(20, 24)}
+START = ArrayRecord({"sasrec.w": Array(np.array([1.0, 2.0], np.float32))})
+
+
+def make_strategy(settings: Settings) -> StageFedAvg:
+    empty = ArrayRecord()
+    stage = STAGES["pretrain_sasrec"]
+    return StageFedAvg(
+        settings, stage, HOMES, empty, "none", 0.0, lambda _: None, threading.Event()
+    )
+
+
+def reply(task: Message, change: dict[str, list[float]], weight: int) -> Message:
+    arrays = {name: np.array(value, np.float32) for name, value in change.items()}
+    result = TrainResult(arrays, weight, loss=float(weight), users=2)
+    return Message(result.to_record(), reply_to=task)
+
+
+def configured(strategy: StageFedAvg, server_round: int = 1) -> list[Message]:
+    grid = InProcessGrid(1)
+    tasks = list(strategy.configure_train(server_round, START, ConfigRecord(), grid))
+    for place, task in enumerate(tasks):
+        task.metadata.__dict__["_message_id"] = str(place)
+    return tasks
+
+
+def test_changes_are_averaged_by_targets(make_settings: MakeSettings) -> None:
+    strategy = make_strategy(make_settings("strategy=fedavg"))
+    one, two, three = configured(strategy)
+    replies = [
+        reply(one, {"sasrec.w": [1.0, 0.0]}, 10),
+        reply(two, {"sasrec.w": [0.0, 4.0]}, 30),
+        reply(three, {"sasrec.w": [-2.0, 1.0]}, 60),
+    ]
+    arrays, metrics = strategy.aggregate_train(1, replies)
+    assert arrays is not None
+    assert metrics is not None
+    # change: (10·1 − 60·2) / 100 = −1.1 and (30·4 + 60·1) / 100 = 1.8
+    np.testing.assert_allclose(arrays["sasrec.w"].numpy(), [-0.1, 3.8], atol=1e-6)
+    assert metrics["num-examples"] == 100
+    assert metrics["users"] == 6
+    assert metrics["loss"] == (10 * 10 + 30 * 30 + 60 * 60) / 100
+
+
+def test_a_faulty_reply_is_left_out_of_the_average(make_settings: MakeSettings) -> None:
+    for faulty in (
+        {"sasrec.w": [9.0, 9.0], "router.bias": [9.0]},
+        {"sasrec.v": [9.0, 9.0]},
+        {"sasrec.w": [9.0, 9.0, 9.0]},
+    ):
+        strategy = make_strategy(make_settings("strategy=fedavg"))
+        one, two, _ = configured(strategy)
+        replies = [reply(one, {"sasrec.w": [1.0, 0.0]}, 10), reply(two, faulty, 1000)]
+        arrays, _ = strategy.aggregate_train(1, replies)
+        assert arrays is not None
+        np.testing.assert_allclose(arrays["sasrec.w"].numpy(), [2.0, 2.0])
+
+
+def test_the_sampled_users_are_asked_where_they_live(make_settings: MakeSettings) -> None:
+    settings = make_settings()
+    asked: dict[int, list[int]] = {}
+    for task in configured(make_strategy(settings), server_round=3):
+        users = Task.from_record(task.content).users
+        assert users is not None
+        asked[task.metadata.dst_node_id] = users.tolist()
+    everyone = np.arange(24)
+    expected = sample_round(everyone, 0.5, settings.seed, "pretrain_sasrec", 3)
+    assert sorted(user for users in asked.values() for user in users) == expected.tolist()
+    assert all(set(users) <= set(HOMES[node].tolist()) for node, users in asked.items())
+
+
+def test_the_frozen_rest_goes_out_on_first_contact_only(make_settings: MakeSettings) -> None:
+    strategy = make_strategy(make_settings("federation.fraction=1.0"))
+    first, second = configured(strategy), configured(strategy, 2)
+    assert all(Task.from_record(m.content).frozen is not None for m in first)
+    assert all(Task.from_record(m.content).frozen is None for m in second)

@@ -1,0 +1,267 @@
+"""Whole federations on the tiny data: the invariants of the design, across stages and nodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, Message, MessageType
+
+from fedmem.checkpoint import Checkpoint
+from fedmem.errors import FedmemError
+from fedmem.messages import NeedsFrozen, Task
+from fedmem.settings import Settings
+from fedmem.stages import STAGES
+from tests.in_process_grid import InProcessGrid, run_in_process
+
+MakeSettings = Callable[..., Settings]
+
+
+def load_all(settings: Settings) -> dict[str, Checkpoint]:
+    folder = Path(settings.checkpoint.dir)
+    return {stage: Checkpoint.load(folder / f"{stage}.safetensors") for stage in settings.stages}
+
+
+def test_any_number_of_nodes_gives_the_parameters_and_metrics_of_one(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    outcomes = []
+    for nodes in (1, 3, 24):  # 24 nodes host one user each: UserClient
+        settings = make_settings(
+            f"federation.nodes={nodes}", f"checkpoint.dir={tmp_path / str(nodes)}"
+        )
+        results, _, _ = run_in_process(settings)
+        outcomes.append((load_all(settings), results))
+    (first, first_results), *others = outcomes
+    for checkpoints, results in others:
+        for stage in STAGES:
+            for name, value in first[stage].parameters.items():
+                torch.testing.assert_close(
+                    checkpoints[stage].parameters[name], value, rtol=0, atol=1e-5
+                )
+        for result, first_result in zip(results, first_results, strict=True):
+            assert result.test == pytest.approx(first_result.test)
+        assert [r.threshold for r in results] == [r.threshold for r in first_results]
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    hashes = []
+    for run, seed in enumerate((0, 0, 1)):
+        settings = make_settings(f"seed={seed}", f"checkpoint.dir={tmp_path / str(run)}")
+        run_in_process(settings)
+        hashes.append([c.hash for c in load_all(settings).values()])
+    assert hashes[0] == hashes[1]
+    assert all(a != b for a, b in zip(hashes[0], hashes[2], strict=True))
+
+
+def test_parameters_outside_the_scope_are_bit_identical_after_a_stage(settings: Settings) -> None:
+    _, _, grid = run_in_process(settings)
+    checkpoints = load_all(settings)
+    before = checkpoints["pretrain_sasrec"].parameters
+    aligned = checkpoints["align_projectors"].parameters
+    tuned = checkpoints["finetune_moe"].parameters
+    assert all(torch.equal(aligned[name], value) for name, value in before.items())
+    assert torch.equal(tuned["sasrec.item_emb.weight"], before["sasrec.item_emb.weight"])
+    _, reply = [(m, r) for m, r in grid.log if m.metadata.message_type == MessageType.TRAIN][-1]
+    change = {n: a.numpy() for n, a in reply.content.array_records["change"].items()}
+    assert set(change) == set(tuned) - {"sasrec.item_emb.weight"}
+    assert all(value.any() for value in change.values())  # and all of the scope does move
+
+
+def test_a_stage_first_ranks_exactly_as_the_checkpoint_it_starts_from(settings: Settings) -> None:
+    _, watcher, _ = run_in_process(settings)
+    validation = {(r.stage, r.round): r.validation for r in watcher.records}
+    best = {r.stage: r.best_round for r in watcher.results}
+    for parent, stage in (
+        ("pretrain_sasrec", "align_projectors"),
+        ("align_projectors", "finetune_moe"),
+    ):
+        assert validation[stage, 0] == validation[parent, best[parent]]
+
+
+def test_only_the_scope_travels_and_the_frozen_rest_once(settings: Settings) -> None:
+    _, _, grid = run_in_process(settings)
+    frozen_sent: dict[tuple[int, str], int] = {}
+    for message, reply in grid.log:
+        if message.metadata.message_type not in (MessageType.TRAIN, MessageType.EVALUATE):
+            continue
+        task = Task.from_record(message.content)
+        stage = STAGES[task.stage]
+        assert all(stage.in_scope(name) for name in task.scope)
+        if task.frozen is not None:
+            assert not any(stage.in_scope(name) for name in task.frozen)
+            key = (message.metadata.dst_node_id, task.stage)
+            frozen_sent[key] = frozen_sent.get(key, 0) + 1
+        if message.metadata.message_type == MessageType.TRAIN:
+            assert set(reply.content.array_records["change"]) == set(task.scope)
+    assert set(frozen_sent.values()) == {1}
+
+
+def test_a_reply_carries_changes_counts_and_sums_and_nothing_else(settings: Settings) -> None:
+    _, _, grid = run_in_process(settings)
+    allowed = {
+        "train": {"change", "metrics"},
+        "evaluate": {"sums", "memory"},
+        "query.describe": {"about", "users"},
+        "query.novelty": {"histogram"},
+    }
+    for message, reply in grid.log:
+        assert set(reply.content) == allowed[message.metadata.message_type]
+
+
+def test_a_node_that_lost_the_frozen_rest_asks_for_it_and_the_numbers_stay(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    import shutil
+
+    from fedmem import client_app
+
+    plain = make_settings(f"checkpoint.dir={tmp_path / 'plain'}")
+    run_in_process(plain)
+    forgetful = make_settings(f"checkpoint.dir={tmp_path / 'forgetful'}")
+    grid = InProcessGrid(forgetful.federation.nodes)
+
+    class Forgetting:
+        """The ClientApp on a disk that is wiped after every message."""
+
+        def __call__(self, message: Message, context: object) -> Message:
+            shutil.rmtree(Path(forgetful.output_dir) / "frozen", ignore_errors=True)
+            return client_app.app(message, context)  # type: ignore[arg-type]
+
+    grid.app = Forgetting()  # type: ignore[assignment]
+    run_in_process(forgetful, grid)
+    assert any(NeedsFrozen.is_in(reply.content) for _, reply in grid.log)
+    for stage, checkpoint in load_all(forgetful).items():
+        assert checkpoint.hash == load_all(plain)[stage].hash
+
+
+def test_a_reply_with_names_outside_the_scope_is_refused_by_name(
+    make_settings: MakeSettings,
+) -> None:
+    settings = make_settings("stage=pretrain_sasrec")
+
+    def offer_more(reply: Message) -> Message:
+        if "change" in reply.content and reply.metadata.src_node_id == 100:
+            change = reply.content.array_records["change"]
+            more = ArrayRecord({**change, "visual_proj.weight": Array(np.zeros(3, np.float32))})
+            reply.content["change"] = more
+        return reply
+
+    _, watcher, _ = run_in_process(settings, InProcessGrid(2, offer_more))
+    refused = [reason for record in watcher.records for reason in record.refused]
+    assert len(refused) == settings.federation.rounds
+    assert all("node 100" in r and "visual_proj.weight" in r for r in refused)
+    assert all(record.messages == 2 and record.users < 12 for record in watcher.records)
+
+
+def test_a_stage_without_a_usable_reply_stops_and_says_why(make_settings: MakeSettings) -> None:
+    settings = make_settings("stage=pretrain_sasrec", "federation.nodes=1")
+
+    def offer_less(reply: Message) -> Message:
+        if "change" in reply.content:
+            reply.content["change"] = ArrayRecord()
+        return reply
+
+    with pytest.raises(FedmemError, match=r"round 1: no usable reply.*sasrec\.item_emb\.weight"):
+        run_in_process(settings, InProcessGrid(1, offer_less))
+
+
+def test_a_message_beyond_the_scope_is_refused_by_the_node(settings: Settings) -> None:
+    run_in_process(settings)
+    parameters = load_all(settings)["align_projectors"].parameters
+    grid = InProcessGrid(1)
+    everything = ArrayRecord({n: Array(v.numpy()) for n, v in parameters.items()})
+    task = Task(settings.to_json(), "align_projectors", everything, "x", everything, 0.0, 1)
+    message = Message(content=task.to_record(), dst_node_id=100, message_type="train")
+    with pytest.raises(FedmemError, match=r"scope of align_projectors: .*sasrec\.item_emb"):
+        grid.push_messages([message])
+
+
+def test_memory_survives_in_the_context_and_is_filled_once(settings: Settings) -> None:
+    results, _, grid = run_in_process(settings)
+    memory = results[-1].memory
+    assert memory is not None
+    context = next(iter(grid.contexts.values()))
+    kept = context.state.array_records["memory"]
+    assert {str(array.numpy().dtype) for array in kept.values()} == {"int32"}
+    total = sum(
+        int(c.state.array_records["memory"]["counters"].numpy()[:, 0].sum())
+        for c in grid.contexts.values()
+    )
+    assert total == memory["ingested"]  # each interaction entered once, for all rounds together
+    assert memory["promotions"] > 0
+    assert memory["surprises"] > 0  # item 3 has no content
+
+
+def swap_held_out(data_dir: Path, folder: Path) -> Path:
+    """A copy of the data in which every user's last two items are others."""
+    folder.mkdir()
+    for file in ("visual_features.pt", "text_features.pt"):
+        (folder / file).write_bytes((data_dir / file).read_bytes())
+    rows = [line.split() for line in (data_dir / "ratings.dat").read_text().splitlines()]
+    for end in {row[0]: i for i, row in enumerate(rows)}.values():
+        touched = {row[1] for row in rows if row[0] == rows[end][0]}
+        fresh = [str(item) for item in range(1, 41) if str(item) not in touched]
+        rows[end - 1][1], rows[end][1] = fresh[:2]
+    (folder / "ratings.dat").write_text("\n".join(" ".join(row) for row in rows) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("stage", list(STAGES))
+def test_what_is_held_out_changes_nothing_that_is_trained(
+    stage: str, make_settings: MakeSettings, data_dir: Path, tmp_path: Path
+) -> None:
+    """Invariant 2: swap every user's held-out items for others, and no change moves."""
+    swapped = swap_held_out(data_dir, tmp_path / "swapped")
+    run_in_process(make_settings())
+    made = tmp_path / "checkpoints"
+    changes = []
+    for folder in (data_dir, swapped):
+        settings = make_settings(
+            f"stage={stage}",
+            f"data.dir={folder}",
+            f"checkpoint.dir={tmp_path / folder.name / 'own'}",
+            *(f"checkpoint.{name}={made / name}.safetensors" for name in STAGES[stage].requires),
+        )
+        _, _, grid = run_in_process(settings)
+        replies = [r for m, r in grid.log if m.metadata.message_type == MessageType.TRAIN]
+        changes.append([r.content.array_records["change"] for r in replies])
+    assert len(changes[0]) == len(changes[1]) > 0
+    for before, after in zip(*changes, strict=True):
+        assert all(np.array_equal(before[name].numpy(), after[name].numpy()) for name in before)
+
+
+def test_early_stopping_keeps_the_best_round(make_settings: MakeSettings) -> None:
+    settings = make_settings(
+        "stage=pretrain_sasrec",
+        "federation.rounds=40",
+        "strategy.patience=3",
+        "strategy.learning_rate=0.5",  # diverges: validation gets no better for long
+    )
+    (result,), watcher, _ = run_in_process(settings)
+    scores = [r.validation["sampled/HR@10"] for r in watcher.records if r.validation]
+    assert result.rounds == result.best_round + 3 < 40
+    assert scores[result.best_round - 1] == max(scores)
+    assert load_all(settings)["pretrain_sasrec"].round == result.best_round
+
+
+def test_fewer_clients_take_part(make_settings: MakeSettings) -> None:
+    settings = make_settings("stage=pretrain_sasrec", "federation.num_clients=7")
+    _, watcher, _ = run_in_process(settings)
+    assert {record.users for record in watcher.records} == {4}  # half of 7, rounded to even
+
+
+def test_results_can_be_written_as_json(settings: Settings, tmp_path: Path) -> None:
+    from fedmem.results import write_results
+
+    results, _, _ = run_in_process(settings)
+    write_results(tmp_path / "results.json", settings, results)
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert [stage["stage"] for stage in written["stages"]] == list(STAGES)
+    assert written["stages"][1]["bytes_up"] < 3 * written["stages"][1]["trained_parameters"] * 4

@@ -1,0 +1,167 @@
+"""The real command, on the tiny data: what it writes, prints, refuses and leaves running."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedmem.checkpoint import Checkpoint
+from fedmem.errors import FedmemError
+from fedmem.settings import Settings
+from fedmem.simulate import check, fit_to_machine
+from fedmem.stages import STAGES
+from tests.conftest import SMALL
+from tests.in_process_grid import run_in_process
+
+MakeSettings = Callable[..., Settings]
+COMMAND = [sys.executable, "-m", "fedmem.simulate"]
+
+
+def simulate(*overrides: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *SMALL, f"hydra.run.dir={folder / 'out'}", *overrides],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def processes_of(group: int) -> list[str]:
+    """Command lines of the processes in a session that still run."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == group and fields[0] != "Z":
+                found.append((entry / "cmdline").read_text().replace("\0", " "))
+        except (OSError, IndexError):
+            continue
+    return found
+
+
+def test_three_stages_on_ray_give_the_numbers_of_the_in_process_federation(
+    make_settings: MakeSettings, data_dir: Path, tmp_path: Path
+) -> None:
+    run_in_process(make_settings())
+    checkpoints = tmp_path / "ray"
+    done = simulate(f"data.dir={data_dir}", f"checkpoint.dir={checkpoints}", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for stage in STAGES:
+        expected = Checkpoint.load(tmp_path / "checkpoints" / f"{stage}.safetensors")
+        made = Checkpoint.load(checkpoints / f"{stage}.safetensors")
+        for name, value in expected.parameters.items():
+            torch.testing.assert_close(made.parameters[name], value, rtol=0, atol=1e-5)
+        assert f"{stage} round 2/2  loss " in done.stdout  # plain lines: no terminal here
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [r["stage"] for r in results["stages"]] == list(STAGES)
+    for result in results["stages"]:
+        assert f"{result['test']['sampled/HR@10']:.4f}" in done.stdout
+        assert f"{result['test']['full/NDCG@10']:.4f}" in done.stdout
+    rounds = [json.loads(x) for x in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert [(r["stage"], r["round"]) for r in rounds] == [
+        (stage, r) for stage in STAGES for r in range(0 if STAGES[stage].requires else 1, 3)
+    ]
+    assert not (tmp_path / "out" / "frozen").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["stage=align_projectors"], ["pretrain_sasrec.safetensors", "stage=pretrain_sasrec"]),
+        (["stage=nonsense"], ["stage=nonsense", "align_projectors"]),
+        (["data=nonsense"], ["data=nonsense", "ml-100k"]),
+        (["data.dir=nowhere"], ["nowhere/ratings.dat", "data.dir"]),
+        (["federation.fracton=1"], ["federation.fracton"]),
+    ],
+)
+def test_a_mistake_ends_with_code_2_and_two_lines(
+    overrides: list[str], words: list[str], data_dir: Path, tmp_path: Path
+) -> None:
+    done = simulate(
+        f"data.dir={data_dir}", f"checkpoint.dir={tmp_path / 'none'}", *overrides, folder=tmp_path
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) <= 2
+    assert all(word in done.stderr for word in words)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.visual_file=none.pt"], r"data\.visual_file: looked for .*none\.pt"),
+        (["federation.nodes=25"], "only 24 users take part"),
+        (["federation.num_clients=25"], "the data have 24 users"),
+        (["stage=finetune_moe"], "starts from a checkpoint of pretrain_sasrec"),
+    ],
+)
+def test_what_does_not_fit_is_found_before_anything_starts(
+    overrides: list[str], message: str, make_settings: MakeSettings
+) -> None:
+    with pytest.raises(FedmemError, match=message):
+        check(make_settings(*overrides))
+
+
+def test_checkpoints_of_other_data_or_size_are_found_before_anything_starts(
+    make_settings: MakeSettings, data_dir: Path
+) -> None:
+    run_in_process(make_settings("stage=pretrain_sasrec"))
+    check(make_settings("stage=align_projectors"))
+    with pytest.raises(FedmemError, match=r"model\.blocks=2 \(here 3\)"):
+        check(make_settings("stage=align_projectors", "model.blocks=3"))
+    lines = (data_dir / "ratings.dat").read_text().replace(" 40 ", " 39 ")
+    (data_dir / "other.dat").write_text(lines)
+    with pytest.raises(FedmemError, match="trained on other data"):
+        check(make_settings("stage=align_projectors", "data.interactions_file=other.dat"))
+
+
+def test_workers_and_threads_fit_the_cores(make_settings: MakeSettings) -> None:
+    cores = len(os.sched_getaffinity(0))
+    simulation = fit_to_machine(make_settings("federation.nodes=24")).simulation
+    assert simulation.workers == cores
+    assert simulation.threads == 1
+    assert fit_to_machine(make_settings("federation.nodes=1")).simulation.threads == cores
+    chosen = make_settings("simulation.workers=1", "simulation.threads=1")
+    assert fit_to_machine(chosen).simulation == chosen.simulation
+
+
+def test_ctrl_c_ends_cleanly_and_leaves_nothing_running(data_dir: Path, tmp_path: Path) -> None:
+    overrides = [*SMALL, f"data.dir={data_dir}", f"checkpoint.dir={tmp_path / 'checkpoints'}"]
+    metrics = tmp_path / "out" / "metrics.jsonl"
+    running = subprocess.Popen(
+        [*COMMAND, *overrides, f"hydra.run.dir={tmp_path / 'out'}", "federation.rounds=100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a group of its own, which gets the signal as in a terminal
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (metrics.is_file() and metrics.read_text().count("\n") > 2):
+            assert running.poll() is None, running.stderr
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        os.killpg(running.pid, signal.SIGINT)
+        _, errors = running.communicate(timeout=60)
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+    assert running.returncode == 130
+    assert errors.strip() == "fedmem: interrupted; finished stages keep their checkpoints."
+    assert not list(tmp_path.glob("checkpoints/*"))  # no stage had finished
+    for _ in range(100):
+        left = processes_of(running.pid)
+        if not left:
+            break
+        time.sleep(0.2)
+    assert left == []
