@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -55,7 +54,7 @@ def print_results(
 ) -> None:
     """Print the table of the stages, on the test items."""
     console = console or Console()
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column(f"{settings.data.name}, test\nseed {settings.seed}", no_wrap=True)
     for heading in (
         "sampled\nHR@10",

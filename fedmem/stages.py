@@ -52,6 +52,8 @@ class Stage:
     content: bool
     memory: bool
     rounds: int
+    pace: float
+    """Multiplies `strategy.learning_rate`."""
     loss: LossWeights
 
     def in_scope(self, parameter: str) -> bool:
@@ -80,6 +82,7 @@ PRETRAIN_SASREC = Stage(
     content=False,
     memory=False,
     rounds=100,
+    pace=1.0,
     loss=LossWeights(identity=1.0, score=0.0, alignment=0.0, hardness=0.0, load_balance=0.0),
 )
 
@@ -92,6 +95,7 @@ ALIGN_PROJECTORS = Stage(
     content=True,
     memory=False,
     rounds=30,
+    pace=0.4,
     loss=LossWeights(identity=0.0, score=1.0, alignment=0.1, hardness=0.5, load_balance=0.0),
 )
 
@@ -104,6 +108,7 @@ FINETUNE_MOE = Stage(
     content=True,
     memory=True,
     rounds=100,
+    pace=1.0,
     loss=LossWeights(identity=1.0, score=0.5, alignment=0.05, hardness=0.0, load_balance=0.01),
 )
 

@@ -5,6 +5,7 @@ Optimization", ICLR 2021. The averaged change takes the place of a negative grad
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -69,8 +70,9 @@ class Adam(ServerOptimizer):
         return result
 
 
-def make_server_optimizer(settings: StrategySettings) -> ServerOptimizer:
-    """The optimizer that `strategy.optimizer` names."""
+def make_server_optimizer(settings: StrategySettings, pace: float = 1.0) -> ServerOptimizer:
+    """The optimizer that `strategy.optimizer` names, its learning rate multiplied by `pace`."""
+    settings = replace(settings, learning_rate=settings.learning_rate * pace)
     if settings.optimizer == "adam":
         return Adam(settings)
     return Momentum(settings) if settings.optimizer == "momentum" else PlainAverage()

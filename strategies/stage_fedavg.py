@@ -114,7 +114,7 @@ class StageFedAvg(FedAvg):
         self.stop = stop
         self.best_round = 0
         self.best_validation: dict[str, float] = {}
-        self._optimizer = make_server_optimizer(settings.strategy)
+        self._optimizer = make_server_optimizer(settings.strategy, stage.pace)
         self._current = ArrayRecord()
         self._informed: set[int] = set()
         self._record = RoundRecord(stage.name, 0)

@@ -8,6 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+ENTRY_LENGTH = 6.7
+"""Length that candidates and entries are brought to: with one head of 128 dimensions a logit is at
+first 4 · cos(candidate, entry), so attention starts out by looking at what is alike."""
+
 AXES = {1: "c", 2: "bc", 3: "bpc"}
 """Axes of a candidate tensor by its rank: shared by all, by a row's positions, or by none."""
 
@@ -32,6 +36,8 @@ class MemoryExpert(nn.Module):
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim, bias=False)
         self.norm = nn.LayerNorm(dim)
+        for projection in (self.query, self.key, self.value):
+            nn.init.eye_(projection.weight)
 
     def forward(
         self, queries: Tensor, entries: Tensor, candidates: Tensor, items: Tensor, mask: Tensor
@@ -49,6 +55,9 @@ class MemoryExpert(nn.Module):
             mask: [B, P, M], true at real entries.
         """
         axes = AXES[candidates.dim()]
+        # eps bounds the gradient where content is still all zeros.
+        queries = F.normalize(queries, dim=-1, eps=1e-2) * ENTRY_LENGTH
+        entries = F.normalize(entries, dim=-1, eps=1e-2) * ENTRY_LENGTH
         q = self._heads(F.embedding(candidates, self.query(queries)))
         k = self._heads(F.embedding(items, self.key(entries)))
         v = self._heads(F.embedding(items, self.value(entries)))
