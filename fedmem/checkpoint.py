@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -52,6 +54,7 @@ class Checkpoint:
         about = {k: v for k, v in vars(self).items() if k not in ("parameters", "model")}
         about["model"] = asdict(self.model)
         about["hash"] = self.hash
+        about["seal"] = _seal(about)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
         tensors = {name: value.contiguous() for name, value in self.parameters.items()}
@@ -73,10 +76,17 @@ class Checkpoint:
             raise FedmemError(f"{path} cannot be read as a checkpoint: {error}.") from error
         if about is None:
             raise FedmemError(f"{path} is a safetensors file, but no checkpoint of fedmem.")
-        expected = about.pop("hash")
-        about["model"] = ModelSettings(**about["model"])
-        checkpoint = cls(**about, parameters=parameters)
-        if checkpoint.hash != expected:
+        try:
+            seal, expected = about.pop("seal"), about["hash"]
+            whole = seal == _seal(about)
+            del about["hash"]
+            about["model"] = ModelSettings(**about["model"])
+            checkpoint = cls(**about, parameters=parameters)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise FedmemError(
+                f"{path} is damaged, or of another version of fedmem: {error}."
+            ) from error
+        if not whole or checkpoint.hash != expected:
             raise FedmemError(f"{path} is damaged: its content does not match its own hash.")
         return checkpoint
 
@@ -98,6 +108,11 @@ class Checkpoint:
         if differing:
             listed = ", ".join(f"model.{k}={theirs[k]} (here {ours[k]})" for k in differing)
             raise FedmemError(f"{path} is of another model size: {listed}.")
+
+
+def _seal(about: dict[str, Any]) -> str:
+    """Hash of what stands beside the parameters, their own hash included."""
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def checkpoint_path(settings: CheckpointSettings, stage: str) -> Path:

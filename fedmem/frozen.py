@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fedmem.parameters import Parameters, content_hash
@@ -27,7 +28,10 @@ class FrozenStore:
             path = self._path(key)
             if not path.is_file():
                 return None
-            parameters = load_file(path)
+            try:
+                parameters = load_file(path)
+            except SafetensorError:
+                return None
             if content_hash(parameters) != key:
                 return None
             self._held = {key: parameters}  # a node trains one stage at a time
@@ -38,11 +42,10 @@ class FrozenStore:
         key = content_hash(parameters)
         self._held = {key: parameters}
         path = self._path(key)
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-            save_file(parameters, partial)
-            os.replace(partial, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        save_file(parameters, partial)
+        os.replace(partial, path)
         return key
 
     def _path(self, key: str) -> Path:

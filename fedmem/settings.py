@@ -62,7 +62,15 @@ class ModelSettings:
     router_hidden: int
 
     def __post_init__(self) -> None:
-        for key in ("dim", "blocks", "heads", "feedforward", "max_length", "gating_hidden"):
+        for key in (
+            "dim",
+            "blocks",
+            "heads",
+            "feedforward",
+            "max_length",
+            "gating_hidden",
+            "router_hidden",
+        ):
             _require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "at least 1")
         _require(
             self.dim % self.heads == 0, "model.heads", self.heads, f"must divide dim {self.dim}"
@@ -111,7 +119,8 @@ class MemorySettings:
             "at most what both tiers hold together",
         )
         _require(
-            self.threshold == "auto" or isinstance(self.threshold, int | float),
+            self.threshold == "auto"
+            or (isinstance(self.threshold, int | float) and 0 <= self.threshold <= 2),
             "memory.threshold",
             self.threshold,
             "a number in [0, 2], or auto",

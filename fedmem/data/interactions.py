@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -101,17 +102,27 @@ def _read_table(path: Path) -> pd.DataFrame:
             f"{' '.join(COLUMNS)}, separated by ::, tabs or spaces."
         )
     try:
-        return pd.read_csv(
-            path,
-            sep=separator,
-            engine="python" if separator == "::" else "c",
-            names=list(COLUMNS),
-            skiprows=1 if header else 0,
-            dtype={"user": np.int64, "item": np.int64, "rating": float, "timestamp": float},
-            encoding="latin-1",
-        )
-    except (ValueError, pd.errors.ParserError) as error:
+        with warnings.catch_warnings():
+            # A row wider than four columns is only warned of, and would be cut.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                path,
+                sep=separator,
+                engine="python" if separator == "::" else "c",
+                names=list(COLUMNS),
+                index_col=False,
+                skiprows=1 if header else 0,
+                dtype={"user": np.int64, "item": np.int64},
+                encoding="latin-1",
+            )
+    except (ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise FedmemError(f"{path} is not a table of interactions: {error}.") from error
+    for column in ("rating", "timestamp"):
+        if not pd.api.types.is_numeric_dtype(table[column]) or table[column].isna().any():
+            raise FedmemError(f"{path} has a line whose {column} is missing or no number.")
+    if (table["item"] < 1).any():
+        raise FedmemError(f"{path} has an item id below 1; 0 is kept for padding.")
+    return table
 
 
 def how_to_get(settings: DataSettings) -> str:

@@ -1,0 +1,150 @@
+"""Reading features: rows by the data's own item id, and files that are refused by their path."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fedmem.data import Interactions, load_content, load_interactions
+from fedmem.errors import FedmemError
+from fedmem.model import Content
+from fedmem.settings import DataSettings, Settings
+
+
+def load(settings: Settings) -> Content:
+    return load_content(settings.data, load_interactions(settings.data))
+
+
+def error_of(settings: Settings) -> str:
+    with pytest.raises(FedmemError) as caught:
+        load(settings)
+    return str(caught.value)
+
+
+def one_user(item_ids: list[int]) -> Interactions:
+    return Interactions(
+        offsets=np.array([0, len(item_ids)]),
+        items=np.arange(1, len(item_ids) + 1, dtype=np.int32),
+        item_ids=np.array([0, *item_ids]),
+        user_ids=np.array([1]),
+    )
+
+
+def with_rows(settings: DataSettings, rows: torch.Tensor) -> DataSettings:
+    for file in (settings.visual_file, settings.text_file):
+        torch.save(rows, Path(settings.dir) / file)
+    return settings
+
+
+class Executes:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_rows_are_ordered_by_dense_item_id(settings: Settings) -> None:
+    rows = torch.arange(10).float()[:, None] * torch.ones(3)
+    found = load_content(with_rows(settings.data, rows), one_user([2, 5, 9]))
+    assert found.visual[:, 0].tolist() == [0, 2, 5, 9]
+    assert found.text[:, 0].tolist() == [0, 2, 5, 9]
+
+
+def test_the_padding_row_is_zero_whatever_the_file_holds(settings: Settings) -> None:
+    found = load_content(with_rows(settings.data, torch.ones(4, 3)), one_user([1, 3]))
+    assert found.visual.tolist() == [[0, 0, 0], [1, 1, 1], [1, 1, 1]]
+
+
+def test_features_of_half_precision_are_read_as_floats(settings: Settings) -> None:
+    found = load(settings)
+    assert (found.visual.dtype, found.text.dtype) == (torch.float32, torch.float32)
+
+
+def test_a_row_of_zeros_is_a_missing_modality(settings: Settings) -> None:
+    found = load(settings)
+    items = load_interactions(settings.data).item_ids.tolist()
+    present = {item: found.present[items.index(item)].tolist() for item in (0, 3, 4, 5, 7)}
+    assert present == {
+        0: [False, False],
+        3: [False, False],
+        4: [True, True],
+        5: [False, True],
+        7: [True, False],
+    }
+
+
+@pytest.mark.parametrize("file", ["visual_features.pt", "text_features.pt"])
+def test_a_missing_file_is_refused_by_its_path(
+    settings: Settings, data_dir: Path, file: str
+) -> None:
+    (data_dir / file).unlink()
+    message = error_of(settings)
+    assert str(data_dir / file) in message
+    assert "data.dir" in message
+
+
+@pytest.mark.parametrize("data", [b"", b"no tensor at all", b"\x80\x02}q\x00."])
+def test_a_garbage_file_is_refused_by_its_path(
+    settings: Settings, data_dir: Path, data: bytes
+) -> None:
+    (data_dir / "text_features.pt").write_bytes(data)
+    assert str(data_dir / "text_features.pt") in error_of(settings)
+
+
+@pytest.mark.parametrize("value", [torch.ones(50), torch.ones(50, 2, 2), [torch.ones(50, 2)]])
+def test_anything_but_a_matrix_is_refused(settings: Settings, data_dir: Path, value: Any) -> None:
+    torch.save(value, data_dir / "visual_features.pt")
+    assert str(data_dir / "visual_features.pt") in error_of(settings)
+
+
+def test_a_file_with_too_few_rows_is_refused_with_the_rows_needed(
+    settings: Settings, data_dir: Path
+) -> None:
+    torch.save(torch.ones(40, 8), data_dir / "text_features.pt")
+    message = error_of(settings)
+    assert str(data_dir / "text_features.pt") in message
+    assert "40 rows" in message
+    assert "41" in message
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_not_finite_is_refused_with_its_item(
+    settings: Settings, data_dir: Path, value: float
+) -> None:
+    rows = torch.ones(41, 8)
+    rows[17, 3] = value
+    torch.save(rows, data_dir / "text_features.pt")
+    message = error_of(settings)
+    assert str(data_dir / "text_features.pt") in message
+    assert "item 17" in message
+
+
+@pytest.mark.parametrize("form", ["torch", "pickle"])
+def test_a_pickled_object_is_refused_and_not_executed(
+    settings: Settings, data_dir: Path, tmp_path: Path, form: str
+) -> None:
+    harm, path = tmp_path / "harm", data_dir / "visual_features.pt"
+    if form == "torch":
+        torch.save(Executes(harm), path)
+    else:
+        path.write_bytes(pickle.dumps(Executes(harm), protocol=2))
+    assert str(path) in error_of(settings)
+    assert not harm.exists()
+
+
+@pytest.mark.parametrize("item", [0, -1])
+def test_an_item_id_below_1_does_not_read_a_row_that_is_not_its_own(
+    settings: Settings, data_dir: Path, item: int
+) -> None:
+    with (data_dir / "ratings.dat").open("a") as file:
+        file.write(f"1 {item} 1 99\n")
+    error_of(settings)

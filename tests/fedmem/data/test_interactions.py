@@ -1,0 +1,165 @@
+"""Reading histories: three file forms, one result; what cannot be read is refused by its path."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedmem.configuration import compose_settings
+from fedmem.data import load_interactions
+from fedmem.errors import FedmemError
+from fedmem.settings import DataSettings
+
+DATA = compose_settings(["data=ml-1m"]).data
+HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+ROWS = [
+    # Of user 7: 50 before 20 by time, 90 and 40 at the same time in the order of the file.
+    (7, 20, 5, 300),
+    (7, 50, 4, 100),
+    (7, 90, 3, 400),
+    (7, 40, 3, 400),
+    (2, 90, 1, 10),
+    (2, 50, 1, 30),
+    (2, 40, 1, 20),
+    (9, 1000, 1, 1),  # too few
+    (9, 20, 1, 2),
+]
+
+
+def lines(separator: str, rows: list[tuple[int, ...]] = ROWS) -> str:
+    return "\n".join(separator.join(map(str, row)) for row in rows) + "\n"
+
+
+def write(folder: Path, text: str) -> DataSettings:
+    (folder / DATA.interactions_file).write_text(text)
+    return replace(DATA, dir=str(folder), min_interactions=3)
+
+
+def error_of(settings: DataSettings) -> str:
+    with pytest.raises(FedmemError) as caught:
+        load_interactions(settings)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [lines("::"), f"{HEADER}\n{lines(chr(9))}", lines("\t"), lines(" ")],
+    ids=["colons", "recbole", "tabs", "spaces"],
+)
+def test_every_form_of_file_gives_the_same_histories(tmp_path: Path, text: str) -> None:
+    found = load_interactions(write(tmp_path, text))
+    assert found.user_ids.tolist() == [2, 7]
+    assert found.item_ids.tolist() == [0, 20, 40, 50, 90]
+    assert found.offsets.tolist() == [0, 3, 7]
+    assert found.history(0).tolist() == [4, 2, 3]
+    assert found.history(1).tolist() == [3, 1, 4, 2]
+
+
+def test_ties_in_time_keep_the_order_of_the_file(tmp_path: Path) -> None:
+    rows = [(1, item, 1, 0) for item in (5, 3, 9, 1, 7, 2, 8)]
+    found = load_interactions(write(tmp_path, lines("::", rows)))
+    assert found.item_ids[found.history(0)].tolist() == [5, 3, 9, 1, 7, 2, 8]
+
+
+def test_users_with_too_few_interactions_are_dropped_with_their_items(tmp_path: Path) -> None:
+    found = load_interactions(write(tmp_path, lines("::")))
+    assert 9 not in found.user_ids
+    assert 1000 not in found.item_ids
+
+
+def test_a_user_with_just_enough_interactions_stays(tmp_path: Path) -> None:
+    settings = write(tmp_path, lines("::"))
+    assert load_interactions(replace(settings, min_interactions=4)).user_ids.tolist() == [7]
+
+
+def test_item_ids_are_dense_from_1(tmp_path: Path) -> None:
+    found = load_interactions(write(tmp_path, lines("::")))
+    assert np.unique(found.items).tolist() == list(range(1, found.num_items + 1))
+    assert (found.num_users, found.num_items) == (2, 4)
+
+
+def test_training_leaves_out_the_last_two_items(tmp_path: Path) -> None:
+    found = load_interactions(write(tmp_path, lines("::")))
+    assert found.training(1).tolist() == [3, 1]
+
+
+def test_the_fingerprint_is_of_the_catalogue_and_not_of_the_users(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "abc"]
+    for folder in folders:
+        folder.mkdir()
+    other_users = [(user + 1, item, rating, time) for user, item, rating, time in ROWS]
+    other_items = [(user, item + 1, rating, time) for user, item, rating, time in ROWS]
+    same, users, items = (
+        load_interactions(write(folder, lines("::", rows))).fingerprint
+        for folder, rows in zip(folders, (ROWS, other_users, other_items), strict=True)
+    )
+    assert same == users != items
+
+
+def test_a_missing_folder_is_refused_by_the_path_looked_at(tmp_path: Path) -> None:
+    message = error_of(replace(DATA, dir=str(tmp_path / "nowhere")))
+    assert str(tmp_path / "nowhere" / "ratings.dat") in message
+    assert "data.dir" in message
+
+
+def test_missing_data_that_can_be_fetched_come_with_the_command(tmp_path: Path) -> None:
+    message = error_of(replace(DATA, name="ml-100k", dir=str(tmp_path)))
+    assert f"python -m fedmem.download {tmp_path}" in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "hello\n",
+        "\x00\x01\x02\n\x03",
+        "1,2,3,4\n",
+        "1::2::3\n",
+        "1 2 3 4 5\n",
+        f"{HEADER}\n",
+        "1::2::3::4\n1::2::3::4::5\n",
+    ],
+    ids=["empty", "word", "bytes", "commas", "three", "five", "header", "uneven"],
+)
+def test_a_file_of_another_form_is_refused_by_its_path(tmp_path: Path, text: str) -> None:
+    assert str(tmp_path / "ratings.dat") in error_of(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("separator", ["::", "\t", " "])
+@pytest.mark.parametrize("column", range(4))
+def test_text_in_a_column_of_numbers_is_refused(
+    tmp_path: Path, separator: str, column: int
+) -> None:
+    bad = ["8", "8", "8", "8"]
+    bad[column] = "many"
+    settings = write(tmp_path, lines(separator) + separator.join(bad) + "\n")
+    message = error_of(settings)
+    assert str(tmp_path / "ratings.dat") in message
+
+
+@pytest.mark.parametrize("separator", ["::", "\t", " "])
+def test_a_line_that_is_cut_short_is_refused(tmp_path: Path, separator: str) -> None:
+    settings = write(tmp_path, lines(separator) + separator.join(["7", "50"]) + "\n")
+    assert str(tmp_path / "ratings.dat") in error_of(settings)
+
+
+def test_rows_wider_than_the_header_are_refused(tmp_path: Path) -> None:
+    rows = [(*row, 7) for row in ROWS]  # users 300, 100, … would come out, none with 3 items
+    message = error_of(write(tmp_path, f"{HEADER}\n{lines(chr(9), rows)}"))
+    assert "is not a table" in message
+
+
+def test_timestamps_in_nanoseconds_keep_their_order(tmp_path: Path) -> None:
+    rows = [
+        (1, item, 1, 1_700_000_000_000_000_000 + late) for item, late in ((5, 2), (6, 1), (7, 0))
+    ]
+    found = load_interactions(write(tmp_path, lines("::", rows)))
+    assert found.item_ids[found.history(0)].tolist() == [7, 6, 5]
+
+
+def test_data_that_leave_no_user_are_refused(tmp_path: Path) -> None:
+    settings = replace(write(tmp_path, lines("::")), min_interactions=50)
+    assert str(tmp_path / "ratings.dat") in error_of(settings)
