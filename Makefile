@@ -35,3 +35,6 @@ lint: setup ## ruff and mypy
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+bench: data ## seconds a round, stage by stage
+	$(RUN) benchmarks/rounds.py

@@ -49,8 +49,8 @@ class UserClient(NumPyClient):
             config: `round`, from 1.
 
         Returns:
-            The change of each parameter (new − old: it keeps digits that new alone would round
-            away), the number of targets trained on, and `loss` and `users`.
+            The change of each parameter (it keeps digits that the new parameter would round away),
+            the number of targets trained on, and `loss` and `users`.
         """
         self._take(parameters)
         key = RoundKey(self.node.settings.seed, self.stage.name, int(cast(int, config["round"])))

@@ -116,7 +116,9 @@ class LiveProgress:
             fields["hr"] = f"{record.validation[SELECTED_BY]:.4f}"
         self._progress.update(self._task, completed=record.round, **fields)  # type: ignore[arg-type]
         for reason in record.refused:
-            self._progress.console.print(f"round {record.round}: refused {reason}", markup=False)
+            self._progress.console.print(
+                f"round {record.round}: refused {reason}", markup=False, highlight=False
+            )
 
     def on_result(self, result: StageResult) -> None:
         """Fill the bar, also of a stage that stopped early."""

@@ -95,16 +95,18 @@ class LocalTrainer:
         """`local_steps` full-batch SGD steps on one user: the definition of a user's update."""
         rows = np.flatnonzero(self.windows.user == user)
         before = {name: p.detach().clone() for name, p in self.scope.items()}
+        # Summed up apart: new − old would round away changes that are small beside the parameter.
+        change = {name: torch.zeros_like(p) for name, p in self.scope.items()}
         weight, loss = 0, 0.0
         for step in range(self.settings.client.local_steps):
             weight, total = self._accumulate_gradient(rows, key, step)
             loss = total / max(weight, 1)
             with torch.no_grad():
-                for parameter in self.scope.values():
+                for name, parameter in self.scope.items():
                     if parameter.grad is not None and weight:
                         rate = self.settings.client.learning_rate / weight
-                        parameter.sub_(parameter.grad, alpha=rate)
-        change = {name: p.detach() - before[name] for name, p in self.scope.items()}
+                        change[name].sub_(parameter.grad, alpha=rate)
+                        parameter.copy_(before[name] + change[name])
         with torch.no_grad():
             for name, parameter in self.scope.items():
                 parameter.copy_(before[name])

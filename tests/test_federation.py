@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, Message, MessageType
+from flwr.app import Array, ArrayRecord, Context, Message, MessageType
 
+from fedmem import client_app
 from fedmem.checkpoint import Checkpoint
 from fedmem.errors import FedmemError
 from fedmem.messages import NeedsFrozen, Task
+from fedmem.results import write_results
 from fedmem.settings import Settings
 from fedmem.stages import STAGES
 from tests.in_process_grid import InProcessGrid, run_in_process
@@ -118,10 +121,6 @@ def test_a_reply_carries_changes_counts_and_sums_and_nothing_else(settings: Sett
 def test_a_node_that_lost_the_frozen_rest_asks_for_it_and_the_numbers_stay(
     make_settings: MakeSettings, tmp_path: Path
 ) -> None:
-    import shutil
-
-    from fedmem import client_app
-
     plain = make_settings(f"checkpoint.dir={tmp_path / 'plain'}")
     run_in_process(plain)
     forgetful = make_settings(f"checkpoint.dir={tmp_path / 'forgetful'}")
@@ -130,9 +129,9 @@ def test_a_node_that_lost_the_frozen_rest_asks_for_it_and_the_numbers_stay(
     class Forgetting:
         """The ClientApp on a disk that is wiped after every message."""
 
-        def __call__(self, message: Message, context: object) -> Message:
+        def __call__(self, message: Message, context: Context) -> Message:
             shutil.rmtree(Path(forgetful.output_dir) / "frozen", ignore_errors=True)
-            return client_app.app(message, context)  # type: ignore[arg-type]
+            return client_app.app(message, context)
 
     grid.app = Forgetting()  # type: ignore[assignment]
     run_in_process(forgetful, grid)
@@ -199,6 +198,40 @@ def test_memory_survives_in_the_context_and_is_filled_once(settings: Settings) -
     assert memory["surprises"] > 0  # item 3 has no content
 
 
+def test_stages_run_one_by_one_give_the_bits_of_a_run_of_all(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    together = make_settings(f"checkpoint.dir={tmp_path / 'together'}")
+    run_in_process(together)
+    for stage in STAGES:
+        run_in_process(make_settings(f"stage={stage}", f"checkpoint.dir={tmp_path / 'apart'}"))
+    apart = load_all(make_settings(f"checkpoint.dir={tmp_path / 'apart'}"))
+    for stage, checkpoint in load_all(together).items():
+        assert checkpoint.hash == apart[stage].hash
+
+
+def test_a_node_that_restarts_goes_on_from_its_context(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    plain = make_settings(f"checkpoint.dir={tmp_path / 'plain'}")
+    expected, _, _ = run_in_process(plain)
+    settings = make_settings(f"checkpoint.dir={tmp_path / 'restarted'}")
+    grid = InProcessGrid(settings.federation.nodes)
+
+    class Restarting:
+        """The ClientApp in a process that ends after every message."""
+
+        def __call__(self, message: Message, context: Context) -> Message:
+            client_app._cached_node.cache_clear()
+            return client_app.app(message, context)
+
+    grid.app = Restarting()  # type: ignore[assignment]
+    results, _, _ = run_in_process(settings, grid)
+    assert results[-1].memory == expected[-1].memory
+    for stage, checkpoint in load_all(settings).items():
+        assert checkpoint.hash == load_all(plain)[stage].hash
+
+
 def swap_held_out(data_dir: Path, folder: Path) -> Path:
     """A copy of the data in which every user's last two items are others."""
     folder.mkdir()
@@ -258,8 +291,6 @@ def test_fewer_clients_take_part(make_settings: MakeSettings) -> None:
 
 
 def test_results_can_be_written_as_json(settings: Settings, tmp_path: Path) -> None:
-    from fedmem.results import write_results
-
     results, _, _ = run_in_process(settings)
     write_results(tmp_path / "results.json", settings, results)
     written = json.loads((tmp_path / "results.json").read_text())

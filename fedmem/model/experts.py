@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ENTRY_LENGTH = 6.7
-"""Length that candidates and entries are brought to: with one head of 128 dimensions a logit is at
-first 4 · cos(candidate, entry), so attention starts out by looking at what is alike."""
+SHARPNESS = 4.0
+"""With one head an attention logit is at first this times cos(candidate, entry): attention starts
+out by looking at what is alike."""
 
 AXES = {1: "c", 2: "bc", 3: "bpc"}
 """Axes of a candidate tensor by its rank: shared by all, by a row's positions, or by none."""
@@ -32,6 +32,7 @@ class MemoryExpert(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
+        self.length = math.sqrt(SHARPNESS * math.sqrt(dim))
         self.query = nn.Linear(dim, dim, bias=False)
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim, bias=False)
@@ -56,8 +57,8 @@ class MemoryExpert(nn.Module):
         """
         axes = AXES[candidates.dim()]
         # eps bounds the gradient where content is still all zeros.
-        queries = F.normalize(queries, dim=-1, eps=1e-2) * ENTRY_LENGTH
-        entries = F.normalize(entries, dim=-1, eps=1e-2) * ENTRY_LENGTH
+        queries = F.normalize(queries, dim=-1, eps=1e-2) * self.length
+        entries = F.normalize(entries, dim=-1, eps=1e-2) * self.length
         q = self._heads(F.embedding(candidates, self.query(queries)))
         k = self._heads(F.embedding(items, self.key(entries)))
         v = self._heads(F.embedding(items, self.value(entries)))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmem.model.experts import ENTRY_LENGTH, MemoryExpert, Router
+from fedmem.model.experts import SHARPNESS, MemoryExpert, Router
 
 B, P, C, M, D, I = 2, 3, 4, 5, 8, 30  # noqa: E741 - as in the shapes
 
@@ -37,7 +37,7 @@ def read(module: MemoryExpert, candidates: Tensor, items: Tensor, mask: Tensor) 
 
 
 def brought_to_length(row: Tensor) -> Tensor:
-    return row / row.square().sum().sqrt() * ENTRY_LENGTH
+    return row / row.square().sum().sqrt() * (SHARPNESS * D**0.5) ** 0.5
 
 
 def attend(module: MemoryExpert, candidate: Tensor, entries: Tensor) -> Tensor:

@@ -1,0 +1,75 @@
+"""Facts of the real data, where it lies: MovieLens-100K (`make data`) and MovieLens-1M."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedmem.configuration import compose_settings
+from fedmem.download import SHA256, _sha256
+from fedmem.memory import auto_threshold
+from fedmem.node import Node
+from fedmem.stages import STAGES
+
+ROOT = Path(__file__).parents[1]
+ML_100K = ROOT / "data" / "ml-100k"
+ML_1M = ROOT.parent / "shared" / "data" / "ml-1m"
+needs_ml_100k = pytest.mark.skipif(
+    not (ML_100K / "ml-100k.inter").is_file(), reason="no data/ml-100k: make data"
+)
+needs_ml_1m = pytest.mark.skipif(not ML_1M.is_dir(), reason="no MovieLens-1M beside the project")
+
+
+@needs_ml_100k
+def test_movielens_100k_is_whole_and_has_content() -> None:
+    assert _sha256((ML_100K / "ml-100k.inter").read_bytes()) == SHA256
+    node = Node(compose_settings([f"data.dir={ML_100K}"]))
+    interactions = node.interactions
+    assert (interactions.num_users, interactions.num_items) == (943, 1682)
+    assert len(interactions.items) == 100_000
+    with_picture, with_text = node.content.present.sum(0).tolist()
+    assert (with_picture, with_text) == (1427, 1681)
+    lengths = np.diff(interactions.offsets)
+    assert (lengths.min(), lengths.max()) == (20, 737)
+
+
+@needs_ml_100k
+def test_the_auto_threshold_comes_near_its_write_ratio_on_real_histories() -> None:
+    node = Node(compose_settings([f"data.dir={ML_100K}"]))
+    memory = node.settings.memory
+    bank = node.open_bank(auto_threshold(node.novelty_histogram(), memory.write_ratio))
+    node.ingest(STAGES["finetune_moe"], "validation")
+    statistics = bank.statistics()
+    assert statistics.ingested == 100_000 - 2 * 943
+    assert 0.08 < statistics.write_ratio <= memory.write_ratio + 1e-3
+    packed = sum(array.nbytes for array in bank.pack().values())
+    assert packed / 943 < 1000  # bytes a user
+
+
+@needs_ml_1m
+def test_movielens_1m_reads_the_same_in_both_of_its_forms(tmp_path: Path) -> None:
+    rows = (ML_1M / "ratings.dat").read_text().splitlines()[:2000]
+    (tmp_path / "ratings.dat").write_text("\n".join(r.replace(" ", "::") for r in rows) + "\n")
+    (tmp_path / "spaces.dat").write_text("\n".join(rows) + "\n")
+    colons, spaces = (
+        Node(
+            compose_settings(
+                ["data=ml-1m", f"data.dir={tmp_path}", f"data.interactions_file={file}"]
+            )
+        ).interactions
+        for file in ("ratings.dat", "spaces.dat")
+    )
+    assert np.array_equal(colons.items, spaces.items)
+    assert np.array_equal(colons.item_ids, spaces.item_ids)
+    assert np.array_equal(colons.offsets, spaces.offsets)
+
+
+@needs_ml_1m
+def test_movielens_1m_is_whole_and_has_content() -> None:
+    node = Node(compose_settings(["data=ml-1m", f"data.dir={ML_1M}"]))
+    assert (node.interactions.num_users, node.interactions.num_items) == (6040, 3416)
+    assert len(node.interactions.items) == 999_610
+    assert node.content.visual.shape == (3417, 512)
+    assert node.content.text.shape == (3417, 384)
