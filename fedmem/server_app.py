@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -231,8 +231,3 @@ def make_server_app(run: Callable[[Grid], object]) -> ServerApp:
         run(grid)
 
     return server_app
-
-
-def as_json(result: StageResult) -> dict[str, object]:
-    """A stage's result as it stands in `results.json`."""
-    return asdict(result)
