@@ -23,6 +23,7 @@ import hydra
 from flwr.simulation import run_simulation
 from hydra.errors import HydraException
 from omegaconf import DictConfig
+from rich.console import Console
 
 from fedmem.checkpoint import load_parents
 from fedmem.client_app import app as client_app
@@ -47,6 +48,7 @@ def simulate(settings: Settings) -> list[StageResult]:
     """
     check(settings)
     settings = fit_to_machine(settings)
+    announce(settings)
     output = Path(settings.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     results: list[StageResult] = []
@@ -108,6 +110,19 @@ def check(settings: Settings) -> None:
         made_here.add(stage.name)
     if any(stage.content for stage in stages):
         load_content(settings.data, interactions)
+
+
+def announce(settings: Settings) -> None:
+    """Say what is about to run, since Ray takes some seconds to start."""
+    interactions = load_interactions(settings.data)
+    users = participants(settings.federation, interactions.num_users, settings.seed)
+    simulation = settings.simulation
+    line = (
+        f"{settings.data.name}: {len(users):,} users, {interactions.num_items:,} items; "
+        f"{settings.federation.nodes} nodes on {simulation.workers} workers "
+        f"of {simulation.threads} threads"
+    )
+    Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def fit_to_machine(settings: Settings) -> Settings:
