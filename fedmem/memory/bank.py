@@ -79,6 +79,8 @@ class MemoryBank:
         )
         by_offset = np.zeros(end - start)
         for position, loss in (losses or {}).items():
+            if not start <= position < end:
+                raise ValueError(f"position {position} is not ingested now: {start} to {end}")
             by_offset[position - start] = loss
         memory.extend(self._interactions.history(user)[start:end], by_offset)
         self._states[user] = memory.state
