@@ -10,7 +10,8 @@ from flwr.client import NumPyClient
 from flwr.common import Config, NDArrays, Scalar
 
 from fedmem.evaluation import Split
-from fedmem.node import Node, UserIndices
+from fedmem.node import Node
+from fedmem.participants import UserIndices
 from fedmem.stages import Stage
 from fedmem.training import LocalTrainer, RoundKey, Update
 

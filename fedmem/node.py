@@ -16,11 +16,10 @@ from fedmem.evaluation import Ranks, Split, last_hidden, rank_users
 from fedmem.memory import MemoryBank, item_vectors, novelty, novelty_histogram
 from fedmem.memory.two_tier import Floats
 from fedmem.model import Content, Recommender
+from fedmem.participants import UserIndices
 from fedmem.settings import Settings
 from fedmem.stages import Stage
 from fedmem.training import LocalTrainer
-
-UserIndices = npt.NDArray[np.integer]
 
 
 class Node:

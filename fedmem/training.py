@@ -21,9 +21,8 @@ from fedmem import losses
 from fedmem.data import Interactions, Windows
 from fedmem.dropout import NO_DROPOUT, Dropout
 from fedmem.model import Memories, Recommender
+from fedmem.participants import UserIndices
 from fedmem.settings import Settings
-
-UserIndices = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class RoundRecord:
         loss: mean loss a target; None in round 0.
         users: users trained.
         targets: targets trained on.
+        messages: replies to the training messages.
         bytes_down: bytes of all training messages to the nodes.
         bytes_up: bytes of all their replies.
         seconds: wall time, validation included.
@@ -192,8 +193,10 @@ class StageFedAvg(FedAvg):
         """Metrics over all users, from the nodes' sums; memory figures under `memory/`."""
         sums: dict[str, float] = {}
         memory: dict[str, float] = {}
-        for reply in replies:
-            result = EvaluateResult.from_record(reply.content)
+        results = [EvaluateResult.from_record(reply.content) for reply in replies]
+        # As in training: a fixed order of summation, whichever node answers first.
+        results.sort(key=lambda result: sorted(result.sums.items()))
+        for result in results:
             for total, part in ((sums, result.sums), (memory, result.memory)):
                 for name, value in part.items():
                     total[name] = total.get(name, 0.0) + value
