@@ -19,13 +19,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from fedmem.batches import RoundKey
 from fedmem.configuration import compose_settings
 from fedmem.evaluation import RANKINGS
 from fedmem.memory import auto_threshold
 from fedmem.node import Node
 from fedmem.participants import sample_round
 from fedmem.stages import STAGES, Stage
-from fedmem.training import RoundKey
 
 
 def measure(node: Node, stage: Stage, rounds: int) -> dict[str, float]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from clients.user_client import UserClient
-from fedmem.training import LocalTrainer, RoundKey, Update
+from fedmem.batches import RoundKey
+from fedmem.training import LocalTrainer, Update
 
 
 class CohortClient(UserClient):

@@ -9,11 +9,12 @@ import torch
 from flwr.client import NumPyClient
 from flwr.common import Config, NDArrays, Scalar
 
+from fedmem.batches import RoundKey
 from fedmem.evaluation import Split
 from fedmem.node import Node
 from fedmem.participants import UserIndices
 from fedmem.stages import Stage
-from fedmem.training import LocalTrainer, RoundKey, Update
+from fedmem.training import LocalTrainer, Update
 
 Names = list[str]
 

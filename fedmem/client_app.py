@@ -131,7 +131,7 @@ def _client(task: Task, context: Context) -> UserClient | None:
     frozen = store.get(task.frozen_hash)
     if frozen is None:
         return None
-    node.load(stage, {**frozen, **messages.from_array_record(task.scope)})
+    node.load(stage, {**frozen, **messages.from_array_record(task.scope)}, task.frozen_hash)
     kind = UserClient if len(node.users) == 1 else CohortClient
     return kind(node, stage, task.users)
 

@@ -12,41 +12,49 @@ LEVELS = 256
 """Masks are drawn from random bytes, so a rate is rounded to a multiple of 1/256."""
 
 
+def draw_noise(
+    generators: Sequence[np.random.Generator], lengths: Sequence[int], widths: Sequence[int]
+) -> list[Tensor]:
+    """Random bytes for the masks of one forward pass: for each width C, a tensor [B, T, C].
+
+    Each row owns a generator and takes as many bytes as it has elements at its real positions. So
+    a user's masks are the same whether the user trains alone, in a cohort, or on another node.
+
+    Args:
+        generators: one for each row of the batch.
+        lengths: real positions of each row; T is the largest. Padding gets zeros.
+        widths: channels of the tensors that are going to be dropped from, in their order.
+    """
+    longest = max(lengths, default=0)
+    noise = [np.zeros((len(lengths), longest * width), dtype=np.uint8) for width in widths]
+    for row, (generator, length) in enumerate(zip(generators, lengths, strict=True)):
+        drawn = np.frombuffer(generator.bytes(length * sum(widths)), dtype=np.uint8)
+        start = 0
+        for width, of_width in zip(widths, noise, strict=True):
+            of_width[row, : length * width] = drawn[start : start + length * width]
+            start += length * width
+    shape = (len(lengths), longest)
+    return [torch.from_numpy(n).view(*shape, w) for n, w in zip(noise, widths, strict=True)]
+
+
 class Dropout:
     """Inverted dropout, applied by calling it on one tensor after the other.
 
-    Each row of the batch owns a generator and takes as many bytes as it has elements at its real
-    positions. So a user's masks are the same whether the user trains alone, in a cohort, or on
-    another node.
-
     Args:
-        rate: share of the elements that are zeroed; 0 leaves every tensor as it is.
-        generators: one for each row of the batch.
-        lengths: real positions of each row, at most the tensors' second dimension.
+        rate: share of the elements that are zeroed.
+        noise: from `draw_noise`, a tensor for each call; None: nothing is dropped.
     """
 
-    def __init__(
-        self,
-        rate: float,
-        generators: Sequence[np.random.Generator] = (),
-        lengths: Sequence[int] = (),
-    ) -> None:
-        self.dropped = round(rate * LEVELS)
-        self.generators = generators
-        self.lengths = lengths
+    def __init__(self, rate: float, noise: Sequence[Tensor] | None) -> None:
+        self._dropped = round(rate * LEVELS)
+        self._noise = None if noise is None or not self._dropped else iter(noise)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Drop elements of x [B, T, C], the same shape back."""
-        if self.dropped == 0:
+        if self._noise is None:
             return x
-        batch, length, channels = x.shape
-        noise = np.zeros((batch, length * channels), dtype=np.uint8)
-        for row, (generator, real) in enumerate(zip(self.generators, self.lengths, strict=True)):
-            size = real * channels
-            noise[row, :size] = np.frombuffer(generator.bytes(size), dtype=np.uint8)
-        kept = torch.from_numpy(noise).view(x.shape).to(x.device) >= self.dropped  # [B, T, C]
-        return x * kept * (LEVELS / (LEVELS - self.dropped))
+        return x * ((next(self._noise) >= self._dropped) * (LEVELS / (LEVELS - self._dropped)))
 
 
-NO_DROPOUT = Dropout(0.0)
+NO_DROPOUT = Dropout(0.0, None)
 """For evaluation and for frozen modules."""

@@ -9,6 +9,7 @@ A tie counts against the held-out item, and so does a score that is no number.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,14 +18,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedmem.data import Interactions
+from fedmem.data import Interactions, absent_items, by_length
 from fedmem.dropout import NO_DROPOUT
-from fedmem.model import Memories, Recommender
+from fedmem.model import Recommender
 from fedmem.settings import Settings
 
 Split = Literal["validation", "test"]
 RANKINGS = ("sampled", "full")
 CUTOFFS = (5, 10, 20)
+HELD_OUT: dict[Split, int] = {"test": 1, "validation": 2}
+"""Where the held-out item stands, from the end of the history."""
+SCORES_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 26}
+"""Scores that are held at a time: what fits the cache of a CPU, or fills a GPU."""
+READS_AT_ONCE = {"cpu": 1 << 15, "cuda": 1 << 21}
+"""The same where each score reads a memory."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +85,22 @@ def sampled_negatives(
     They depend on the seed and the user alone. A user who has touched nearly everything gets as
     many as there are left.
     """
-    untouched = np.ones(interactions.num_items + 1, dtype=np.bool_)
-    untouched[0] = False
-    untouched[interactions.history(user)] = False
-    pool = np.flatnonzero(untouched)
+    touched = np.unique(interactions.history(user))
+    untouched = interactions.num_items - len(touched)
     generator = np.random.Generator(np.random.PCG64([seed, user]))
-    return generator.choice(pool, size=min(count, len(pool)), replace=False)
+    places = generator.choice(untouched, size=min(count, untouched), replace=False)
+    return absent_items(touched, places)
+
+
+def draw_negatives(
+    interactions: Interactions, users: npt.NDArray[np.integer], seed: int, count: int
+) -> npt.NDArray[np.int32]:
+    """[U, count] `sampled_negatives` of each user, filled up with 0."""
+    drawn = np.zeros((len(users), count), dtype=np.int32)
+    for row, user in enumerate(users):
+        of_user = sampled_negatives(interactions, int(user), seed, count)
+        drawn[row, : len(of_user)] = of_user
+    return drawn
 
 
 @torch.no_grad()
@@ -95,6 +112,8 @@ def rank_users(
     split: Split,
     rankings: tuple[str, ...] = RANKINGS,
     memory_reads: npt.NDArray[np.int32] | None = None,
+    negatives: npt.NDArray[np.int32] | None = None,
+    hidden: Tensor | None = None,
 ) -> Ranks:
     """Rank the held-out item of each user.
 
@@ -108,55 +127,74 @@ def rank_users(
         rankings: of `RANKINGS`.
         memory_reads: [U, M] items that each user's memory held just before the held-out item;
             required where the stage reads the memory.
+        negatives: [U, C] from `draw_negatives`; None: drawn here.
+        hidden: [U, D] from `last_hidden` before the held-out items; None: computed here.
     """
-    projected = model.project() if model.stage.content else None
-    ranks: dict[str, list[npt.NDArray[np.int32]]] = {ranking: [] for ranking in rankings}
-    for start in range(0, len(users), settings.evaluation.batch_users):
-        batch = users[start : start + settings.evaluation.batch_users]
-        held_out = -2 if split == "validation" else -1
-        histories = [interactions.history(int(user)) for user in batch]
-        hidden = last_hidden(model, settings, [h[:held_out] for h in histories])  # [B, 1, D]
-        device = hidden.device
-        positives = torch.tensor([[int(h[held_out])] for h in histories], device=device)  # [B, 1]
-        memories = None
-        if memory_reads is not None:
-            items = torch.from_numpy(memory_reads[start : start + len(batch)]).long().to(device)
-            memories = Memories(items.unsqueeze(1), items.unsqueeze(1) > 0)  # [B, 1, M]
-        if "sampled" in rankings:
-            ids = np.zeros((len(batch), settings.evaluation.negatives), dtype=np.int64)
-            for row, user in enumerate(batch):
-                drawn = sampled_negatives(interactions, int(user), settings.seed, ids.shape[1])
-                ids[row, : len(drawn)] = drawn
-            negatives = torch.from_numpy(ids).to(device)  # [B, C]
-            candidates = torch.cat([positives, negatives], dim=1)
-            scores = model.score(hidden, candidates, memories, projected)[:, 0]  # [B, 1 + C]
-            ranks["sampled"].append(_ranks(scores[:, :1], scores[:, 1:], negatives > 0))
-        if "full" in rankings:
-            everything = torch.arange(1, interactions.num_items + 1, device=device)
-            scores = model.score(hidden, everything, memories, projected)[:, 0]  # [B, I]
-            allowed = torch.ones_like(scores, dtype=torch.bool)
-            for row, history in enumerate(histories):
-                allowed[row, torch.from_numpy(history - 1).long().to(device)] = False
-            ranks["full"].append(_ranks(scores.gather(1, positives - 1), scores, allowed))
-    return Ranks(
-        users.astype(np.int32),
-        {name: np.concatenate(parts or [np.zeros(0, np.int32)]) for name, parts in ranks.items()},
-    )
+    device, held_out = model.sasrec.norm.weight.device, HELD_OUT[split]
+    if negatives is None and "sampled" in rankings:
+        count = settings.evaluation.negatives
+        negatives = draw_negatives(interactions, users, settings.seed, count)
+    if hidden is None:
+        histories = [interactions.history(int(user))[:-held_out] for user in users]
+        hidden = last_hidden(model, settings, histories)
+
+    def on_device(array: npt.NDArray[np.integer]) -> Tensor:
+        return torch.from_numpy(array).long().to(device)
+
+    positives = on_device(interactions.items[interactions.offsets[users + 1] - held_out])  # [U]
+    tables = model.tables()
+    ranks = {ranking: np.zeros(len(users), dtype=np.int32) for ranking in rankings}
+
+    def score(batch: slice, candidates: Tensor) -> Tensor:
+        reads = None if memory_reads is None else on_device(memory_reads[batch]).unsqueeze(1)
+        return model.score(hidden[batch].unsqueeze(1), candidates, tables, reads).total[:, 0]
+
+    at_once = SCORES_AT_ONCE[device.type]
+    pairs = at_once if memory_reads is None else READS_AT_ONCE[device.type]
+    if "sampled" in rankings:
+        assert negatives is not None
+        for batch in _slices(len(users), pairs // (1 + negatives.shape[1])):
+            others = on_device(negatives[batch])  # [B, C]
+            scores = score(batch, torch.cat([positives[batch, None], others], dim=1))
+            ranks["sampled"][batch] = _ranks(scores[:, :1], scores[:, 1:], others > 0)
+    if "full" in rankings:
+        items = interactions.num_items
+        for batch in _slices(len(users), at_once // items):
+            scores = torch.empty(batch.stop - batch.start, items, device=device)
+            for part in _slices(items, pairs // len(scores)):
+                everything = torch.arange(part.start + 1, part.stop + 1, device=device)
+                scores[:, part] = score(batch, everything)
+            counted = torch.ones_like(scores, dtype=torch.bool)
+            lengths = interactions.lengths[users[batch]]
+            own = np.concatenate([interactions.history(int(user)) for user in users[batch]])
+            counted[on_device(np.repeat(np.arange(len(lengths)), lengths)), on_device(own - 1)] = 0
+            at_positive = scores.gather(1, positives[batch, None] - 1)
+            ranks["full"][batch] = _ranks(at_positive, scores, counted)
+    return Ranks(users.astype(np.int32), ranks)
 
 
+@torch.no_grad()
 def last_hidden(
     model: Recommender, settings: Settings, histories: list[npt.NDArray[np.int32]]
 ) -> Tensor:
-    """Hidden states [B, 1, D] after the latest window of each history."""
-    windows = [h[-settings.model.max_length :] for h in histories]
-    rows = np.zeros((len(windows), max(len(w) for w in windows)), dtype=np.int64)
-    for row, window in enumerate(windows):
-        rows[row, : len(window)] = window
-    device = next(model.parameters()).device
-    hidden = model.sasrec(torch.from_numpy(rows).to(device), NO_DROPOUT)  # [B, T, D]
-    last = torch.tensor([len(w) - 1 for w in windows], device=device)
-    latest: Tensor = hidden[torch.arange(len(windows), device=device), last]  # [B, D]
-    return latest.unsqueeze(1)
+    """Hidden states [U, D] after the latest window of each history."""
+    device, width = model.sasrec.norm.weight.device, settings.model.dim
+    hidden = torch.empty(len(histories), width, device=device)
+    lengths = np.array([min(len(h), settings.model.max_length) for h in histories], dtype=np.int64)
+    for rows in by_length(lengths, settings.client.micro_batch):
+        items = np.zeros((len(rows), lengths[rows[0]]), dtype=np.int64)
+        for place, row in enumerate(rows):
+            items[place, : lengths[row]] = histories[row][-lengths[row] :]
+        states = model.sasrec(torch.from_numpy(items).to(device), NO_DROPOUT)  # [B, T, D]
+        hidden[rows] = states[torch.arange(len(rows)), lengths[rows] - 1]
+    return hidden
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    """0 … count in stretches of at most `size`, at least 1."""
+    size = max(size, 1)
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
 
 
 def _ranks(positive: Tensor, scores: Tensor, counted: Tensor) -> npt.NDArray[np.int32]:

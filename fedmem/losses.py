@@ -1,17 +1,23 @@
-"""Losses as pure functions, one value a sample, so that any grouping of samples adds up."""
+"""Losses as pure functions of samples, so that any grouping of samples adds up."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 ALIGNMENT_SOFTNESS = 1e-2
 """Added to |z|² in the cosine: projectors start at zero, where the cosine has no gradient."""
 
+SCORES_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 27}
+"""Scores over all items that are held at a time: what fits the cache of a CPU, or fills a GPU."""
+
 
 def cross_entropy_over_items(hidden: Tensor, item_emb: Tensor, targets: Tensor) -> Tensor:
-    """Softmax cross-entropy over all items but the padding.
+    """Softmax cross-entropy over all items but the padding; no gradient.
 
     Args:
         hidden: [N, D]
@@ -21,7 +27,77 @@ def cross_entropy_over_items(hidden: Tensor, item_emb: Tensor, targets: Tensor) 
     Returns:
         [N]
     """
-    return F.cross_entropy(hidden @ item_emb[1:].T, targets - 1, reduction="none")
+    with torch.no_grad():
+        return F.cross_entropy(hidden @ item_emb[1:].T, targets - 1, reduction="none")
+
+
+def summed_cross_entropy_over_items(hidden: Tensor, item_emb: Tensor, targets: Tensor) -> Tensor:
+    """`cross_entropy_over_items` summed over the samples with a target, with gradients.
+
+    The gradients are made on the way forward, a chunk of samples at a time, so that the scores of
+    all samples are never held at once.
+
+    Args:
+        hidden: [..., D]
+        item_emb: [I + 1, D], row 0 = padding
+        targets: [...] item ids; 0 where there is no target
+    """
+    total: Tensor = _SummedCrossEntropy.apply(hidden, item_emb, targets)[0]  # type: ignore[no-untyped-call]
+    return total
+
+
+class _SummedCrossEntropy(torch.autograd.Function):
+    """(loss, its gradient by `hidden`, its gradient by `item_emb`)."""
+
+    @staticmethod
+    def forward(hidden: Tensor, item_emb: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        real = targets > 0
+        samples, wanted, items = hidden[real], targets[real] - 1, item_emb[1:]  # [N, D], [N], [I,D]
+        by_sample = torch.empty_like(samples)
+        items_train = item_emb.requires_grad
+        by_item_emb = torch.zeros_like(item_emb) if items_train else item_emb.new_empty(0)
+        total = hidden.new_zeros(())
+        chunk = max(1, SCORES_AT_ONCE[hidden.device.type] // len(items))
+        for start in range(0, len(samples), chunk):
+            part = slice(start, start + chunk)
+            scores = samples[part] @ items.T  # [n, I]
+            largest = scores.amax(1, keepdim=True)
+            at_target = scores.gather(1, wanted[part, None])
+            odds = scores.sub_(largest).exp_()
+            evidence = odds.sum(1, keepdim=True)
+            total += (evidence.log() + largest - at_target).sum()
+            # d loss / d scores = softmax − one-hot; the division by the evidence is left for later.
+            torch.mm(odds, items, out=by_sample[part])
+            by_sample[part].div_(evidence).sub_(items[wanted[part]])
+            if items_train:
+                by_item_emb[1:].addmm_(odds.T, samples[part] / evidence)
+                by_item_emb.index_add_(0, targets[real][part], samples[part], alpha=-1)
+        by_hidden = torch.zeros_like(hidden)
+        by_hidden[real] = by_sample
+        return total, by_hidden, by_item_emb
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: Any, output: tuple[Tensor, ...]) -> None:  # noqa: ARG004
+        ctx.save_for_backward(*output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        by_hidden, by_item_emb = ctx.saved_tensors
+        return by_hidden * slope, by_item_emb * slope if len(by_item_emb) else None, None
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Any, Any]:
+        each = [
+            [
+                x if dim is None else x.select(dim, place)
+                for x, dim in zip(inputs, dims, strict=True)
+            ]
+            for place in range(info.batch_size)
+        ]
+        outputs = [_SummedCrossEntropy.apply(*one) for one in each]  # type: ignore[no-untyped-call]
+        return tuple(torch.stack(parts) for parts in zip(*outputs, strict=True)), (0, 0, 0)
 
 
 def cross_entropy_over_candidates(positive: Tensor, negatives: Tensor) -> Tensor:
@@ -30,11 +106,10 @@ def cross_entropy_over_candidates(positive: Tensor, negatives: Tensor) -> Tensor
     return torch.logsumexp(scores, dim=-1) - positive[..., 0]
 
 
-def misalignment(content: Tensor, item_emb: Tensor) -> Tensor:
-    """1 − cos(z, e) [...] of content and ID embeddings [..., D]."""
-    length = (content.square().sum(-1) + ALIGNMENT_SOFTNESS).sqrt() * item_emb.norm(dim=-1)
-    cosine: Tensor = (content * item_emb).sum(-1) / length.clamp(min=1e-8)
-    return 1.0 - cosine
+def misalignment(content_square: Tensor, product: Tensor, item_square: Tensor) -> Tensor:
+    """1 − cos(z, e) of content and ID embeddings, from |z|², z·e and |e|² [...]."""
+    length = (content_square + ALIGNMENT_SOFTNESS).sqrt() * item_square.sqrt()
+    return 1.0 - product / length.clamp(min=1e-8)
 
 
 def imbalance(usage: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from fedmem import losses
 from fedmem.data import Interactions, Windows, load_content, load_interactions
-from fedmem.evaluation import Ranks, Split, last_hidden, rank_users
+from fedmem.evaluation import HELD_OUT, Ranks, Split, draw_negatives, last_hidden, rank_users
+from fedmem.hidden_states import HiddenStates
 from fedmem.memory import MemoryBank, item_vectors, novelty, novelty_histogram
 from fedmem.memory.two_tier import Floats
 from fedmem.model import Content, Recommender
@@ -37,6 +38,9 @@ class Node:
         self.settings = settings
         self.users = np.arange(self.interactions.num_users) if users is None else users
         self._models: dict[str, Recommender] = {}
+        self._frozen_hash = ""
+        self._hidden_states: HiddenStates | None = None
+        self._last_hidden: dict[Split, Tensor] = {}
         self._bank: MemoryBank | None = None
         self._memory_reads: npt.NDArray[np.int32] | None = None
 
@@ -69,12 +73,28 @@ class Node:
             self._models[stage.name] = model.eval()
         return self._models[stage.name]
 
-    def load(self, stage: Stage, parameters: Mapping[str, Tensor]) -> Recommender:
+    @cached_property
+    def negatives(self) -> npt.NDArray[np.int32]:
+        """[U, C] what `sampled` sets beside the held-out item of each user who lives here."""
+        count = self.settings.evaluation.negatives
+        return draw_negatives(self.interactions, self.users, self.settings.seed, count)
+
+    def load(self, stage: Stage, parameters: Mapping[str, Tensor], frozen_hash: str) -> Recommender:
         """Put parameters into the stage's model, all of them.
+
+        Args:
+            stage: the stage.
+            parameters: by name.
+            frozen_hash: of those outside the stage's scope; while it stays, so does what was
+                computed from them.
 
         Raises:
             RuntimeError: a name or a shape differs.
         """
+        if frozen_hash != self._frozen_hash:
+            self._frozen_hash = frozen_hash
+            self._hidden_states = None
+            self._last_hidden = {}
         model = self.model(stage)
         model.load_state_dict(dict(parameters), strict=True)
         return model
@@ -122,12 +142,13 @@ class Node:
         """A trainer of the stage's model on the users that live here."""
         if stage.memory and self._memory_reads is None:
             self._memory_reads = self._read_at_targets()
+        model = self.model(stage)
         return LocalTrainer(
-            self.model(stage),
+            model,
             self.settings,
-            self.interactions,
             self.windows,
             self._memory_reads if stage.memory else None,
+            None if stage.trains_backbone else self._frozen_hidden_states(model),
         )
 
     def rank(
@@ -148,9 +169,31 @@ class Node:
                     for u, end in zip(users, ends, strict=True)
                 ]
             )
+        model, rows = self.model(stage), np.searchsorted(self.users, users)
+        hidden = None
+        if not stage.trains_backbone:
+            if split not in self._last_hidden:
+                histories = [
+                    self.interactions.history(int(u))[: -HELD_OUT[split]] for u in self.users
+                ]
+                self._last_hidden[split] = last_hidden(model, self.settings, histories)
+            hidden = self._last_hidden[split][rows]
         return rank_users(
-            self.model(stage), self.settings, self.interactions, users, split, rankings, reads
+            model,
+            self.settings,
+            self.interactions,
+            users,
+            split,
+            rankings,
+            reads,
+            self.negatives[rows] if "sampled" in rankings else None,
+            hidden,
         )
+
+    def _frozen_hidden_states(self, model: Recommender) -> HiddenStates:
+        if self._hidden_states is None:
+            self._hidden_states = HiddenStates(model.sasrec, self.windows)
+        return self._hidden_states
 
     def _open(self) -> MemoryBank:
         if self._bank is None:
@@ -160,7 +203,7 @@ class Node:
     def _read_at_targets(self) -> npt.NDArray[np.int32]:
         """[R, T, top_k] what each window's user's memory held just before each target."""
         bank, windows = self._open(), self.windows
-        reads = np.zeros((*windows.targets.shape, self.settings.memory.top_k), dtype=np.int32)
+        reads = np.zeros((int(windows.offsets[-1]), self.settings.memory.top_k), dtype=np.int32)
         for user in self.users:
             rows = np.flatnonzero(windows.user == user)[::-1]  # oldest first
             if not len(rows):
@@ -169,7 +212,7 @@ class Node:
             spans = [np.arange(s, s + n) for s, n in zip(windows.start[rows], lengths, strict=True)]
             found = np.split(bank.replay(int(user), np.concatenate(spans)), np.cumsum(lengths)[:-1])
             for row, length, items in zip(rows, lengths, found, strict=True):
-                reads[row, :length] = items
+                reads[windows.offsets[row] :][:length] = items
         return reads
 
     @torch.no_grad()
@@ -184,7 +227,7 @@ class Node:
         result = {int(p): float(np.log(self.interactions.num_items)) for p in positions if p == 0}
         later = [int(p) for p in positions if p > 0]
         if later:
-            hidden = last_hidden(model, self.settings, [history[:p] for p in later])[:, 0]
+            hidden = last_hidden(model, self.settings, [history[:p] for p in later])
             targets = torch.from_numpy(history[later]).long().to(hidden.device)
             values = losses.cross_entropy_over_items(hidden, model.sasrec.item_emb.weight, targets)
             result.update(zip(later, values.tolist(), strict=True))

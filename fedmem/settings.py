@@ -15,6 +15,7 @@ import dacite
 from fedmem.errors import FedmemError
 
 EXPERTS = ("visual", "semantic", "identity")
+EXECUTIONS = ("auto", "batched", "stacked", "loop")
 SERVER_OPTIMIZERS = ("none", "adam", "momentum")
 
 
@@ -150,11 +151,25 @@ class ClientSettings:
     """Positions a window at which the memory's experts are trained."""
     micro_batch: int
     """Positions computed at once; a figure of speed, not of the result."""
+    execution: str
+    """How a cohort trains, one of `EXECUTIONS`: all give the same, `batched` for one local step."""
 
     def __post_init__(self) -> None:
         _require(self.learning_rate > 0, "client.learning_rate", self.learning_rate, "above 0")
         for key in ("local_steps", "windows", "negatives", "positions", "micro_batch"):
             _require(getattr(self, key) >= 1, f"client.{key}", getattr(self, key), "at least 1")
+        _require(
+            self.execution in EXECUTIONS,
+            "client.execution",
+            self.execution,
+            f"one of {', '.join(EXECUTIONS)}",
+        )
+        _require(
+            self.execution != "batched" or self.local_steps == 1,
+            "client.execution",
+            self.execution,
+            f"stacked, loop or auto with client.local_steps={self.local_steps}",
+        )
 
 
 @dataclass(frozen=True)
@@ -236,12 +251,9 @@ class EvaluationSettings:
 
     negatives: int
     """Never-touched items that the `sampled` ranking sets beside the positive."""
-    batch_users: int
-    """Users scored at once; a figure of speed, not of the result."""
 
     def __post_init__(self) -> None:
-        for key in ("negatives", "batch_users"):
-            _require(getattr(self, key) >= 1, f"evaluation.{key}", getattr(self, key), "at least 1")
+        _require(self.negatives >= 1, "evaluation.negatives", self.negatives, "at least 1")
 
 
 @dataclass(frozen=True)

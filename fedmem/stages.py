@@ -14,7 +14,7 @@ from fedmem.settings import LossSettings
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the terms of `fedmem.training.stage_loss`."""
+    """Weights of the terms of `fedmem.objective.Objective`."""
 
     identity: float
     """Softmax cross-entropy of h·e over all items: the loss of stage 1."""
@@ -59,6 +59,11 @@ class Stage:
     def in_scope(self, parameter: str) -> bool:
         """Whether the stage trains, sends and aggregates the parameter of this name."""
         return parameter.startswith(self.trains) and not parameter.startswith(self.freezes)
+
+    @property
+    def trains_backbone(self) -> bool:
+        """Whether the backbone trains, be it without the item embeddings."""
+        return self.in_scope("sasrec.norm.weight")
 
     def split(self, parameters: Iterable[str]) -> tuple[list[str], list[str]]:
         """Parameter names, parted into (scope, frozen rest), each in the order given."""

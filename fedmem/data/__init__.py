@@ -1,7 +1,14 @@
 """Histories and content: reading them, splitting them by time, cutting training windows."""
 
 from fedmem.data.content import load_content
-from fedmem.data.interactions import Interactions, load_interactions
-from fedmem.data.windows import Windows
+from fedmem.data.interactions import Interactions, absent_items, load_interactions
+from fedmem.data.windows import Windows, by_length
 
-__all__ = ["Interactions", "Windows", "load_content", "load_interactions"]
+__all__ = [
+    "Interactions",
+    "Windows",
+    "absent_items",
+    "by_length",
+    "load_content",
+    "load_interactions",
+]

@@ -45,6 +45,11 @@ class Interactions:
         """Items without the padding."""
         return len(self.item_ids) - 1
 
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """[U] interactions of each user."""
+        return np.diff(self.offsets)
+
     def history(self, user: int) -> npt.NDArray[np.int32]:
         """All of a user's items, oldest first: the last is for test, the one before validation."""
         return self.items[self.offsets[user] : self.offsets[user + 1]]
@@ -57,6 +62,19 @@ class Interactions:
     def fingerprint(self) -> str:
         """Hash of the catalogue: models fit where it is the same, whoever the users are."""
         return hashlib.sha256(self.item_ids.astype("<i8").tobytes()).hexdigest()[:16]
+
+
+def absent_items(
+    present: npt.NDArray[np.integer], places: npt.NDArray[np.integer]
+) -> npt.NDArray[np.int64]:
+    """The items at these places of the ascending list 1, 2, … without those present.
+
+    Args:
+        present: item ids, ascending, each once.
+        places: [n] from 0.
+    """
+    absent_before = present - 1 - np.arange(len(present))  # absent items below each of them
+    return places + 1 + np.searchsorted(absent_before, places, side="right")
 
 
 @functools.lru_cache(maxsize=2)

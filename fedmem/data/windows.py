@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,55 +14,69 @@ from fedmem.data.interactions import Interactions
 
 @dataclass(frozen=True)
 class Windows:
-    """Rows of input items and, one step ahead, their targets. Targets of a user never overlap.
+    """Stretches of targets, each with the item before it as its input. Targets never overlap.
 
     Attributes:
-        user: [R] the row's user.
+        interactions: what the windows are cut from.
+        user: [R] the window's user.
         number: [R] which of the user's windows, 0 = the latest.
-        start: [R] position in the user's history of the row's first *target*.
-        inputs: [R, T] items, padded with 0 on the right.
-        targets: [R, T] the item after each input.
+        start: [R] position in the user's history of the first target.
+        lengths: [R] targets.
     """
 
-    user: npt.NDArray[np.int32]
-    number: npt.NDArray[np.int32]
-    start: npt.NDArray[np.int32]
-    inputs: npt.NDArray[np.int32]
-    targets: npt.NDArray[np.int32]
+    interactions: Interactions
+    user: npt.NDArray[np.int64]
+    number: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
 
     @classmethod
     def cut(
         cls, interactions: Interactions, users: npt.NDArray[np.integer], windows: int, length: int
     ) -> Windows:
-        """Cut at most `windows` rows of at most `length` targets from each user, latest first."""
-        spans = [
-            (int(user), number, max(1, end - length), end)
-            for user in users
-            for number, end in enumerate(
-                range(len(interactions.training(user)), 1, -length)[:windows]
-            )
-        ]
-        inputs = np.zeros((len(spans), length), dtype=np.int32)
-        targets = np.zeros_like(inputs)
-        for row, (user, _, first, end) in enumerate(spans):
-            items = interactions.training(user)
-            inputs[row, : end - first] = items[first - 1 : end - 1]
-            targets[row, : end - first] = items[first:end]
-        about = np.array(spans, dtype=np.int32).reshape(-1, 4)
-        return cls(about[:, 0], about[:, 1], about[:, 2], inputs, targets)
+        """Cut at most `windows` of at most `length` targets from each user, latest first."""
+        # All training items but the first have an item before them.
+        targets = np.maximum(interactions.lengths[users] - 3, 0)
+        counts = np.minimum(-(-targets // length), windows)
+        number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        end = np.repeat(targets, counts) + 1 - number * length
+        start = np.maximum(end - length, 1)
+        return cls(interactions, np.repeat(users, counts), number, start, end - start)
+
+    def __len__(self) -> int:
+        return len(self.user)
 
     @cached_property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """[R] real targets of each row."""
-        return np.asarray((self.targets > 0).sum(axis=1), dtype=np.int64)
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """[R + 1]: where targets stand one after the other, window r has offsets[r : r + 2]."""
+        return np.concatenate([[0], np.cumsum(self.lengths)])
 
-    def take(self, rows: npt.NDArray[np.integer]) -> Windows:
-        """These rows, cut to the longest of them."""
-        length = int(self.lengths[rows].max(initial=0))
-        return Windows(
-            self.user[rows],
-            self.number[rows],
-            self.start[rows],
-            self.inputs[rows, :length],
-            self.targets[rows, :length],
-        )
+    def inputs(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+        """[B, T] the item before each target; padded on the right with 0 to the longest."""
+        return self._items(rows, -1)
+
+    def targets(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+        """[B, T] targets, padded on the right with 0 to the longest."""
+        return self._items(rows, 0)
+
+    def _items(self, rows: npt.NDArray[np.integer], shift: int) -> npt.NDArray[np.int32]:
+        lengths = self.lengths[rows, None]  # [B, 1]
+        steps = np.arange(lengths.max(initial=0))  # [T]
+        first = self.interactions.offsets[self.user[rows]] + self.start[rows] + shift
+        places = np.minimum(first[:, None] + steps, len(self.interactions.items) - 1)
+        return np.where(steps < lengths, self.interactions.items[places], 0)
+
+
+def by_length(lengths: npt.NDArray[np.integer], at_once: int) -> Iterator[npt.NDArray[np.intp]]:
+    """Rows in batches of similar length, the longest first, so that little padding is computed.
+
+    Args:
+        lengths: [R] of each row.
+        at_once: positions of a batch at most, its padding counted; a longer row is a batch alone.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, at_once // max(int(lengths[order[start]]), 1))
+        yield order[start : start + size]
+        start += size

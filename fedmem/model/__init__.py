@@ -1,5 +1,5 @@
 """The recommender: SASRec, content projectors with gating, experts over the memory."""
 
-from fedmem.model.recommender import Content, Memories, Recommender
+from fedmem.model.recommender import Content, ItemTables, Recommender
 
-__all__ = ["Content", "Memories", "Recommender"]
+__all__ = ["Content", "ItemTables", "Recommender"]

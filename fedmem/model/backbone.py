@@ -56,6 +56,7 @@ class SASRec(nn.Module):
         self.pos_emb = nn.Embedding(settings.max_length, settings.dim)
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.blocks))
         self.norm = nn.LayerNorm(settings.dim)
+        self._settings = settings
         self.scale = math.sqrt(settings.dim)
         """Brings item embeddings, small because they are also the output layer, up to the input's
         size (Vaswani et al. 2017, section 3.4)."""
@@ -66,6 +67,12 @@ class SASRec(nn.Module):
                 nn.init.zeros_(module.bias)
         with torch.no_grad():
             self.item_emb.weight[0].zero_()
+
+    @property
+    def dropout_widths(self) -> list[int]:
+        """Channels of the tensors that a forward pass drops from, in order."""
+        dim, feedforward = self._settings.dim, self._settings.feedforward
+        return [dim] + [dim, feedforward, dim] * self._settings.blocks
 
     def forward(self, items: Tensor, dropout: Dropout) -> Tensor:
         """Hidden states [B, T, D] of the item rows [B, T] (0 = padding on the right)."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fedmem.model.kernel import relu_dot
 from fedmem.settings import ModelSettings
 
 
@@ -17,12 +18,23 @@ def zero_projector(width: int, dim: int) -> nn.Linear:
     return projector
 
 
+def leanings(present: Tensor) -> Tensor:
+    """What is added to the gating's logit: 0 for items [I] with both modalities, else ±∞.
+
+    Args:
+        present: [I, 2] whether the item has a picture, and a text.
+    """
+    picture, text = present.unbind(1)
+    lean = torch.zeros(len(present), device=present.device)
+    return lean.masked_fill(~text, torch.inf).masked_fill(~picture, -torch.inf)
+
+
 class AlignGating(nn.Module):
     """How much of an item's picture and of its text counts at a position.
 
-    softmax(Linear(ReLU(Linear([h_t; P_v v_i; P_t t_i])))) over the modalities. The first layer is
-    linear in each of its three inputs, so it is computed once a position and once an item, and only
-    the sum of the parts is formed for every pair.
+    softmax(Linear(ReLU(Linear([h_t; P_v v_i; P_t t_i])))) over the two modalities. The first layer
+    is linear in each of its three inputs, so it is computed once a position and once an item; and a
+    softmax of two is a sigmoid of their difference, so that only one number a pair is left.
     """
 
     def __init__(self, settings: ModelSettings) -> None:
@@ -39,22 +51,23 @@ class AlignGating(nn.Module):
         return F.linear(visual, self._slice(1)) + F.linear(text, self._slice(2))
 
     def forward(
-        self, position_part: Tensor, item_part: Tensor, present: Tensor, keep: Tensor | None
+        self, position_part: Tensor, item_part: Tensor, lean: Tensor, keep: Tensor | None
     ) -> Tensor:
-        """Modality weights [B, P, C, 2]: they sum to 1 over the modalities present, or to 0.
+        """Weight [X, Y, C] of the picture, in [0, 1]; the text has the rest.
 
         Args:
-            position_part: [B, P, G].
-            item_part: [B or 1, P or 1, C, G].
-            present: [B or 1, P or 1, C, 2], whether the item has a picture and a text.
-            keep: [B, P, G] dropout's factors, shared by all candidates of a position.
+            position_part: [X, Y, G].
+            item_part: [X, C, G].
+            lean: [X, C] from `leanings`: a missing modality gets exactly 0.
+            keep: [X, Y, G] dropout's factors, shared by all candidates of a position.
         """
-        units = F.relu(position_part.unsqueeze(2) + item_part)  # [B, P, C, G]
+        picture, text = self.weights.weight
+        directions = (picture - text).expand_as(position_part)  # [X, Y, G]
         if keep is not None:
-            units = units * keep.unsqueeze(2)
-        logits = self.weights(units).masked_fill(~present, -torch.inf)  # [B, P, C, 2]
-        # The softmax of nothing at all is NaN: an item without content gets weights of 0.
-        return torch.softmax(logits, dim=-1).masked_fill(~present, 0.0)
+            directions = directions * keep
+        logits = relu_dot(position_part, item_part, directions)  # [X, Y, C]
+        bias_picture, bias_text = self.weights.bias
+        return torch.sigmoid(logits + (bias_picture - bias_text) + lean.unsqueeze(1))
 
     def _slice(self, part: int) -> Tensor:
         dim = self.hidden.in_features // 3

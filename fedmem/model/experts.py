@@ -1,26 +1,47 @@
-"""Experts that read the user's memory for a candidate item, and the router that weighs them."""
+"""Experts that read the user's memory for a candidate item, and the router that weighs them.
+
+What an expert adds to a score is LN(o)·e_i, o its read-out for candidate i. The read-out is a
+weighted sum of the M entries' values, so with u = g ⊙ e_i (g, b: gain and bias of the LayerNorm)
+
+    LN(o)·e_i = (o·(u − mean u)) / √(var o + ε) + b·e_i,    o·u = Σ_m a_m (v_m·u)
+
+and var o follows from the inner products of the values. All is computed from numbers a pair of
+candidate and entry; the [candidates, D] read-outs themselves, D ≫ M/heads, are never formed.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fedmem.model.kernel import read_out_moments
+
 SHARPNESS = 4.0
 """With one head an attention logit is at first this times cos(candidate, entry): attention starts
 out by looking at what is alike."""
 
-AXES = {1: "c", 2: "bc", 3: "bpc"}
-"""Axes of a candidate tensor by its rank: shared by all, by a row's positions, or by none."""
+NEVER = -1e9
+"""Logit of a place without an entry."""
 
 
-def spread(x: Tensor, rank: int) -> Tensor:
-    """Give candidates of rank 1, 2 or 3 (with trailing feature axes) the axes [B, P, C, ...]."""
-    if rank == 1:
-        return x[None, None]
-    return x[:, None] if rank == 2 else x
+@dataclass(frozen=True)
+class ExpertTables:
+    """What an expert needs of every item; all [I + 1, D] but the last."""
+
+    query: Tensor
+    """As a candidate, scaled by 1/√(D/heads)."""
+    key: Tensor
+    """As an entry."""
+    value: Tensor
+    """As an entry; row 0, the padding, is zeros."""
+    probe: Tensor
+    """g ⊙ e less its mean."""
+    shift: Tensor
+    """[I + 1] b·e."""
 
 
 class MemoryExpert(nn.Module):
@@ -40,37 +61,59 @@ class MemoryExpert(nn.Module):
         for projection in (self.query, self.key, self.value):
             nn.init.eye_(projection.weight)
 
-    def forward(
-        self, queries: Tensor, entries: Tensor, candidates: Tensor, items: Tensor, mask: Tensor
-    ) -> Tensor:
-        """Normalised read-out LN(o) [B, P, C, D]; exactly 0 where the memory is empty.
-
-        Queries, keys and values depend on the item alone, so they are computed once an item, from
-        the tables, and then looked up.
+    def tables(self, queries: Tensor, entries: Tensor, item_emb: Tensor) -> ExpertTables:
+        """What depends on the item alone.
 
         Args:
-            queries: [I + 1, D], the table in which candidates are looked up.
-            entries: [I + 1, D], the table in which memory entries are looked up.
-            candidates: item ids [C], [B, C] or [B, P, C].
-            items: item ids [B, P, M] of the memory's entries.
-            mask: [B, P, M], true at real entries.
+            queries: [I + 1, D] items as candidates look for entries.
+            entries: [I + 1, D] items as the memory holds them.
+            item_emb: [I + 1, D] the ID embeddings e.
         """
-        axes = AXES[candidates.dim()]
         # eps bounds the gradient where content is still all zeros.
         queries = F.normalize(queries, dim=-1, eps=1e-2) * self.length
         entries = F.normalize(entries, dim=-1, eps=1e-2) * self.length
-        q = self._heads(F.embedding(candidates, self.query(queries)))
-        k = self._heads(F.embedding(items, self.key(entries)))
-        v = self._heads(F.embedding(items, self.value(entries)))
-        logits = torch.einsum(f"{axes}he,bpmhe->bphcm", q, k) / math.sqrt(q.shape[-1])
-        held = mask[:, :, None, None, :]  # [B, P, 1, 1, M]
-        attention = torch.softmax(logits.masked_fill(~held, -torch.inf), dim=-1)
-        attention = attention.masked_fill(~held, 0.0)  # an empty memory gave NaN
-        out = torch.einsum("bphcm,bpmhe->bpche", attention, v).flatten(-2)  # [B, P, C, D]
-        return self.norm(out) * mask.any(-1)[:, :, None, None]  # type: ignore[no-any-return]
+        value = self.value(entries)
+        padding = torch.zeros_like(value[:1])
+        probe = self.norm.weight * item_emb
+        return ExpertTables(
+            query=self.query(queries) * (queries.shape[1] / self.heads) ** -0.5,
+            key=self.key(entries),
+            value=torch.cat([padding, value[1:]]),
+            probe=probe - probe.mean(-1, keepdim=True),
+            shift=item_emb @ self.norm.bias,
+        )
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:-1], self.heads, -1)
+    def forward(self, tables: ExpertTables, candidates: Tensor, items: Tensor) -> Tensor:
+        """LN(o)·e [X, Y, C]; exactly 0 where the memory is empty.
+
+        Args:
+            tables: from `tables`.
+            candidates: item ids [X, C].
+            items: item ids [X, Y, M] of the memories' entries, 0 where there is none.
+        """
+        rows, length, entries = items.shape
+        dim = tables.value.shape[1]
+        pairs = (rows, self.heads, candidates.shape[1], length, entries)  # [X, H, C, Y, M]
+        held = items.flatten(1)  # [X, YM]
+        query = self._by_head(F.embedding(candidates, tables.query))  # [X, H, C, D/H]
+        probe = self._by_head(F.embedding(candidates, tables.probe))
+        key = self._by_head(F.embedding(held, tables.key))  # [X, H, YM, D/H]
+        value = self._by_head(F.embedding(held, tables.value))
+        absent = (items == 0)[:, None, None]  # [X, 1, 1, Y, M]
+        logits = (query @ key.mT).view(pairs) + absent * NEVER
+        attention = torch.softmax(logits, dim=-1)
+        along = (probe @ value.mT).view(pairs)
+        values = value.view(rows, self.heads, length, entries, -1)  # [X, H, Y, M, D/H]
+        gram = values @ values.mT  # [X, H, Y, M, M]
+        o_u, o_sum, o_o = read_out_moments(attention, along, values.sum(-1), gram)  # [X, C, Y]
+        variance = (o_o / dim - (o_sum / dim).square()).clamp(min=0)
+        shift = F.embedding(candidates, tables.shift[:, None])  # [X, C, 1]
+        read = o_u * (variance + self.norm.eps).rsqrt() + shift
+        return read.mT * (items > 0).any(-1).unsqueeze(2)
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """[X, N, D] → [X, H, N, D/H]."""
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class Router(nn.Module):

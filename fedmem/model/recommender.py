@@ -3,20 +3,22 @@
     score(t, i) = h_t·e_i + γ_a · h_t·z_ti + γ_m · (Σ_k w_k(i) · LN(o_k(t, i)))·e_i
 
 Letters in shapes: B rows, T positions of a row, P chosen positions, C candidates, M memory
-entries, D dimensions, I items. Item 0 is padding.
+entries, D dimensions, I items. Item 0 is padding. Inside, positions that share their candidates are
+put side by side: X groups of Y positions, each group with C candidates of its own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedmem.model.backbone import SASRec
-from fedmem.model.content import AlignGating, zero_projector
-from fedmem.model.experts import AXES, MemoryExpert, Router, spread
+from fedmem.model.content import AlignGating, leanings, zero_projector
+from fedmem.model.experts import ExpertTables, MemoryExpert, Router
 from fedmem.settings import ModelSettings
 from fedmem.stages import Stage
 
@@ -37,27 +39,76 @@ class Content:
 
 
 @dataclass(frozen=True)
-class Memories:
-    """What the users' memories held just before each chosen position."""
+class ItemTables:
+    """All that the score needs of the items alone, besides their ID embeddings.
 
-    items: Tensor
-    """[B, P, M] item ids"""
-    mask: Tensor
-    """[B, P, M], true at real entries"""
-
-
-@dataclass(frozen=True)
-class Projected:
-    """All items in the content space, for one forward pass."""
+    It is the same for all users, so a round computes it once. `leaves` cuts it from its graph: the
+    gradients of many batches gather there, and `backward` sends them on in one go.
+    """
 
     visual: Tensor
-    """[I + 1, D]"""
+    """[I + 1, D] P_v v"""
     text: Tensor
-    """[I + 1, D]"""
+    """[I + 1, D] P_t t"""
     gate: Tensor
-    """[I + 1, G], the item's part of the gating's first layer"""
-    present: Tensor
-    """[I + 1, 2]"""
+    """[I + 1, G] the item's part of the gating's first layer"""
+    products: Tensor
+    """[I + 1, 6] v·v, v·t, t·t, v·e, t·e and e·e, of the two rows above and the ID embedding"""
+    routed: Tensor | None
+    """[I + 1, E] the router's weights"""
+    experts: dict[str, ExpertTables]
+
+    def tensors(self) -> list[Tensor]:
+        """All tables in a fixed order."""
+        routed = [] if self.routed is None else [self.routed]
+        of_experts = [table for tables in self.experts.values() for table in vars(tables).values()]
+        return [self.visual, self.text, self.gate, self.products, *routed, *of_experts]
+
+    def content_products(self, items: Tensor, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """|z|², z·e and |e|², each [...], of items [...] whose picture has these weights [...].
+
+        Inner products of z = a·P_v v + (1 − a)·P_t t follow from those of its parts, so that z
+        itself is never formed.
+        """
+        vv, vt, tt, ve, te, ee = F.embedding(items, self.products).unbind(-1)
+        a, b = picture, 1 - picture
+        return a * a * vv + 2 * a * b * vt + b * b * tt, a * ve + b * te, ee
+
+    def leaves(self) -> ItemTables:
+        """The same values, without the graph behind them."""
+
+        def leaf(table: Tensor) -> Tensor:
+            return table.detach().requires_grad_(table.requires_grad)
+
+        return ItemTables(
+            visual=leaf(self.visual),
+            text=leaf(self.text),
+            gate=leaf(self.gate),
+            products=leaf(self.products),
+            routed=None if self.routed is None else leaf(self.routed),
+            experts={
+                name: ExpertTables(*map(leaf, vars(tables).values()))
+                for name, tables in self.experts.items()
+            },
+        )
+
+    def backward(self, leaves: ItemTables) -> None:
+        """Send the gradients that gathered in `leaves` on to the parameters."""
+        pairs = zip(self.tensors(), leaves.tensors(), strict=True)
+        gathered = [(table, leaf.grad) for table, leaf in pairs if leaf.grad is not None]
+        if gathered:
+            ends, gradients = zip(*gathered, strict=True)
+            torch.autograd.backward(ends, gradients)
+
+
+class Scores(NamedTuple):
+    """Scores of candidates at positions."""
+
+    total: Tensor
+    """[B, P, C]"""
+    picture: Tensor
+    """[B, P, C] share of the picture in the item's content, the text has the rest; empty where the
+    stage uses no content."""
 
 
 class GatingWeight(nn.Module):
@@ -92,8 +143,10 @@ class Recommender(nn.Module):
                 raise ValueError(f"{stage.name} needs the items' content")
             self.register_buffer("visual", content.visual, persistent=False)
             self.register_buffer("text", content.text, persistent=False)
-            self.present: Tensor
-            self.register_buffer("present", content.present, persistent=False)
+            self.has_content: Tensor
+            self.register_buffer("has_content", content.present.any(1), persistent=False)
+            self.lean: Tensor
+            self.register_buffer("lean", leanings(content.present), persistent=False)
             self.visual_proj = zero_projector(content.visual.shape[1], dim)
             self.text_proj = zero_projector(content.text.shape[1], dim)
             self.align_gating = AlignGating(settings)
@@ -105,84 +158,79 @@ class Recommender(nn.Module):
                 self.add_module(f"{name}_expert", MemoryExpert(dim, heads[name]))
             self.router = Router(dim, settings.router_hidden, len(self.experts))
 
-    def project(self) -> Projected:
-        """All items' content in the space of the ID embeddings."""
-        visual = self.visual_proj(self.visual)  # [I + 1, D]
-        text = self.text_proj(self.text)  # [I + 1, D]
-        return Projected(visual, text, self.align_gating.item_part(visual, text), self.present)
+    def tables(self) -> ItemTables | None:
+        """What the score needs of all items; None where it needs their ID embeddings only."""
+        if not self.stage.content:
+            return None
+        item_emb = self.sasrec.item_emb.weight  # [I + 1, D]
+        visual, text = self.visual_proj(self.visual), self.text_proj(self.text)
+        spaces = {
+            "visual": (visual, visual),
+            "semantic": (item_emb, text),
+            "identity": (item_emb, item_emb),
+        }
+        experts = {n: self._expert(n).tables(*spaces[n], item_emb) for n in self.experts}
+        real = self.has_content.unsqueeze(1)  # an item without any content has a z of 0
+        visual, text = visual * real, text * real
+        left = (visual, visual, text, visual, text, item_emb)
+        right = (visual, text, text, item_emb, item_emb, item_emb)
+        return ItemTables(
+            visual=visual,
+            text=text,
+            gate=self.align_gating.item_part(visual, text),
+            products=torch.stack([(a * b).sum(1) for a, b in zip(left, right, strict=True)], 1),
+            routed=self.router(item_emb) if self.stage.memory else None,
+            experts=experts,
+        )
 
     def score(
         self,
         hidden: Tensor,
         candidates: Tensor,
-        memories: Memories | None = None,
-        projected: Projected | None = None,
+        tables: ItemTables | None = None,
+        memories: Tensor | None = None,
         keep: Tensor | None = None,
-    ) -> Tensor:
-        """Scores [B, P, C] of candidates at positions, in the form of the stage.
+    ) -> Scores:
+        """Score candidates at positions, in the form of the stage.
 
         Args:
             hidden: [B, P, D] hidden states.
             candidates: item ids: [C] shared by all, [B, C] by a row's positions, or [B, P, C].
-            memories: required where the stage reads the memory.
-            projected: required where the stage uses content.
+            tables: from `tables`; required where the stage uses content.
+            memories: [B, P, M] items that the user's memory gives at each position, 0 where there
+                is no entry; required where the stage reads the memory.
             keep: [B, P, G] dropout factors for the gating, or none.
         """
-        axes = AXES[candidates.dim()]
-        embedded = self.sasrec.item_emb(candidates)  # [(B, P,) C, D]
-        score = torch.einsum(f"bpd,{axes}d->bpc", hidden, embedded)
-        if projected is not None:
-            weights = self.modality_weights(hidden, candidates, projected, keep)
-            by_visual = torch.einsum(
-                f"bpd,{axes}d->bpc", hidden, F.embedding(candidates, projected.visual)
-            )
-            by_text = torch.einsum(
-                f"bpd,{axes}d->bpc", hidden, F.embedding(candidates, projected.text)
-            )
-            by_content = weights[..., 0] * by_visual + weights[..., 1] * by_text
-            score = score + self.gating_weight.content * by_content
-        if projected is not None and memories is not None:
-            routed = spread(self.router(embedded), candidates.dim())  # [B|1, P|1, C, E]
-            by_memory = torch.zeros_like(score)
-            for k, name in enumerate(self.experts):
-                read = self.read(name, candidates, memories, projected)  # [B, P, C, D]
-                by_memory = by_memory + routed[..., k] * torch.einsum(
-                    f"bpcd,{axes}d->bpc", read, embedded
-                )
-            score = score + self.gating_weight.memory * by_memory
-        return score
+        batch, length, _ = hidden.shape
+        groups = {1: (1, batch * length), 2: (batch, length), 3: (batch * length, 1)}
+        group = groups[candidates.dim()]  # X, Y
 
-    def modality_weights(
-        self, hidden: Tensor, candidates: Tensor, projected: Projected, keep: Tensor | None
-    ) -> Tensor:
-        """The gating's weights [B, P, C, 2] of picture and text."""
-        rank = candidates.dim()
-        weights: Tensor = self.align_gating(
+        def grouped(x: Tensor) -> Tensor:
+            return x.reshape(*group, x.shape[2])
+
+        hidden, candidates = grouped(hidden), candidates.reshape(group[0], -1)  # [X, Y, D], [X, C]
+        total = hidden @ self.sasrec.item_emb(candidates).mT  # [X, Y, C]
+        if tables is None:
+            return Scores(total.reshape(batch, length, -1), total.new_empty(0))
+        picture: Tensor = self.align_gating(
             self.align_gating.position_part(hidden),
-            spread(F.embedding(candidates, projected.gate), rank),
-            spread(projected.present[candidates], rank),
-            keep,
+            F.embedding(candidates, tables.gate),
+            self.lean[candidates],
+            None if keep is None else grouped(keep),
         )
-        return weights
+        by_picture = hidden @ F.embedding(candidates, tables.visual).mT
+        by_text = hidden @ F.embedding(candidates, tables.text).mT
+        by_content = torch.lerp(by_text, by_picture, picture)
+        total = total + self.gating_weight.content * by_content
+        if memories is not None and tables.routed is not None:
+            routed = F.embedding(candidates, tables.routed).unsqueeze(1)  # [X, 1, C, E]
+            by_memory = torch.zeros_like(total)
+            for k, (name, of_expert) in enumerate(tables.experts.items()):
+                read = self._expert(name)(of_expert, candidates, grouped(memories))
+                by_memory = by_memory + routed[..., k] * read
+            total = total + self.gating_weight.memory * by_memory
+        return Scores(*(x.reshape(batch, length, -1) for x in (total, picture)))
 
-    def content_embedding(
-        self, hidden: Tensor, items: Tensor, projected: Projected, keep: Tensor | None = None
-    ) -> Tensor:
-        """z_ti [B, P, D] of one item a position, items [B, P]."""
-        weights = self.modality_weights(hidden, items.unsqueeze(2), projected, keep)[:, :, 0]
-        visual = F.embedding(items, projected.visual)
-        return weights[..., :1] * visual + weights[..., 1:] * F.embedding(items, projected.text)
-
-    def read(
-        self, expert: str, candidates: Tensor, memories: Memories, projected: Projected
-    ) -> Tensor:
-        """What one expert reads in the memories for each candidate: [B, P, C, D]."""
-        spaces = {
-            "visual": (projected.visual, projected.visual),
-            "semantic": (self.sasrec.item_emb.weight, projected.text),
-            "identity": (self.sasrec.item_emb.weight, self.sasrec.item_emb.weight),
-        }
-        queries, entries = spaces[expert]
-        module: MemoryExpert = self.get_submodule(f"{expert}_expert")  # type: ignore[assignment]
-        out: Tensor = module(queries, entries, candidates, memories.items, memories.mask)
-        return out
+    def _expert(self, name: str) -> MemoryExpert:
+        module: MemoryExpert = self.get_submodule(f"{name}_expert")  # type: ignore[assignment]
+        return module

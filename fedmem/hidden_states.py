@@ -1,0 +1,49 @@
+"""Hidden states of a backbone that does not train, computed once and then looked up."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fedmem.data import Windows
+from fedmem.dropout import NO_DROPOUT
+from fedmem.model.backbone import SASRec
+
+
+class HiddenStates:
+    """Hidden states at the inputs of training windows; a window is computed when first asked for.
+
+    Args:
+        backbone: what computes them; it must not change.
+        windows: the windows of a node.
+    """
+
+    def __init__(self, backbone: SASRec, windows: Windows) -> None:
+        table = backbone.pos_emb.weight
+        self._backbone = backbone
+        self._windows = windows
+        self._known = np.zeros(len(windows), dtype=np.bool_)
+        # Not filled: where memory is handed out by page, what is never asked for costs nothing.
+        self._states = table.new_empty(int(windows.offsets[-1]), table.shape[1])  # [N, D]
+
+    @torch.no_grad()
+    def take(self, rows: npt.NDArray[np.integer]) -> Tensor:
+        """States [B, T, D] of these windows; anything at all at their padding."""
+        unknown = rows[~self._known[rows]]
+        if len(unknown):
+            inputs = torch.from_numpy(self._windows.inputs(unknown)).to(self._states.device)
+            self._states[self._places(unknown)[inputs > 0]] = self._backbone(inputs, NO_DROPOUT)[
+                inputs > 0
+            ]
+            self._known[unknown] = True
+        return self._states[self._places(rows)]
+
+    def _places(self, rows: npt.NDArray[np.integer]) -> Tensor:
+        """[B, T] where the states of these windows stand."""
+        steps = np.arange(self._windows.lengths[rows].max(initial=0))
+        places = self._windows.offsets[rows, None] + np.minimum(
+            steps, self._windows.lengths[rows, None] - 1
+        )
+        return torch.from_numpy(places).to(self._states.device)
