@@ -15,6 +15,10 @@ ALIGNMENT_SOFTNESS = 1e-2
 SCORES_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 27}
 """Scores over all items that are held at a time: what fits the cache of a CPU, or fills a GPU."""
 
+SAMPLES_AT_LEAST = 256
+"""With fewer at a time, adding to the gradient of a long item table would take longer than making
+it."""
+
 
 def cross_entropy_over_items(hidden: Tensor, item_emb: Tensor, targets: Tensor) -> Tensor:
     """Softmax cross-entropy over all items but the padding; no gradient.
@@ -56,21 +60,20 @@ class _SummedCrossEntropy(torch.autograd.Function):
         by_sample = torch.empty_like(samples)
         items_train = item_emb.requires_grad
         by_item_emb = torch.zeros_like(item_emb) if items_train else item_emb.new_empty(0)
-        total = hidden.new_zeros(())
-        chunk = max(1, SCORES_AT_ONCE[hidden.device.type] // len(items))
+        total = item_emb.new_zeros(())
+        chunk = max(SAMPLES_AT_LEAST, SCORES_AT_ONCE[hidden.device.type] // len(items))
         for start in range(0, len(samples), chunk):
             part = slice(start, start + chunk)
-            scores = samples[part] @ items.T  # [n, I]
+            scores = (samples[part] @ items.T).to(item_emb.dtype)  # [n, I]
             largest = scores.amax(1, keepdim=True)
             at_target = scores.gather(1, wanted[part, None])
             odds = scores.sub_(largest).exp_()
             evidence = odds.sum(1, keepdim=True)
             total += (evidence.log() + largest - at_target).sum()
             # d loss / d scores = softmax − one-hot; the division by the evidence is left for later.
-            torch.mm(odds, items, out=by_sample[part])
-            by_sample[part].div_(evidence).sub_(items[wanted[part]])
+            by_sample[part] = odds @ items / evidence - items[wanted[part]]
             if items_train:
-                by_item_emb[1:].addmm_(odds.T, samples[part] / evidence)
+                by_item_emb[1:] += odds.T @ (samples[part] / evidence)
                 by_item_emb.index_add_(0, targets[real][part], samples[part], alpha=-1)
         by_hidden = torch.zeros_like(hidden)
         by_hidden[real] = by_sample

@@ -9,7 +9,8 @@ from fedmem import losses
 from fedmem.batches import Batch, Scoring
 from fedmem.dropout import Dropout
 from fedmem.model import ItemTables, Recommender
-from fedmem.stages import LossWeights
+from fedmem.precision import computing_in
+from fedmem.settings import Settings
 
 
 class Objective(nn.Module):
@@ -17,15 +18,15 @@ class Objective(nn.Module):
 
     Args:
         model: the stage's model.
-        weights: of the terms.
-        dropout: rate.
+        settings: of the run.
     """
 
-    def __init__(self, model: Recommender, weights: LossWeights, dropout: float) -> None:
+    def __init__(self, model: Recommender, settings: Settings) -> None:
         super().__init__()
         self.model = model
-        self.weights = weights
-        self.dropout = dropout
+        self.weights = model.stage.loss.overridden(settings.loss)
+        self.dropout = settings.model.dropout
+        self.precision = settings.client.precision
 
     def forward(
         self, batch: Batch, hidden: Tensor | None = None, tables: ItemTables | None = None
@@ -37,6 +38,10 @@ class Objective(nn.Module):
             hidden: [B, T, D] hidden states where the backbone does not train; else computed here.
             tables: the model's; None: made here.
         """
+        with computing_in(self.precision, batch.inputs.device):
+            return self._loss(batch, hidden, tables)
+
+    def _loss(self, batch: Batch, hidden: Tensor | None, tables: ItemTables | None) -> Tensor:
         model, weights = self.model, self.weights
         if hidden is None:
             hidden = model.sasrec(batch.inputs, Dropout(self.dropout, batch.noise))

@@ -16,6 +16,7 @@ from fedmem.errors import FedmemError
 
 EXPERTS = ("visual", "semantic", "identity")
 EXECUTIONS = ("auto", "batched", "stacked", "loop")
+PRECISIONS = ("float32", "bfloat16")
 SERVER_OPTIMIZERS = ("none", "adam", "momentum")
 
 
@@ -154,6 +155,9 @@ class ClientSettings:
     execution: str
     """How a cohort trains, one of `EXECUTIONS`: all give the same, `batched` for one local step."""
 
+    precision: str
+    """Of the matrix products of training: one of `PRECISIONS`. Rankings are made in float32."""
+
     def __post_init__(self) -> None:
         _require(self.learning_rate > 0, "client.learning_rate", self.learning_rate, "above 0")
         for key in ("local_steps", "windows", "negatives", "positions", "micro_batch"):
@@ -163,6 +167,12 @@ class ClientSettings:
             "client.execution",
             self.execution,
             f"one of {', '.join(EXECUTIONS)}",
+        )
+        _require(
+            self.precision in PRECISIONS,
+            "client.precision",
+            self.precision,
+            f"one of {', '.join(PRECISIONS)}",
         )
         _require(
             self.execution != "batched" or self.local_steps == 1,

@@ -79,8 +79,7 @@ class LocalTrainer:
         self._batches = BatchMaker(
             settings, stage, windows, model.sasrec.dropout_widths, memory_reads
         )
-        weights = stage.loss.overridden(settings.loss)
-        self._objective = Objective(model, weights, settings.model.dropout)
+        self._objective = Objective(model, settings)
         self._device = model.sasrec.norm.weight.device
 
     def train_user(self, user: int, key: RoundKey) -> Update:

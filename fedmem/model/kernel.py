@@ -28,7 +28,7 @@ def relu_dot(positions: Tensor, items: Tensor, directions: Tensor) -> Tensor:
         items: q [X, C, G].
         directions: u [X, Y, G].
     """
-    result: Tensor = _ReluDot.apply(positions, items, directions)  # type: ignore[no-untyped-call]
+    result: Tensor = _ReluDot.apply(*_full(positions, items, directions))  # type: ignore[no-untyped-call]
     return result
 
 
@@ -44,9 +44,14 @@ def read_out_moments(
         gram: v·v' [X, H, Y, M, M].
     """
     result: tuple[Tensor, Tensor, Tensor] = _ReadOutMoments.apply(  # type: ignore[no-untyped-call]
-        attention, along, sums, gram
+        *_full(attention, along, sums, gram)
     )
     return result
+
+
+def _full(*tensors: Tensor) -> list[Tensor]:
+    """Tensors of reduced precision in full, the others as they are."""
+    return [x.float() if x.dtype == torch.bfloat16 else x for x in tensors]
 
 
 class _Folding(torch.autograd.Function):

@@ -220,7 +220,7 @@ class Recommender(nn.Module):
         )
         by_picture = hidden @ F.embedding(candidates, tables.visual).mT
         by_text = hidden @ F.embedding(candidates, tables.text).mT
-        by_content = torch.lerp(by_text, by_picture, picture)
+        by_content = by_text + picture * (by_picture - by_text)
         total = total + self.gating_weight.content * by_content
         if memories is not None and tables.routed is not None:
             routed = F.embedding(candidates, tables.routed).unsqueeze(1)  # [X, 1, C, E]
