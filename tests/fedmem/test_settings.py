@@ -49,6 +49,8 @@ OUT_OF_RANGE = [
     ("client", "negatives", 0),
     ("client", "positions", 0),
     ("client", "micro_batch", 0),
+    ("client", "execution", "parallel"),
+    ("client", "precision", "float16"),
     ("strategy", "optimizer", "lamb"),
     ("strategy", "learning_rate", 0.0),
     ("strategy", "beta_1", 1.0),
@@ -67,7 +69,6 @@ OUT_OF_RANGE = [
     ("loss", "hardness", -1.0),
     ("loss", "load_balance", -1.0),
     ("evaluation", "negatives", 0),
-    ("evaluation", "batch_users", 0),
     ("simulation", "workers", -1),
     ("simulation", "threads", -1),
 ]
@@ -117,6 +118,17 @@ def test_a_value_out_of_an_unchecked_range_is_refused_too(
     section: str, key: str, value: Any
 ) -> None:
     assert f"{section}.{key}" in error_of(lambda: replace(getattr(BASE, section), **{key: value}))
+
+
+@pytest.mark.parametrize("execution", ["auto", "stacked", "loop"])
+def test_several_local_steps_are_no_one_batch(execution: str) -> None:
+    steps = "client.local_steps=3"
+    message = error_of(lambda: compose_settings([steps, "client.execution=batched"]))
+    assert message.splitlines() == [message]
+    assert "client.execution=batched" in message
+    assert steps in message
+    client = compose_settings([steps, f"client.execution={execution}"]).client
+    assert client.execution == execution
 
 
 def test_a_negative_seed_is_refused() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fedmem.configuration import compose_settings
-from fedmem.data import load_interactions
+from fedmem.data import absent_items, load_interactions
 from fedmem.errors import FedmemError
 from fedmem.settings import DataSettings
 
@@ -54,6 +54,7 @@ def test_every_form_of_file_gives_the_same_histories(tmp_path: Path, text: str) 
     assert found.user_ids.tolist() == [2, 7]
     assert found.item_ids.tolist() == [0, 20, 40, 50, 90]
     assert found.offsets.tolist() == [0, 3, 7]
+    assert found.lengths.tolist() == [3, 4]
     assert found.history(0).tolist() == [4, 2, 3]
     assert found.history(1).tolist() == [3, 1, 4, 2]
 
@@ -163,3 +164,11 @@ def test_timestamps_in_nanoseconds_keep_their_order(tmp_path: Path) -> None:
 def test_data_that_leave_no_user_are_refused(tmp_path: Path) -> None:
     settings = replace(write(tmp_path, lines("::")), min_interactions=50)
     assert str(tmp_path / "ratings.dat") in error_of(settings)
+
+
+@pytest.mark.parametrize("present", [[], [1, 2, 3], [2, 5, 6, 9], [10], list(range(1, 11))])
+def test_absent_items_are_those_at_places_of_the_list_of_all_the_others(present: list[int]) -> None:
+    others = np.setdiff1d(np.arange(1, 11), present)
+    places = np.random.default_rng(0).permutation(np.repeat(np.arange(len(others)), 2))
+    found = absent_items(np.array(present, dtype=np.int32), places)
+    assert found.tolist() == others[places].tolist()

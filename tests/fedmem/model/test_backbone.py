@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from fedmem.configuration import compose_settings
 from fedmem.dropout import NO_DROPOUT
-from fedmem.losses import cross_entropy_over_items
+from fedmem.losses import summed_cross_entropy_over_items
 from fedmem.model.backbone import Block, SASRec
 from tests.conftest import SMALL
 
@@ -73,8 +73,8 @@ def test_the_row_of_the_padding_starts_at_zero_and_gets_no_gradient() -> None:
     model = SASRec(MODEL, 20)
     assert not model.item_emb.weight[0].any()
     states = model(torch.tensor([[3, 1, 0, 0]]), NO_DROPOUT)
-    loss = cross_entropy_over_items(states[0], model.item_emb.weight, torch.tensor([1, 2, 3, 4]))
-    loss.sum().backward()
+    targets = torch.tensor([[1, 2, 3, 4]])
+    summed_cross_entropy_over_items(states, model.item_emb.weight, targets).backward()
     assert model.item_emb.weight.grad is not None
     assert not model.item_emb.weight.grad[0].any()
     assert model.item_emb.weight.grad[1:].any(1).all()
@@ -104,3 +104,14 @@ def test_the_last_layer_is_a_normalisation(sasrec: SASRec) -> None:
     states = hidden(sasrec, ROWS)
     assert torch.allclose(states.mean(-1), torch.zeros(2, 8), atol=1e-5)
     assert torch.allclose(states.var(-1, unbiased=False), torch.ones(2, 8), atol=1e-2)
+
+
+def test_dropout_is_asked_for_the_widths_that_are_announced(sasrec: SASRec) -> None:
+    widths = []
+
+    def note(x: Tensor) -> Tensor:
+        widths.append(x.shape[2])
+        return x
+
+    sasrec(ROWS, note)  # type: ignore[arg-type]
+    assert widths == sasrec.dropout_widths

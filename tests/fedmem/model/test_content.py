@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from fedmem.configuration import compose_settings
 from fedmem.model import Content
-from fedmem.model.content import AlignGating, zero_projector
+from fedmem.model.content import AlignGating, leanings, zero_projector
 from tests.conftest import SMALL
 
 MODEL = compose_settings(SMALL).model
-B, P, C, D, G = 2, 3, 4, MODEL.dim, MODEL.gating_hidden
-BOTH = torch.ones(1, 1, C, 2, dtype=torch.bool)
+X, Y, C, D, G = 2, 3, 4, MODEL.dim, MODEL.gating_hidden
+BOTH = torch.ones(X, C, 2, dtype=torch.bool)
 
 
 @pytest.fixture
@@ -22,74 +24,76 @@ def gating() -> AlignGating:
     return AlignGating(MODEL).double()
 
 
-def draw(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+def draw(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, dtype=torch.double, generator=torch.Generator().manual_seed(seed))
 
 
-def weights_of(
-    gating: AlignGating,
-    present: Tensor,
-    keep: Tensor | None = None,
-    layout: tuple[int, int] = (1, 1),
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    hidden, visual, text = draw(B, P, D), draw(*layout, C, D), 2 - draw(*layout, C, D)
-    found = gating(gating.position_part(hidden), gating.item_part(visual, text), present, keep)
-    return found, hidden, visual, text
+HIDDEN, VISUAL, TEXT = draw(X, Y, D), draw(X, C, D, seed=2), draw(X, C, D, seed=3)
 
 
-@pytest.mark.parametrize("layout", [(1, 1), (B, 1), (B, P)])
-def test_the_gating_equals_the_plain_formula(gating: AlignGating, layout: tuple[int, int]) -> None:
-    found, hidden, visual, text = weights_of(gating, BOTH, layout=layout)
-    assert found.shape == (B, P, C, 2)
-    everywhere = (B, P, C, D)
+def picture_of(gating: AlignGating, present: Tensor, keep: Tensor | None = None) -> Tensor:
+    """The picture's weight [X, Y, C] where items have these modalities [X, C, 2]."""
+    lean = leanings(present.flatten(0, 1)).view(X, C)
+    return gating(gating.position_part(HIDDEN), gating.item_part(VISUAL, TEXT), lean, keep)  # type: ignore[no-any-return]
+
+
+def plain_picture(gating: AlignGating, keep: Tensor | None = None) -> Tensor:
+    """The same from the softmax over both modalities of every pair."""
+    everywhere = (X, Y, C, D)
     joined = torch.cat(
         [
-            hidden.unsqueeze(2).expand(everywhere),
-            visual.expand(everywhere),
-            text.expand(everywhere),
+            HIDDEN.unsqueeze(2).expand(everywhere),
+            VISUAL.unsqueeze(1).expand(everywhere),
+            TEXT.unsqueeze(1).expand(everywhere),
         ],
         dim=-1,
     )
-    expected = torch.softmax(gating.weights(torch.relu(gating.hidden(joined))), dim=-1)
-    assert torch.allclose(found, expected, atol=1e-12)
+    units = torch.relu(gating.hidden(joined))
+    if keep is not None:
+        units = units * keep.unsqueeze(2)
+    return torch.softmax(gating.weights(units), dim=-1)[..., 0]
+
+
+def gradients(gating: AlignGating, picture: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(picture, list(gating.parameters()), draw(X, Y, C, seed=4))
+
+
+def test_the_gating_and_its_gradients_are_those_of_the_plain_formula(gating: AlignGating) -> None:
+    found, expected = picture_of(gating, BOTH), plain_picture(gating)
+    assert found.shape == (X, Y, C)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(gradients(gating, found), gradients(gating, expected))
+    assert ((found > 0) & (found < 1)).all()
 
 
 def test_dropout_scales_the_hidden_units_of_a_position(gating: AlignGating) -> None:
-    keep = (draw(B, P, G) > 0) * 2.0
-    found, hidden, visual, text = weights_of(gating, BOTH, keep)
-    joined = torch.cat([hidden[1, 2], visual[0, 0, 3], text[0, 0, 3]])
-    units = torch.relu(gating.hidden(joined)) * keep[1, 2]
-    expected = torch.softmax(gating.weights(units), dim=-1)
-    assert torch.allclose(found[1, 2, 3], expected, atol=1e-12)
+    keep = (draw(X, Y, G, seed=5) > 0) * 2.0
+    found, expected = picture_of(gating, BOTH, keep), plain_picture(gating, keep)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(gradients(gating, found), gradients(gating, expected))
+    assert not torch.allclose(found, picture_of(gating, BOTH))
 
 
-def test_both_modalities_share_a_weight_of_1(gating: AlignGating) -> None:
-    found = weights_of(gating, BOTH)[0]
-    assert torch.allclose(found.sum(-1), torch.ones(B, P, C, dtype=torch.double))
-    assert (found > 0).all()
+def test_items_lean_to_what_they_have() -> None:
+    present = torch.tensor([[True, True], [True, False], [False, True], [False, False]])
+    assert leanings(present).tolist() == [0.0, math.inf, -math.inf, -math.inf]
 
 
-@pytest.mark.parametrize(
-    ("present", "expected"),
-    [((True, False), [1.0, 0.0]), ((False, True), [0.0, 1.0]), ((False, False), [0.0, 0.0])],
-)
-def test_a_missing_modality_weighs_nothing_and_the_rest_is_renormalised(
-    gating: AlignGating, present: tuple[bool, bool], expected: list[float]
+@pytest.mark.parametrize(("present", "expected"), [((True, False), 1.0), ((False, True), 0.0)])
+def test_a_missing_modality_weighs_exactly_nothing(
+    gating: AlignGating, present: tuple[bool, bool], expected: float
 ) -> None:
-    mask = BOTH.clone()
-    mask[0, 0, 1] = torch.tensor(present)
-    found = weights_of(gating, mask)[0]
-    assert found[:, :, 1].reshape(-1, 2).tolist() == [expected] * (B * P)
-    assert torch.equal(found[:, :, 0], weights_of(gating, BOTH)[0][:, :, 0])
+    some = BOTH.clone()
+    some[:, 1] = torch.tensor(present)
+    found = picture_of(gating, some)
+    assert (found[:, :, 1] == expected).all()
+    assert torch.equal(found[:, :, 0], picture_of(gating, BOTH)[:, :, 0])
 
 
 def test_missing_content_leaves_all_gradients_finite(gating: AlignGating) -> None:
-    mask = torch.tensor([[True, True], [False, False], [True, False], [False, True]])
-    found = weights_of(gating, mask[None, None])[0]
-    found.square().sum().backward()
-    for parameter in gating.parameters():
-        assert parameter.grad is not None
-        assert parameter.grad.isfinite().all()
+    present = torch.tensor([[True, True], [False, False], [True, False], [False, True]])
+    for gradient in gradients(gating, picture_of(gating, present.expand(X, C, 2))):
+        assert gradient.isfinite().all()
 
 
 def test_a_projector_starts_at_exactly_zero() -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from fedmem.configuration import compose_settings
 from fedmem.dropout import NO_DROPOUT
 from fedmem.losses import cross_entropy_over_candidates
-from fedmem.model import Content, Memories, Recommender
+from fedmem.model import Content, ItemTables, Recommender
 from fedmem.stages import STAGES
 from tests.conftest import SMALL
 
@@ -53,11 +53,16 @@ def trained(stage: str) -> Recommender:
     return model
 
 
-def memories() -> Memories:
-    mask = torch.ones(B, P, M, dtype=torch.bool)
-    mask[0, 1, 2:] = False
-    mask[1, 2] = False
-    return Memories(draw_items(B, P, M, seed=4) * mask, mask)
+def memories() -> Tensor:
+    """[B, P, M] one position with two entries, one with none, the others full."""
+    items = draw_items(B, P, M, seed=4)
+    items[0, 1, 2:] = 0
+    items[1, 2] = 0
+    return items
+
+
+def read_by(model: Recommender) -> Tensor | None:
+    return memories() if model.stage.memory else None
 
 
 def plain_z(model: Recommender, h: Tensor, item: int) -> Tensor:
@@ -71,15 +76,13 @@ def plain_z(model: Recommender, h: Tensor, item: int) -> Tensor:
 
 
 def plain_read(model: Recommender, name: str, item: int, entries: Tensor) -> Tensor:
-    """LN(o) of one expert for one item and one memory; nothing where that is empty."""
-    if not len(entries):
-        return torch.zeros(D, dtype=torch.double)
+    """LN(o)·e of one expert for one item and one memory; nothing where that is empty."""
     e = model.sasrec.item_emb.weight
     visual, text = model.visual_proj(model.visual), model.text_proj(model.text)
     query, keys = {"visual": (visual, visual), "semantic": (e, text), "identity": (e, e)}[name]
-    held = torch.ones(1, 1, len(entries), dtype=torch.bool)
     expert = model.get_submodule(f"{name}_expert")
-    return expert(query, keys, torch.tensor([item]), entries[None, None], held)[0, 0, 0]  # type: ignore[no-any-return]
+    tables = expert.tables(query, keys, e)
+    return expert(tables, torch.tensor([[item]]), entries[None, None])[0, 0, 0]  # type: ignore[no-any-return]
 
 
 def plain_score(model: Recommender, h: Tensor, item: int, entries: Tensor | None) -> Tensor:
@@ -87,11 +90,11 @@ def plain_score(model: Recommender, h: Tensor, item: int, entries: Tensor | None
     score = h @ e
     if model.stage.content:
         score = score + model.gating_weight.content * (h @ plain_z(model, h, item))
-    if entries is not None:
+    if entries is not None and len(entries):
         routed = model.router(e)
         for k, name in enumerate(model.experts):
             read = plain_read(model, name, item, entries)
-            score = score + model.gating_weight.memory * routed[k] * (read @ e)
+            score = score + model.gating_weight.memory * routed[k] * read
     return score
 
 
@@ -99,17 +102,14 @@ def plain_score(model: Recommender, h: Tensor, item: int, entries: Tensor | None
 def test_the_score_equals_a_naive_loop(stage: str) -> None:
     model, candidates = trained(stage), draw_items(B, P, C)
     candidates[0, 0, :3] = torch.tensor([NEITHER, NO_PICTURE, NO_TEXT])
-    hidden = draw(B, P, D).double()
-    held = memories() if model.stage.memory else None
-    projected = model.project() if model.stage.content else None
-    found = model.score(hidden, candidates, held, projected)
+    hidden, held = draw(B, P, D).double(), read_by(model)
+    found = model.score(hidden, candidates, model.tables(), held).total
     assert found.shape == (B, P, C)
     for b in range(B):
         for p in range(P):
-            entries = held.items[b, p][held.mask[b, p]] if held else None
+            entries = None if held is None else held[b, p][held[b, p] > 0]
             for c in range(C):
-                item = int(candidates[b, p, c])
-                expected = plain_score(model, hidden[b, p], item, entries)
+                expected = plain_score(model, hidden[b, p], int(candidates[b, p, c]), entries)
                 assert torch.allclose(found[b, p, c], expected, atol=1e-10)
 
 
@@ -122,22 +122,37 @@ def test_the_score_equals_a_naive_loop_with_a_choice_of_experts(experts: list[st
         model.gating_weight.memory.fill_(0.7)
     assert model.experts == experts
     hidden, candidates, held = draw(B, P, D).double(), draw_items(C), memories()
-    found = model.score(hidden, candidates, held, model.project())
-    expected = plain_score(model, hidden[0, 1], int(candidates[2]), held.items[0, 1, :2])
+    found = model.score(hidden, candidates, model.tables(), held).total
+    expected = plain_score(model, hidden[0, 1], int(candidates[2]), held[0, 1, :2])
     assert torch.allclose(found[0, 1, 2], expected, atol=1e-10)
 
 
 @pytest.mark.parametrize("stage", list(STAGES))
 def test_the_three_forms_of_candidates_get_the_same_scores(stage: str) -> None:
     model, shared = trained(stage), draw_items(C)
-    hidden, held = draw(B, P, D).double(), memories() if model.stage.memory else None
-    projected = model.project() if model.stage.content else None
+    hidden, tables = draw(B, P, D).double(), model.tables()
     by_all, by_row, by_none = (
-        model.score(hidden, candidates, held, projected)
+        model.score(hidden, candidates, tables, read_by(model))
         for candidates in (shared, shared.expand(B, C), shared.expand(B, P, C))
     )
-    assert torch.allclose(by_all, by_row, atol=1e-12)
-    assert torch.allclose(by_all, by_none, atol=1e-12)
+    for other in (by_row, by_none):
+        torch.testing.assert_close(other, by_all, rtol=0, atol=1e-12)
+
+
+def test_dropout_of_the_gating_belongs_to_the_position() -> None:
+    model = trained("align_projectors")
+    tables = model.tables()
+    hidden, shared = draw(B, P, D).double(), draw_items(C)
+    keep = (draw(B, P, MODEL.gating_hidden) > 0).double() * 2
+    forms = [
+        model.score(hidden, candidates, tables, None, keep)
+        for candidates in (shared, shared.expand(B, C), shared.expand(B, P, C))
+    ]
+    for other in forms[1:]:
+        torch.testing.assert_close(other, forms[0], rtol=0, atol=1e-12)
+    assert not torch.allclose(forms[0].total, model.score(hidden, shared, tables).total)
+    alone = model.score(hidden[1:, 2:], shared, tables, None, keep[1:, 2:])
+    assert torch.allclose(alone.total, forms[0].total[1:, 2:], atol=1e-12)
 
 
 @pytest.mark.parametrize("stage", ["align_projectors", "finetune_moe"])
@@ -148,9 +163,8 @@ def test_at_its_start_a_stage_scores_exactly_as_stage_1(stage: str, shape: tuple
     hidden = first.sasrec(draw_items(B, P), NO_DROPOUT)
     assert torch.equal(model.sasrec(draw_items(B, P), NO_DROPOUT), hidden)
     candidates = draw_items(*shape)
-    held = memories() if model.stage.memory else None
-    found = model.score(hidden, candidates, held, model.project())
-    assert torch.equal(found, first.score(hidden, candidates))
+    found = model.score(hidden, candidates, model.tables(), read_by(model)).total
+    assert torch.equal(found, first.score(hidden, candidates).total)
 
 
 def test_stage_3_starts_with_the_scores_of_a_trained_stage_2() -> None:
@@ -160,8 +174,10 @@ def test_stage_3_starts_with_the_scores_of_a_trained_stage_2() -> None:
     with torch.no_grad():
         third.gating_weight.memory.zero_()  # stage 2 never trains it
     hidden, candidates = draw(B, P, D).double(), draw_items(B, C)
-    found = third.score(hidden, candidates, memories(), third.project())
-    assert torch.equal(found, second.score(hidden, candidates, None, second.project()))
+    found = third.score(hidden, candidates, third.tables(), memories())
+    expected = second.score(hidden, candidates, second.tables())
+    assert torch.equal(found.total, expected.total)
+    assert torch.equal(found.picture, expected.picture)
 
 
 def test_after_one_step_every_tensor_that_stage_2_trains_gets_a_gradient() -> None:
@@ -170,9 +186,9 @@ def test_after_one_step_every_tensor_that_stage_2_trains_gets_a_gradient() -> No
     hidden, items = draw(B, P, D), draw_items(B, P, 1, seed=6)
 
     def backward() -> None:
-        projected = model.project()
-        positive = model.score(hidden, items, None, projected)
-        negative = model.score(hidden, draw_items(B, C), None, projected)
+        tables = model.tables()
+        positive = model.score(hidden, items, tables).total
+        negative = model.score(hidden, draw_items(B, C), tables).total
         model.zero_grad()
         cross_entropy_over_candidates(positive, negative).sum().backward()
 
@@ -192,7 +208,7 @@ def test_after_one_step_every_tensor_that_stage_2_trains_gets_a_gradient() -> No
 def test_stage_3_gives_the_experts_a_gradient_as_soon_as_memory_counts() -> None:
     model = trained("finetune_moe")
     hidden, candidates = draw(B, P, D).double(), draw_items(B, P, C)
-    model.score(hidden, candidates, memories(), model.project()).square().sum().backward()
+    model.score(hidden, candidates, model.tables(), memories()).total.square().sum().backward()
     parts = ("visual_expert", "semantic_expert", "identity_expert", "router", "gating_weight")
     for name, parameter in model.named_parameters():
         if name.startswith(parts):
@@ -200,39 +216,100 @@ def test_stage_3_gives_the_experts_a_gradient_as_soon_as_memory_counts() -> None
             assert parameter.grad.any(), name
 
 
-def test_the_content_embedding_equals_the_plain_formula() -> None:
+def test_content_products_are_those_of_the_plain_content_embedding() -> None:
     model, items = trained("align_projectors"), draw_items(B, P)
     items[0] = torch.tensor([NEITHER, NO_PICTURE, NO_TEXT])
-    hidden = draw(B, P, D).double()
-    found = model.content_embedding(hidden, items, model.project())
+    hidden, tables = draw(B, P, D).double(), model.tables()
+    assert tables is not None
+    picture = model.score(hidden, items.unsqueeze(2), tables).picture
+    found = tables.content_products(items, picture[..., 0])
     for b in range(B):
         for p in range(P):
-            expected = plain_z(model, hidden[b, p], int(items[b, p]))
-            assert torch.allclose(found[b, p], expected, atol=1e-12)
+            item = int(items[b, p])
+            z, e = plain_z(model, hidden[b, p], item), model.sasrec.item_emb.weight[item]
+            for product, expected in zip(found, (z @ z, z @ e, e @ e), strict=True):
+                assert torch.allclose(product[b, p], expected, atol=1e-12)
 
 
 def test_an_item_without_content_has_a_content_embedding_of_exactly_zero() -> None:
     model = trained("align_projectors")
     assert model.visual_proj.bias.all()
-    found = model.content_embedding(
-        draw(1, 1, D).double(), torch.tensor([[NEITHER]]), model.project()
-    )
-    assert not found.any()
+    assert model.text_proj.bias.all()
+    tables, item = model.tables(), torch.tensor([NEITHER])
+    assert tables is not None
+    for picture in (0.0, 0.3, 1.0):
+        square, product, _ = tables.content_products(item, torch.tensor([picture]))
+        assert not square.any()
+        assert not product.any()
+
+
+def total_loss(model: Recommender, batches: list[Tensor], tables: ItemTables) -> Tensor:
+    """Some function of all that the tables hold."""
+    hidden, loss = draw(B, P, D).double(), torch.zeros(())
+    for items in batches:
+        scores = model.score(hidden, items, tables, read_by(model))
+        square, product, length = tables.content_products(items, scores.picture[:, 0])
+        loss = loss + scores.total.sin().sum() + (square * product + length).sum()
+    return loss
+
+
+@pytest.mark.parametrize("stage", ["align_projectors", "finetune_moe"])
+@pytest.mark.parametrize("seeds", [[2], [2, 3, 4]])
+def test_gradients_that_gather_in_leaves_are_those_of_one_graph(
+    stage: str, seeds: list[int]
+) -> None:
+    model = trained(stage)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(model.stage.in_scope(name))
+    batches = [draw_items(B, C, seed=seed) for seed in seeds]
+    tables = model.tables()
+    assert tables is not None
+    total_loss(model, batches, tables).backward()
+    expected = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    tables = model.tables()
+    assert tables is not None
+    leaves = tables.leaves()
+    for batch in batches:
+        total_loss(model, [batch], leaves).backward()
+    tables.backward(leaves)
+    found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    assert set(found) == set(expected)
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-9, atol=1e-9)
+
+
+def test_leaves_that_no_batch_has_used_send_nothing_on() -> None:
+    model = trained("finetune_moe")
+    tables = model.tables()
+    assert tables is not None
+    tables.backward(tables.leaves())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_row_of_the_padding_is_zeros_in_the_tables() -> None:
+    tables = trained("finetune_moe").tables()
+    assert tables is not None
+    assert all(len(table) == ITEMS + 1 for table in tables.tensors())
+    assert not tables.visual[0].any()
+    assert not tables.text[0].any()
+    assert not tables.products[0].any()
+    assert not any(of_expert.value[0].any() for of_expert in tables.experts.values())
 
 
 def test_empty_memories_score_as_none_at_all() -> None:
     model, hidden = trained("finetune_moe"), draw(B, P, D).double()
-    candidates, projected = draw_items(B, C), model.project()
-    empty = Memories(torch.zeros(B, P, M, dtype=torch.long), torch.zeros(B, P, M, dtype=torch.bool))
-    without = model.score(hidden, candidates, None, projected)
-    assert torch.equal(model.score(hidden, candidates, empty, projected), without)
-    assert not torch.allclose(model.score(hidden, candidates, memories(), projected), without)
+    candidates, tables = draw_items(B, C), model.tables()
+    empty = torch.zeros(B, P, M, dtype=torch.long)
+    without = model.score(hidden, candidates, tables).total
+    assert torch.equal(model.score(hidden, candidates, tables, empty).total, without)
+    assert not torch.allclose(model.score(hidden, candidates, tables, memories()).total, without)
 
 
 def test_the_row_of_the_padding_gets_no_gradient_from_the_score() -> None:
     model = trained("pretrain_sasrec")
     candidates = torch.tensor([[0, 1, 2], [0, 3, 0]])
-    model.score(draw(B, P, D).double(), candidates).sum().backward()
+    model.score(draw(B, P, D).double(), candidates).total.sum().backward()
     gradient = model.sasrec.item_emb.weight.grad
     assert gradient is not None
     assert gradient.any(1).nonzero().flatten().tolist() == [1, 2, 3]
@@ -246,3 +323,4 @@ def test_a_stage_that_uses_content_refuses_to_do_without() -> None:
 def test_stage_1_needs_no_content() -> None:
     model = Recommender(MODEL, STAGES["pretrain_sasrec"], ITEMS, None)
     assert {name.split(".")[0] for name in model.state_dict()} == {"sasrec"}
+    assert model.tables() is None
