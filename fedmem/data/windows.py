@@ -55,6 +55,11 @@ class Windows:
         """[R] real targets of each row."""
         return np.asarray((self.targets > 0).sum(axis=1), dtype=np.int64)
 
+    @cached_property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """[R + 1] target p of row r is number offsets[r] + p of all targets."""
+        return np.concatenate([[0], np.cumsum(self.lengths)])
+
     def take(self, rows: npt.NDArray[np.integer]) -> Windows:
         """These rows, cut to the longest of them."""
         length = int(self.lengths[rows].max(initial=0))

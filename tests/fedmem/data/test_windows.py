@@ -31,6 +31,7 @@ def test_windows_end_before_the_held_out_items_and_follow_each_other() -> None:
     assert found.start.tolist() == [5, 2, 1]
     assert found.number.tolist() == [0, 1, 2]
     assert found.lengths.tolist() == [3, 3, 1]
+    assert found.offsets.tolist() == [0, 3, 6, 7]
 
 
 def test_only_the_latest_windows_are_cut() -> None:
@@ -54,6 +55,7 @@ def test_a_user_without_two_training_items_has_no_window(history: list[int]) -> 
     found = cut(history, windows=2, length=4)
     assert found.inputs.shape == (0, 4)
     assert found.lengths.tolist() == []
+    assert found.offsets.tolist() == [0]
 
 
 def test_users_keep_their_order_and_their_rows() -> None:
