@@ -67,8 +67,8 @@ class LocalTrainer:
         settings: of the run.
         interactions: histories of (at least) the users trained.
         windows: their training windows.
-        memory_reads: [R, T, M] items that each window's user's memory held just before each target;
-            required where the stage reads the memory.
+        memory_reads: [Σ lengths, M] items that each window's user's memory held just before each
+            target, numbered as `Windows.offsets` says; required where the stage reads the memory.
     """
 
     def __init__(
@@ -222,7 +222,9 @@ class LocalTrainer:
         share = np.repeat(lengths[:, None] / count, count, axis=1).astype(np.float32)
         if self.memory_reads is None:
             raise ValueError(f"{self.model.stage.name} needs the users' memories")
-        items = self._tensor(self.memory_reads[rows[:, None], chosen])  # [B, P, M]
+        items = self._tensor(
+            self.memory_reads[self.windows.offsets[rows, None] + chosen]
+        )  # [B, P, M]
         return self._tensor(chosen), self._tensor(share), Memories(items, items > 0)
 
     def _sample_negatives(
