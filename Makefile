@@ -36,5 +36,6 @@ lint: setup ## ruff and mypy
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-bench: data ## seconds a round, stage by stage
+bench: data ## seconds a round, stage by stage; users a second of the memory
 	$(RUN) benchmarks/rounds.py
+	$(RUN) benchmarks/memory.py

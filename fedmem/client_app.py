@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from pathlib import Path
 from typing import cast
 
@@ -150,19 +149,11 @@ def _bring_memory(
     """
     bank = node.open_bank(threshold)
     kept = context.state.config_records.get(MEMORY_ABOUT)
-    if kept is not None and kept["rules"] == bank.rules and kept["stamp"] != _stamp(bank):
+    if kept is not None and kept["rules"] == bank.rules and kept["stamp"] != bank.stamp:
         arrays = context.state.array_records[MEMORY]
-        bank.unpack({name: array.numpy() for name, array in arrays.items()})
+        node.restore({name: array.numpy() for name, array in arrays.items()})
     if node.ingest(stage, split):
         packed = bank.pack()
         context.state[MEMORY] = ArrayRecord({n: Array(v) for n, v in packed.items()})
-        about = {"rules": bank.rules, "stamp": _stamp(bank)}
-        context.state[MEMORY_ABOUT] = ConfigRecord(about)  # type: ignore[arg-type]
+        context.state[MEMORY_ABOUT] = ConfigRecord({"rules": bank.rules, "stamp": bank.stamp})
     return bank
-
-
-def _stamp(bank: MemoryBank) -> str:
-    digest = hashlib.sha256()
-    for array in bank.pack().values():
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:16]

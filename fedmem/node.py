@@ -14,10 +14,12 @@ from fedmem import losses
 from fedmem.data import Interactions, Windows, load_content, load_interactions
 from fedmem.evaluation import HELD_OUT, Ranks, Split, draw_negatives, last_hidden, rank_users
 from fedmem.hidden_states import HiddenStates
-from fedmem.memory import MemoryBank, item_vectors, novelty, novelty_histogram
-from fedmem.memory.two_tier import Floats
+from fedmem.memory import MemoryBank, Novelties, item_vectors, novelty_histogram
+from fedmem.memory.bank import Packed
+from fedmem.memory.novelty import Floats, Ints, Places
 from fedmem.model import Content, Recommender
 from fedmem.participants import UserIndices
+from fedmem.ragged import ranges
 from fedmem.settings import Settings
 from fedmem.stages import Stage
 from fedmem.training import LocalTrainer
@@ -31,7 +33,7 @@ class Node:
 
     Args:
         settings: of the run.
-        users: indices of the users that live here; None: all that the data has.
+        users: indices of the users that live here, ascending; None: all that the data has.
     """
 
     def __init__(self, settings: Settings, users: UserIndices | None = None) -> None:
@@ -42,7 +44,7 @@ class Node:
         self._hidden_states: HiddenStates | None = None
         self._last_hidden: dict[Split, Tensor] = {}
         self._bank: MemoryBank | None = None
-        self._memory_reads: npt.NDArray[np.int32] | None = None
+        self._reads: dict[str, Ints] = {}  # until the memories change
 
     @cached_property
     def interactions(self) -> Interactions:
@@ -58,6 +60,12 @@ class Node:
     def vectors(self) -> Floats:
         """The items' vectors that novelty compares."""
         return item_vectors(self.content.visual.numpy(), self.content.text.numpy())
+
+    @cached_property
+    def novelties(self) -> Novelties:
+        """Novelty of the interactions, computed where it is asked for."""
+        capacity = self.settings.memory.short_term_capacity
+        return Novelties(self.interactions, self.vectors, capacity)
 
     @cached_property
     def windows(self) -> Windows:
@@ -100,25 +108,22 @@ class Node:
         return model
 
     def novelty_histogram(self) -> npt.NDArray[np.int64]:
-        """Summed over the users' training items; all that is told of them to find a threshold."""
-        capacity = self.settings.memory.short_term_capacity
-        return sum(
-            (
-                novelty_histogram(
-                    novelty(self.interactions.training(int(u)), self.vectors, capacity)
-                )
-                for u in self.users
-            ),
-            novelty_histogram(np.zeros(0, np.float32)),
-        )
+        """Over the users' training items; all that is told of them to find a threshold."""
+        first = self.interactions.offsets[self.users]
+        places = ranges(first, np.maximum(self._ends("validation"), 0))
+        return novelty_histogram(self.novelties.at(places))
 
     def open_bank(self, threshold: float) -> MemoryBank:
         """The memories of the users that live here, empty where they were not opened before."""
         if self._bank is None or self._bank.threshold != threshold:
-            memory = self.settings.memory
-            self._bank = MemoryBank(memory, threshold, self.vectors, self.interactions)
-            self._memory_reads = None
+            self._bank = MemoryBank(self.settings.memory, threshold, self.novelties)
+            self._reads = {}
         return self._bank
+
+    def restore(self, packed: Packed) -> None:
+        """Take the memories that `MemoryBank.pack` gave, in place of any that are here."""
+        self._open().unpack(packed)
+        self._reads = {}
 
     def ingest(self, stage: Stage, split: Split) -> bool:
         """Bring the memories up to the split's held-out item; whether anything was new.
@@ -126,28 +131,22 @@ class Node:
         Items without content are written by surprise: the loss on them is that of the model at the
         moment of ingestion.
         """
-        bank = self._open()
-        held_out = 2 if split == "validation" else 1
-        changed = False
-        for user in map(int, self.users):
-            end = len(self.interactions.history(user)) - held_out
-            if bank.cursor(user) >= end:
-                continue
-            positions = bank.open_losses(user, end)
-            bank.ingest(user, end, self._losses_at(self.model(stage), user, positions))
-            changed = True
-        return changed
+        bank, ends = self._open(), self._ends(split)
+        if (bank.cursors(self.users) >= ends).all():
+            return False
+        places = bank.open_losses(self.users, ends)
+        bank.ingest(self.users, ends, self._losses_at(self.model(stage), places))
+        self._reads = {}
+        return True
 
     def trainer(self, stage: Stage) -> LocalTrainer:
         """A trainer of the stage's model on the users that live here."""
-        if stage.memory and self._memory_reads is None:
-            self._memory_reads = self._read_at_targets()
         model = self.model(stage)
         return LocalTrainer(
             model,
             self.settings,
             self.windows,
-            self._memory_reads if stage.memory else None,
+            self._reads_at_targets() if stage.memory else None,
             None if stage.trains_backbone else self._frozen_hidden_states(model),
         )
 
@@ -155,29 +154,9 @@ class Node:
         self, stage: Stage, users: UserIndices, split: Split, rankings: tuple[str, ...]
     ) -> Ranks:
         """Rank the held-out item of users that live here, by the stage's model."""
-        reads = None
-        if stage.memory:
-            bank = self._open()
-            ends = [len(self.interactions.history(int(u))) for u in users]
-            held_out = 2 if split == "validation" else 1
-            reads = np.stack(
-                [
-                    # A memory that is already past the held-out item must not tell of it.
-                    bank.retrieve(int(u))
-                    if bank.cursor(int(u)) == end - held_out
-                    else bank.replay(int(u), np.array([end - held_out]))[0]
-                    for u, end in zip(users, ends, strict=True)
-                ]
-            )
         model, rows = self.model(stage), np.searchsorted(self.users, users)
-        hidden = None
-        if not stage.trains_backbone:
-            if split not in self._last_hidden:
-                histories = [
-                    self.interactions.history(int(u))[: -HELD_OUT[split]] for u in self.users
-                ]
-                self._last_hidden[split] = last_hidden(model, self.settings, histories)
-            hidden = self._last_hidden[split][rows]
+        reads = self._reads_at_held_out(split)[rows] if stage.memory else None
+        hidden = None if stage.trains_backbone else self._frozen_last_hidden(model, split)[rows]
         return rank_users(
             model,
             self.settings,
@@ -195,40 +174,59 @@ class Node:
             self._hidden_states = HiddenStates(model.sasrec, self.windows)
         return self._hidden_states
 
+    def _frozen_last_hidden(self, model: Recommender, split: Split) -> Tensor:
+        """[U, D] states just before the split's held-out item, of a backbone that is frozen."""
+        if split not in self._last_hidden:
+            ends = self._ends(split)
+            histories = [
+                self.interactions.history(int(user))[:end]
+                for user, end in zip(self.users, ends, strict=True)
+            ]
+            self._last_hidden[split] = last_hidden(model, self.settings, histories)
+        return self._last_hidden[split]
+
     def _open(self) -> MemoryBank:
         if self._bank is None:
             raise ValueError("open_bank must come first")
         return self._bank
 
-    def _read_at_targets(self) -> npt.NDArray[np.int32]:
-        """[R, T, top_k] what each window's user's memory held just before each target."""
-        bank, windows = self._open(), self.windows
-        reads = np.zeros((int(windows.offsets[-1]), self.settings.memory.top_k), dtype=np.int32)
-        for user in self.users:
-            rows = np.flatnonzero(windows.user == user)[::-1]  # oldest first
-            if not len(rows):
-                continue
-            lengths = windows.lengths[rows]
-            spans = [np.arange(s, s + n) for s, n in zip(windows.start[rows], lengths, strict=True)]
-            found = np.split(bank.replay(int(user), np.concatenate(spans)), np.cumsum(lengths)[:-1])
-            for row, length, items in zip(rows, lengths, found, strict=True):
-                reads[windows.offsets[row] :][:length] = items
-        return reads
+    def _ends(self, split: Split) -> npt.NDArray[np.int64]:
+        """Position [U] of the split's held-out item in each user's history."""
+        return self.interactions.lengths[self.users] - HELD_OUT[split]
+
+    def _reads_at_held_out(self, split: Split) -> Ints:
+        """[U, top_k] what each user's memory held just before the split's held-out item.
+
+        A memory that is already past it does not tell of it.
+        """
+        if split not in self._reads:
+            self._reads[split] = self._open().replay(self.users, self._ends(split))
+        return self._reads[split]
+
+    def _reads_at_targets(self) -> Ints:
+        """[Σ lengths, top_k] what each window's user's memory held just before each target."""
+        if "training" not in self._reads:
+            windows = self.windows
+            users = np.repeat(windows.user, windows.lengths)
+            positions = ranges(windows.start, windows.lengths)
+            self._reads["training"] = self._open().replay(users, positions)
+        return self._reads["training"]
 
     @torch.no_grad()
-    def _losses_at(
-        self, model: Recommender, user: int, positions: npt.NDArray[np.int64]
-    ) -> dict[int, float]:
-        """The model's cross-entropy over all items at positions of a user's history.
+    def _losses_at(self, model: Recommender, places: Places) -> npt.NDArray[np.float64]:
+        """The model's cross-entropy [n] over all items at places of the histories.
 
         The first position has nothing before it to predict from: its loss is that of a guess.
         """
-        history = self.interactions.history(user)
-        result = {int(p): float(np.log(self.interactions.num_items)) for p in positions if p == 0}
-        later = [int(p) for p in positions if p > 0]
-        if later:
-            hidden = last_hidden(model, self.settings, [history[:p] for p in later])
-            targets = torch.from_numpy(history[later]).long().to(hidden.device)
-            values = losses.cross_entropy_over_items(hidden, model.sasrec.item_emb.weight, targets)
-            result.update(zip(later, values.tolist(), strict=True))
+        offsets, items = self.interactions.offsets, self.interactions.items
+        first = offsets[np.searchsorted(offsets, places, side="right") - 1]
+        result = np.full(len(places), np.log(self.interactions.num_items))
+        later = np.flatnonzero(places > first)
+        hidden = last_hidden(model, self.settings, [items[first[k] : places[k]] for k in later])
+        for batch in np.array_split(np.arange(len(later)), 1 + len(later) // 256):
+            targets = torch.from_numpy(items[places[later[batch]]]).long().to(hidden.device)
+            values = losses.cross_entropy_over_items(
+                hidden[batch], model.sasrec.item_emb.weight, targets
+            )
+            result[later[batch]] = values.cpu().numpy()
         return result

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from fedmem.configuration import compose_settings
@@ -13,6 +15,7 @@ from fedmem.memory import auto_threshold
 from fedmem.node import Node
 from fedmem.stages import STAGES
 
+STAGE = STAGES["finetune_moe"]
 ROOT = Path(__file__).parents[1]
 ML_100K = ROOT / "data" / "ml-100k"
 ML_1M = ROOT.parent / "shared" / "data" / "ml-1m"
@@ -20,6 +23,10 @@ needs_ml_100k = pytest.mark.skipif(
     not (ML_100K / "ml-100k.inter").is_file(), reason="no data/ml-100k: make data"
 )
 needs_ml_1m = pytest.mark.skipif(not ML_1M.is_dir(), reason="no MovieLens-1M beside the project")
+
+
+def checksum(array: npt.NDArray[np.int32]) -> int:
+    return zlib.crc32(np.ascontiguousarray(array, "<i4").tobytes())
 
 
 @needs_ml_100k
@@ -40,12 +47,31 @@ def test_the_auto_threshold_comes_near_its_write_ratio_on_real_histories() -> No
     node = Node(compose_settings([f"data.dir={ML_100K}"]))
     memory = node.settings.memory
     bank = node.open_bank(auto_threshold(node.novelty_histogram(), memory.write_ratio))
-    node.ingest(STAGES["finetune_moe"], "validation")
+    node.ingest(STAGE, "validation")
     statistics = bank.statistics()
     assert statistics.ingested == 100_000 - 2 * 943
     assert 0.08 < statistics.write_ratio <= memory.write_ratio + 1e-3
     packed = sum(array.nbytes for array in bank.pack().values())
-    assert packed / 943 < 1000  # bytes a user
+    assert packed / 943 < 500  # bytes a user
+
+
+@needs_ml_100k
+def test_the_memories_of_movielens_100k_are_those_of_the_first_implementation() -> None:
+    """It took users one by one, over the whole matrix of a history's similarities."""
+    node = Node(compose_settings([f"data.dir={ML_100K}"]))
+    bank = node.open_bank(0.81)
+    node.ingest(STAGE, "validation")
+    packed = bank.pack()
+    reads = node.trainer(STAGE).memory_reads
+    assert reads is not None
+    assert checksum(packed["counters"]) == 2027034200
+    assert checksum(packed["surprises"]) == 3834749465
+    assert checksum(packed["long_term"]) == 2292916318
+    assert checksum(bank.retrieve(node.users)) == 2197304325
+    assert checksum(reads) == 1057813850
+    node.ingest(STAGE, "test")
+    assert checksum(bank.pack()["long_term"]) == 1812956354
+    assert checksum(bank.retrieve(node.users)) == 4020227228
 
 
 @needs_ml_1m

@@ -1,48 +1,143 @@
-"""The loops of the memory, compiled: one user's interactions in time order.
+"""The loops of the memory, compiled: many users' interactions in time order.
 
-Entries are rows of a similarity matrix over the user's own items, so no step touches a vector.
+A place is an index into `History.items`, where the users' histories stand one after the other.
 Everything that Numba compiles is here; the rules are described in `fedmem.memory.two_tier`.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 jit: Any = numba.njit(cache=True)
+# Sums may be reordered, or they could not be vectorised.
+jit_sums: Any = numba.njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
 
 INGESTED, PROMOTIONS, MERGES, EVICTIONS, SURPRISES = range(5)
-"""Places in the array of counters."""
+"""Places in a row of counters."""
+ITEM, STEP, FREQUENCY = range(3)
+"""Places in a long-term entry."""
+
+
+class Rules(NamedTuple):
+    """What is constant over users; `from_short_term` entries of a read come from ST first."""
+
+    short_term_capacity: int
+    long_term_capacity: int
+    threshold: float
+    merge_similarity: float
+    half_life: float
+    from_short_term: int
+
+
+class Catalogue(NamedTuple):
+    """Vectors [I + 1, W] of all items, row 0 zero, and whether an item has one [I + 1]."""
+
+    vectors: npt.NDArray[np.float32]
+    has_content: npt.NDArray[np.bool_]
+
+
+class History(NamedTuple):
+    """Item ids [N]; their familiarity [N], see `familiarities`; whether an item without content is
+    written when it comes [N].
+    """
+
+    items: npt.NDArray[np.int32]
+    familiarity: npt.NDArray[np.float32]
+    surprising: npt.NDArray[np.bool_]
+
+
+class Spans(NamedTuple):
+    """Places by user: where the known history begins [U], and what is ingested, start to end [U].
+
+    What stands between `first` and `start` is in ST already, as far as that holds it.
+    """
+
+    first: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int64]
+    end: npt.NDArray[np.int64]
+
+
+class Reads(NamedTuple):
+    """Reads on the way: just before which place [n], ascending for each user; where each user's end
+    [U]; the row of `found` [n] that each fills; and `found` [n, top_k], zeros.
+    """
+
+    place: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+    row: npt.NDArray[np.int64]
+    found: npt.NDArray[np.int32]
+
+
+@jit_sums
+def cosines(vectors, a, b, c, d, x, y):  # type: ignore[no-untyped-def]
+    """Cosines of items a, b, c and d to item x, then to item y.
+
+    The one place that sums them: a pair of items gives the same bits whoever asks, and when. Eight
+    sums at once keep a core's multipliers busy with half the loads.
+    """
+    ax = bx = cx = dx = ay = by = cy = dy = np.float32(0.0)
+    for k in range(vectors.shape[1]):
+        to_x, to_y = vectors[x, k], vectors[y, k]
+        of_a, of_b, of_c, of_d = vectors[a, k], vectors[b, k], vectors[c, k], vectors[d, k]
+        ax += of_a * to_x
+        bx += of_b * to_x
+        cx += of_c * to_x
+        dx += of_d * to_x
+        ay += of_a * to_y
+        by += of_b * to_y
+        cy += of_c * to_y
+        dy += of_d * to_y
+    return ax, bx, cx, dx, ay, by, cy, dy
+
+
+@jit
+def familiarities(items, places, earliest, catalogue):  # type: ignore[no-untyped-def]
+    """Largest cosine [n] of the item at each place to those from `earliest` [n] up to it.
+
+    Only items with content count; 0 where there is none. Up to four places that follow each other
+    are taken at once, since they look back on nearly the same items.
+    """
+    result = np.zeros(len(places), dtype=np.float32)
+    four = np.empty(4, dtype=np.int64)
+    most = np.empty(4, dtype=np.float32)
+    begin = 0
+    while begin < len(places):
+        end = begin + 1
+        while (
+            end < min(begin + 4, len(places))
+            and places[end] == places[end - 1] + 1
+            and earliest[end] <= places[begin]
+        ):
+            end += 1
+        four[:] = 0
+        four[: end - begin] = items[places[begin:end]]
+        most[:] = -np.inf
+        last = places[end - 1]
+        for other in range(earliest[begin], last, 2):
+            x, y = items[other], items[other + 1] if other + 1 < last else 0
+            eight = cosines(catalogue.vectors, four[0], four[1], four[2], four[3], x, y)
+            for k in range(begin, end):
+                lane = k - begin
+                if earliest[k] <= other < places[k] and catalogue.has_content[x]:
+                    most[lane] = max(most[lane], eight[lane])
+                if earliest[k] <= other + 1 < places[k] and catalogue.has_content[y]:
+                    most[lane] = max(most[lane], eight[4 + lane])
+        for k in range(begin, end):
+            if most[k - begin] > -np.inf and catalogue.has_content[four[k - begin]]:
+                result[k] = most[k - begin]
+        begin = end
+    return result
 
 
 @jit
 def utility(frequency, age, half_life):  # type: ignore[no-untyped-def]
     """How useful a long-term entry is: frequent use counts, and so does recent use."""
     return math.log(1.0 + frequency) + math.exp(-age * math.log(2.0) / half_life)
-
-
-@jit
-def nearest(similarities, has_content, rows):  # type: ignore[no-untyped-def]
-    """(index into `rows`, similarity) of the most similar of these rows; (-1, 0.0) without one."""
-    best, most = -1, 0.0
-    for k in range(len(rows)):
-        if has_content[rows[k]] and (best < 0 or similarities[rows[k]] > most):
-            best, most = k, similarities[rows[k]]
-    return best, most
-
-
-@jit
-def novelties(similarity, has_content, capacity):  # type: ignore[no-untyped-def]
-    """Novelty [n] of each item against the `capacity` before it; NaN without content."""
-    result = np.full(len(has_content), np.nan, dtype=np.float32)
-    for i in range(len(has_content)):
-        if has_content[i]:
-            before = np.arange(max(0, i - capacity), i)
-            result[i] = 1.0 - nearest(similarity[i], has_content, before)[1]
-    return result
 
 
 @jit
@@ -58,139 +153,122 @@ def fill(found, filled, item):  # type: ignore[no-untyped-def]
 
 
 @jit
-def read(found, short_term, long_term, utilities, from_short_term):  # type: ignore[no-untyped-def]
+def read(found, short_term, long_term, now, rules):  # type: ignore[no-untyped-def]
     """Fill `found` [top_k] with item ids: latest of ST, most useful of LT, then more of ST."""
     newest_first = short_term[::-1]
-    share = min(from_short_term, len(newest_first))
+    share = min(rules.from_short_term, len(newest_first))
     filled = 0
     for item in newest_first[:share]:
         filled = fill(found, filled, item)
-    for k in np.argsort(-utilities, kind="mergesort"):
-        filled = fill(found, filled, long_term[k])
+    useless = np.empty(len(long_term))
+    for k in range(len(long_term)):
+        age = now - long_term[k, STEP]
+        useless[k] = -utility(long_term[k, FREQUENCY], age, rules.half_life)
+    for k in np.argsort(useless, kind="mergesort"):
+        filled = fill(found, filled, long_term[k, ITEM])
     for item in newest_first[share:]:
         filled = fill(found, filled, item)
 
 
 @jit
-def ingest(  # type: ignore[no-untyped-def]
-    items,
-    similarity,
-    has_content,
-    surprising,
-    st_size,
-    lt_before,
-    counters,
-    st_capacity,
-    lt_capacity,
-    threshold,
-    merge_similarity,
-    half_life,
-    read_at,
-    found,
-    from_short_term,
-):
-    """Ingest the new items, reading the memory on the way.
+def entry_to_merge_into(item, entries, size, catalogue, merge_similarity):  # type: ignore[no-untyped-def]
+    """The item's own long-term entry, or the nearest if it is near enough; −1 without one.
+
+    `entries` [capacity + 3, 3] are padded so that four of them can be compared at a time.
+    """
+    for k in range(size):
+        if entries[k, ITEM] == item:
+            return k
+    if not catalogue.has_content[item]:
+        return -1
+    best, most = -1, np.float32(0.0)
+    for k in range(0, size, 4):
+        four = entries[k : k + 4, ITEM]
+        found = cosines(catalogue.vectors, four[0], four[1], four[2], four[3], item, 0)
+        for lane in range(min(4, size - k)):
+            if catalogue.has_content[four[lane]] and (best < 0 or found[lane] > most):
+                best, most = k + lane, found[lane]
+    return best if best >= 0 and most >= merge_similarity else -1
+
+
+@jit
+def write(item, entries, size, counters, catalogue, rules):  # type: ignore[no-untyped-def]
+    """Write an item into the long-term entries, of which there are `size`; the new size."""
+    now = counters[INGESTED]
+    merge = entry_to_merge_into(item, entries, size, catalogue, rules.merge_similarity)
+    if merge >= 0:
+        entries[merge, FREQUENCY] += 1
+        entries[merge, STEP] = now
+        counters[MERGES] += 1
+        return size
+    if size == rules.long_term_capacity:
+        least, lowest = 0, np.inf
+        for k in range(size):
+            value = utility(entries[k, FREQUENCY], now - entries[k, STEP], rules.half_life)
+            if value < lowest:
+                least, lowest = k, value
+        for k in range(least, size - 1):
+            entries[k] = entries[k + 1]
+        size -= 1
+        counters[EVICTIONS] += 1
+    entries[size, ITEM] = item
+    entries[size, STEP] = now
+    entries[size, FREQUENCY] = 1
+    counters[PROMOTIONS] += 1
+    return size + 1
+
+
+@jit
+def ingest(history, spans, counters, sizes, long_term, reads, catalogue, rules):  # type: ignore[no-untyped-def]
+    """Ingest the users' spans, reading their memories on the way.
 
     Args:
-        items: [k] ids: of the ST entries there are, of the LT entries, then of the n new items.
-        similarity: [k, k] cosines between them.
-        has_content: [k].
-        surprising: [n] whether a new item is written although it has no content.
-        st_size: ST entries there are.
-        lt_before: [lt_size, 2] step and frequency of the LT entries there are.
-        counters: [5] changed in place.
-        st_capacity: entries that ST holds.
-        lt_capacity: entries that LT holds.
-        threshold: novelty from which an item is written.
-        merge_similarity: cosine from which it is merged into the nearest LT entry.
-        half_life: of the recency in an entry's utility, in interactions.
-        read_at: [reads] ascending counts of new items after which the memory is read.
-        found: [reads, top_k] zeros, filled with what was read.
-        from_short_term: entries of a read that come from ST first.
+        history: `History`.
+        spans: `Spans`.
+        counters: [U, 5] changed in place.
+        sizes: [U] long-term entries of each user, changed in place.
+        long_term: [Σ sizes, 3] item, step and frequency of the entries, user by user.
+        reads: `Reads`, whose `found` is filled.
+        catalogue: `Catalogue`.
+        rules: `Rules`.
 
     Returns:
-        ST ids [st_size], oldest first, and LT entries [lt_size, 3] of id, step and frequency.
+        The long-term entries that there are now.
     """
-    lt_size = len(lt_before)
-    first = st_size + lt_size
-    n = len(items) - first
-    queue = np.empty(st_size + n, dtype=np.int32)  # ST is the window queue[head:tail]
-    queue[:st_size] = np.arange(st_size)
-    head, tail = 0, st_size
-    rows = np.empty(lt_capacity, dtype=np.int32)  # LT, the first lt_size places of three arrays
-    steps = np.empty(lt_capacity, dtype=np.int32)
-    frequencies = np.empty(lt_capacity, dtype=np.int32)
-    rows[:lt_size] = np.arange(st_size, first)
-    steps[:lt_size] = lt_before[:, 0]
-    frequencies[:lt_size] = lt_before[:, 1]
-
-    next_read = 0
-    for i in range(n + 1):
-        while next_read < len(read_at) and read_at[next_read] == i:
-            utilities = np.empty(lt_size)
-            for k in range(lt_size):
-                utilities[k] = utility(frequencies[k], counters[INGESTED] - steps[k], half_life)
-            read(
-                found[next_read],
-                items[queue[head:tail]],
-                items[rows[:lt_size]],
-                utilities,
-                from_short_term,
-            )
-            next_read += 1
-        if i == n:
-            break
-
-        new = first + i
-        if has_content[new]:
-            closest = nearest(similarity[new], has_content, queue[head:tail])[1]
-            write = 1.0 - closest >= threshold
-        else:
-            write = surprising[i]
-        counters[INGESTED] += 1
-        now = counters[INGESTED]
-
-        if write:
-            if not has_content[new]:
-                counters[SURPRISES] += 1
-            merge = -1
-            for k in range(lt_size):
-                if items[rows[k]] == items[new]:
-                    merge = k
-            if merge < 0 and has_content[new]:
-                candidate, closest = nearest(similarity[new], has_content, rows[:lt_size])
-                if candidate >= 0 and closest >= merge_similarity:
-                    merge = candidate
-            if merge >= 0:
-                frequencies[merge] += 1
-                steps[merge] = now
-                counters[MERGES] += 1
-            else:
-                if lt_size == lt_capacity:
-                    least, lowest = 0, np.inf
-                    for k in range(lt_size):
-                        value = utility(frequencies[k], now - steps[k], half_life)
-                        if value < lowest:
-                            least, lowest = k, value
-                    for k in range(least, lt_size - 1):
-                        rows[k] = rows[k + 1]
-                        steps[k] = steps[k + 1]
-                        frequencies[k] = frequencies[k + 1]
-                    lt_size -= 1
-                    counters[EVICTIONS] += 1
-                rows[lt_size] = new
-                steps[lt_size] = now
-                frequencies[lt_size] = 1
-                lt_size += 1
-                counters[PROMOTIONS] += 1
-
-        queue[tail] = new
-        tail += 1
-        if tail - head > st_capacity:
-            head += 1
-
-    long_term = np.empty((lt_size, 3), dtype=np.int32)
-    long_term[:, 0] = items[rows[:lt_size]]
-    long_term[:, 1] = steps[:lt_size]
-    long_term[:, 2] = frequencies[:lt_size]
-    return items[queue[head:tail]], long_term
+    room = 0
+    for user in range(len(sizes)):
+        new = spans.end[user] - spans.start[user]
+        room += min(rules.long_term_capacity, sizes[user] + new)
+    after = np.empty((room, 3), dtype=np.int32)
+    entries = np.zeros((rules.long_term_capacity + 3, 3), dtype=np.int32)
+    taken = kept = next_read = 0
+    for user in range(len(sizes)):
+        size = sizes[user]
+        entries[:size] = long_term[taken : taken + size]
+        taken += size
+        counts = counters[user]
+        for place in range(spans.start[user], spans.end[user] + 1):
+            while next_read < reads.ends[user] and reads.place[next_read] == place:
+                oldest = max(spans.first[user], place - rules.short_term_capacity)
+                read(
+                    reads.found[reads.row[next_read]],
+                    history.items[oldest:place],
+                    entries[:size],
+                    counts[INGESTED],
+                    rules,
+                )
+                next_read += 1
+            if place == spans.end[user]:
+                break
+            item = history.items[place]
+            counts[INGESTED] += 1
+            if catalogue.has_content[item]:
+                if 1.0 - history.familiarity[place] >= rules.threshold:
+                    size = write(item, entries, size, counts, catalogue, rules)
+            elif history.surprising[place]:
+                counts[SURPRISES] += 1
+                size = write(item, entries, size, counts, catalogue, rules)
+        after[kept : kept + size] = entries[:size]
+        kept += size
+        sizes[user] = size
+    return after[:kept].copy()

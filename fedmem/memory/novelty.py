@@ -5,8 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from fedmem.data import Interactions
 from fedmem.memory import kernel
-from fedmem.memory.two_tier import Floats
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+Places = npt.NDArray[np.int64]
+"""Indices into `Interactions.items`."""
 
 BINS = 400
 """Bins of the histogram over [0, 2], the range of 1 − cosine."""
@@ -26,15 +31,52 @@ def item_vectors(visual: Floats, text: Floats) -> Floats:
     return normalise(np.concatenate([normalise(visual), normalise(text)], axis=1))
 
 
-def novelty(items: npt.NDArray[np.integer], vectors: Floats, capacity: int) -> Floats:
-    """Novelty [n] of each item of a history against the `capacity` items before it.
+def catalogue_of(vectors: Floats) -> kernel.Catalogue:
+    """Vectors [I + 1, W] as the compiled loops want them."""
+    has_content = np.asarray(vectors.any(axis=1), dtype=np.bool_)
+    return kernel.Catalogue(np.ascontiguousarray(vectors, np.float32), has_content)
 
-    NaN for an item without content. It depends on no threshold, which is why one can be chosen
-    from it.
+
+class Novelties:
+    """Novelty of every interaction: 1 − the largest cosine of its item to the items then in ST.
+
+    It depends on no threshold and on nothing that a memory wrote. So each is computed once, when it
+    is first asked for, and serves all memories of these histories.
+
+    Args:
+        interactions: the histories.
+        vectors: [I + 1, W] from `item_vectors`.
+        capacity: items that ST holds.
     """
-    chosen = vectors[items]
-    values: Floats = kernel.novelties(chosen @ chosen.T, chosen.any(axis=1), capacity)
-    return values
+
+    def __init__(self, interactions: Interactions, vectors: Floats, capacity: int) -> None:
+        if len(vectors) != interactions.num_items + 1:
+            raise ValueError(f"{len(vectors)} vectors for {interactions.num_items} items and 0")
+        self.interactions = interactions
+        self.catalogue = catalogue_of(vectors)
+        self._capacity = capacity
+        self._familiarity = np.full(len(interactions.items), np.nan, dtype=np.float32)
+
+    def familiarity(self, places: Places) -> Floats:
+        """[N] 1 − novelty of all interactions, known at least at these places; else NaN.
+
+        It is kept in this form, since 1 − x would round away what the comparison with a threshold
+        may hang on.
+        """
+        new = places[np.isnan(self._familiarity[places])]
+        offsets = self.interactions.offsets
+        first = offsets[np.searchsorted(offsets, new, side="right") - 1]
+        earliest = np.maximum(first, new - self._capacity)
+        self._familiarity[new] = kernel.familiarities(
+            self.interactions.items, new, earliest, self.catalogue
+        )
+        return self._familiarity
+
+    def at(self, places: Places) -> Floats:
+        """Novelty [n] at these places; NaN for an item without content."""
+        has_content = self.catalogue.has_content[self.interactions.items[places]]
+        values: Floats = np.where(has_content, 1 - self.familiarity(places)[places], np.nan)
+        return values
 
 
 def novelty_histogram(values: Floats) -> npt.NDArray[np.int64]:

@@ -22,10 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmem.memory import kernel
+from fedmem.memory.novelty import Floats, Ints, catalogue_of
 from fedmem.settings import MemorySettings
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,18 @@ class MemoryStatistics:
         return self.writes / self.ingested if self.ingested else 0.0
 
 
+def rules_of(settings: MemorySettings, threshold: float, top_k: int) -> kernel.Rules:
+    """The rules as the compiled loops want them, for reads of `top_k` entries."""
+    return kernel.Rules(
+        settings.short_term_capacity,
+        settings.long_term_capacity,
+        float(threshold),
+        settings.merge_similarity,
+        float(settings.half_life),
+        math.ceil(top_k * settings.short_term_share),
+    )
+
+
 class TwoTierMemory:
     """One user's memory.
 
@@ -91,8 +101,8 @@ class TwoTierMemory:
         state: MemoryState | None = None,
     ) -> None:
         self._settings = settings
-        self._threshold = float(threshold)
-        self._vectors = vectors
+        self._threshold = threshold
+        self._catalogue = catalogue_of(vectors)
         self._state = state or MemoryState.empty()
 
     @property
@@ -121,7 +131,7 @@ class TwoTierMemory:
         read_at: Sequence[int] | npt.NDArray[np.integer] = (),
         top_k: int | None = None,
     ) -> Ints:
-        """Ingest interactions in time order, in one pass over their similarity matrix.
+        """Ingest interactions in time order, in one compiled pass.
 
         Args:
             items: [n] dense item ids.
@@ -132,33 +142,41 @@ class TwoTierMemory:
         Returns:
             What `retrieve` would have given at each count: item ids [len(read_at), top_k].
         """
-        rules, before = self._settings, self._state
-        known = np.concatenate([before.short_term, before.long_term[:, 0], items]).astype(np.int32)
-        vectors = self._vectors[known]
-        if losses is None:
-            losses = np.zeros(len(items))
-        counters = before.counters.copy()
-        width = rules.top_k if top_k is None else top_k
-        found = np.zeros((len(read_at), width), dtype=np.int32)
-        short_term, long_term = kernel.ingest(
-            known,
-            vectors @ vectors.T,
-            vectors.any(axis=1),
-            losses >= rules.surprise_threshold,
-            len(before.short_term),
-            before.long_term[:, 1:],
-            counters,
-            rules.short_term_capacity,
-            rules.long_term_capacity,
-            self._threshold,
-            rules.merge_similarity,
-            rules.half_life,
-            np.asarray(read_at, dtype=np.int64),
-            found,
-            math.ceil(width * rules.short_term_share),
+        settings, before = self._settings, self._state
+        largest = len(self._catalogue.vectors) - 1
+        if len(items) and not 1 <= items.min() <= items.max() <= largest:
+            raise ValueError(f"item ids must be from 1 to {largest}")
+        capacity = settings.short_term_capacity
+        known = np.concatenate([before.short_term, items]).astype(np.int32)
+        start, end = len(before.short_term), len(known)
+        places = np.arange(start, end)
+        familiarity = np.zeros(end, dtype=np.float32)
+        familiarity[start:] = kernel.familiarities(
+            known, places, np.maximum(places - capacity, 0), self._catalogue
         )
-        self._state = MemoryState(counters, short_term, long_term)
-        return found
+        surprising = np.zeros(end, dtype=np.bool_)
+        if losses is not None:
+            surprising[start:] = losses >= settings.surprise_threshold
+        width = settings.top_k if top_k is None else top_k
+        reads = kernel.Reads(
+            place=np.asarray(read_at, dtype=np.int64) + start,
+            ends=np.array([len(read_at)]),
+            row=np.arange(len(read_at)),
+            found=np.zeros((len(read_at), width), dtype=np.int32),
+        )
+        counters = before.counters[None].copy()
+        long_term = kernel.ingest(
+            kernel.History(known, familiarity, surprising),
+            kernel.Spans(np.array([0]), np.array([start]), np.array([end])),
+            counters,
+            np.array([len(before.long_term)]),
+            before.long_term,
+            reads,
+            self._catalogue,
+            rules_of(settings, self._threshold, width),
+        )
+        self._state = MemoryState(counters[0], known[max(0, end - capacity) :], long_term)
+        return reads.found
 
     def retrieve(self, top_k: int | None = None) -> tuple[Ints, npt.NDArray[np.bool_]]:
         """The entries that the experts read.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
 
-from fedmem.memory import TwoTierMemory, novelty, novelty_histogram
+import numpy as np
+import pytest
+import torch
+
+from fedmem.memory import TwoTierMemory
 from fedmem.node import Node
 from fedmem.settings import Settings
 from fedmem.stages import STAGES
 
+MakeSettings = Callable[..., Settings]
 STAGE = STAGES["finetune_moe"]
 
 
@@ -29,7 +34,7 @@ def test_a_target_meets_the_memory_of_what_came_before_it(settings: Settings) ->
             memory.extend(
                 history[:position], np.full(position, np.inf)
             )  # a fresh model is surprised
-            read = trainer.memory_reads[row, place]
+            read = trainer.memory_reads[windows.offsets[row] + place]
             assert np.array_equal(read, memory.retrieve()[0])
             assert set(read[read > 0]) <= set(history[:position])
 
@@ -45,13 +50,52 @@ def test_validation_is_ranked_without_what_the_test_has_ingested(settings: Setti
     assert np.array_equal(before, after)
 
 
+def test_a_subset_is_ranked_as_among_all(settings: Settings) -> None:
+    node = Node(settings, np.arange(3, 20))
+    node.open_bank(0.8)
+    node.ingest(STAGE, "validation")
+    all_ranks = node.rank(STAGE, node.users, "validation", ("full",)).ranks["full"]
+    some = np.array([11, 4, 19])
+    ranks = node.rank(STAGE, some, "validation", ("full",)).ranks["full"]
+    assert ranks.tolist() == all_ranks[some - 3].tolist()
+
+
+def test_restored_memories_are_read_anew(settings: Settings) -> None:
+    node, other = Node(settings), Node(settings)
+    for one in (node, other):
+        one.open_bank(0.8)
+    node.ingest(STAGE, "validation")
+    empty = other.trainer(STAGE).memory_reads
+    assert empty is not None
+    other.restore(node.open_bank(0.8).pack())
+    restored, expected = other.trainer(STAGE).memory_reads, node.trainer(STAGE).memory_reads
+    assert restored is not None
+    assert expected is not None
+    assert np.array_equal(restored, expected)
+    assert not np.array_equal(restored, empty)  # by the items without content that surprised
+
+
+def test_losses_of_many_users_are_those_of_each_alone(make_settings: MakeSettings) -> None:
+    node, other = Node(make_settings()), Node(make_settings("evaluation.batch_users=2"))
+    model = node.model(STAGE)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    offsets = node.interactions.offsets
+    places = np.concatenate([offsets[:-1], offsets[:-1] + 3, offsets[1:] - 1])
+    found = node._losses_at(model, places)
+    np.testing.assert_allclose(found, other._losses_at(model, places), rtol=1e-5)
+    alone = [node._losses_at(model, places[k : k + 1])[0] for k in range(len(places))]
+    np.testing.assert_allclose(found, alone, rtol=1e-5)
+    assert found[: node.interactions.num_users] == pytest.approx(np.log(40))
+    assert len(node._losses_at(model, places[:0])) == 0
+
+
 def test_the_histogram_counts_training_items_with_content(settings: Settings) -> None:
     node = Node(settings)
     vectors = node.vectors
-    expected = sum(
-        novelty_histogram(novelty(node.interactions.training(int(u)), vectors, 4))
-        for u in node.users
-    )
-    assert np.array_equal(node.novelty_histogram(), expected)
+    halves = [Node(settings, node.users[part::2]).novelty_histogram() for part in (0, 1)]
+    assert np.array_equal(node.novelty_histogram(), sum(halves))
     training = np.concatenate([node.interactions.training(int(u)) for u in node.users])
     assert node.novelty_histogram().sum() == vectors[training].any(axis=1).sum()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import settings as check
 from hypothesis import strategies as st
 
-from fedmem.memory import auto_threshold, item_vectors, novelty, novelty_histogram
+from fedmem.data import Interactions
+from fedmem.memory import Novelties, auto_threshold, item_vectors, novelty_histogram
 from fedmem.memory.novelty import BINS
 
 
@@ -39,24 +41,75 @@ def test_one_part_alone_is_a_unit_vector_and_none_is_zero() -> None:
 VECTORS = floats([0, 0], [1, 0], [0, 1], [0.6, 0.8], [-1, 0], [0, 0])
 
 
+def novelties_of(histories: list[list[int]], capacity: int) -> Novelties:
+    interactions = Interactions(
+        offsets=np.cumsum([0, *map(len, histories)]),
+        items=np.concatenate(histories).astype(np.int32),
+        item_ids=np.arange(len(VECTORS)),
+        user_ids=np.arange(len(histories)),
+    )
+    return Novelties(interactions, VECTORS, capacity)
+
+
+def novelty(history: list[int], capacity: int) -> npt.NDArray[np.float32]:
+    return novelties_of([history], capacity).at(np.arange(len(history)))
+
+
 def test_novelty_is_one_minus_the_largest_cosine_to_what_came_before() -> None:
-    found = novelty(np.array([1, 2, 3, 1, 4]), VECTORS, capacity=50)
+    found = novelty([1, 2, 3, 1, 4], capacity=50)
     assert found.tolist() == pytest.approx([1.0, 1.0, 0.2, 0.0, 1.0])
 
 
 def test_novelty_looks_back_no_further_than_the_capacity() -> None:
-    assert novelty(np.array([1, 2, 1]), VECTORS, capacity=1).tolist() == pytest.approx([1, 1, 1])
-    assert novelty(np.array([1, 2, 1]), VECTORS, capacity=2).tolist() == pytest.approx([1, 1, 0])
+    assert novelty([1, 2, 1], capacity=1).tolist() == pytest.approx([1, 1, 1])
+    assert novelty([1, 2, 1], capacity=2).tolist() == pytest.approx([1, 1, 0])
 
 
 def test_the_novelty_of_an_opposite_item_is_above_1() -> None:
-    assert novelty(np.array([1, 4]), VECTORS, capacity=1).tolist() == pytest.approx([1.0, 2.0])
+    assert novelty([1, 4], capacity=1).tolist() == pytest.approx([1.0, 2.0])
 
 
 def test_an_item_without_content_has_no_novelty_and_takes_none() -> None:
-    found = novelty(np.array([5, 1, 5, 3]), VECTORS, capacity=2)
+    found = novelty([5, 1, 5, 3], capacity=2)
     assert np.isnan(found).tolist() == [True, False, True, False]
     assert found[[1, 3]].tolist() == pytest.approx([1.0, 0.4])
+
+
+def test_every_item_needs_a_vector() -> None:
+    with pytest.raises(ValueError, match="2 vectors for 5 items"):
+        Novelties(novelties_of([[1]], 1).interactions, VECTORS[:2], capacity=1)
+
+
+def test_novelty_does_not_look_into_another_history() -> None:
+    found = novelties_of([[1, 2], [1, 3, 5], [2, 1]], capacity=50).at(np.arange(7))
+    assert found.tolist() == pytest.approx([1, 1, 1, 0.4, math.nan, 1, 1], nan_ok=True)
+
+
+@pytest.mark.parametrize("capacity", [1, 3, 7])
+def test_novelties_of_many_histories_agree_with_their_definition(capacity: int) -> None:
+    generator = np.random.default_rng(capacity)
+    items = 90  # several groups of items that are compared together
+    vectors = generator.normal(size=(items + 1, 21)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[::6] = 0
+    offsets = np.cumsum([0, *generator.integers(0, 60, size=20)])
+    history = generator.integers(1, items + 1, size=offsets[-1]).astype(np.int32)
+    expected = np.full(len(history), np.nan)
+    for first, end in pairwise(offsets):
+        for place in range(first, end):
+            before = history[max(first, place - capacity) : place]
+            before = before[before % 6 > 0]
+            if history[place] % 6:
+                cosines = vectors[before] @ vectors[history[place]]
+                expected[place] = 1 - (cosines.max() if len(cosines) else 0)
+    interactions = Interactions(offsets, history, np.arange(items + 1), np.arange(20))
+    found = Novelties(interactions, vectors, capacity).at(np.arange(len(history)))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    # The bits do not hang on what else is asked, nor when.
+    in_parts = Novelties(interactions, vectors, capacity)
+    for places in np.array_split(generator.permutation(len(history)), 9):
+        in_parts.at(places)
+        assert np.array_equal(in_parts.at(places), found[places], equal_nan=True)
 
 
 def test_the_histogram_counts_every_known_novelty_once() -> None:

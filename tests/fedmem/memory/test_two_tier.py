@@ -262,6 +262,12 @@ def test_the_cursor_counts_what_was_ingested() -> None:
     assert fed([1, 2, 3, 4, 1]).cursor == 5
 
 
+@pytest.mark.parametrize("item", [-1, 0, 8])
+def test_an_item_that_is_not_in_the_catalogue_is_refused(item: int) -> None:
+    with pytest.raises(ValueError, match="from 1 to 7"):
+        memory().update(item)
+
+
 def test_a_state_that_was_handed_out_is_never_changed() -> None:
     found = memory(state([4], [(1, 10, 1), (2, 18, 1)], step=19))
     before = found.state

@@ -126,9 +126,7 @@ def test_under_vmap_a_stack_gives_what_its_members_give(
 
     inputs = [*stacked, shared]
     torch.testing.assert_close(together(compiled)(*inputs), one_by_one(*inputs))
-    torch.testing.assert_close(
-        gradients(together(compiled), inputs), gradients(one_by_one, inputs)
-    )
+    torch.testing.assert_close(gradients(together(compiled), inputs), gradients(one_by_one, inputs))
 
 
 def test_a_unit_at_exactly_0_passes_nothing_on() -> None:
