@@ -146,7 +146,7 @@ class Node:
             model,
             self.settings,
             self.windows,
-            self._reads_at_targets() if stage.memory else None,
+            self.reads_at_targets() if stage.memory else None,
             None if stage.trains_backbone else self._frozen_hidden_states(model),
         )
 
@@ -203,7 +203,7 @@ class Node:
             self._reads[split] = self._open().replay(self.users, self._ends(split))
         return self._reads[split]
 
-    def _reads_at_targets(self) -> Ints:
+    def reads_at_targets(self) -> Ints:
         """[Σ lengths, top_k] what each window's user's memory held just before each target."""
         if "training" not in self._reads:
             windows = self.windows

@@ -21,20 +21,19 @@ def test_a_target_meets_the_memory_of_what_came_before_it(settings: Settings) ->
     node = Node(settings)
     bank = node.open_bank(0.8)
     node.ingest(STAGE, "validation")
-    trainer = node.trainer(STAGE)
-    assert trainer.memory_reads is not None
-    windows = node.windows
+    reads, windows = node.reads_at_targets(), node.windows
+    targets = windows.targets(np.arange(len(windows)))
     for row in range(len(windows.user)):
         user = int(windows.user[row])
         history = node.interactions.history(user)
         for place in range(int(windows.lengths[row])):
             position = int(windows.start[row]) + place
-            assert windows.targets[row, place] == history[position]
+            assert targets[row, place] == history[position]
             memory = TwoTierMemory(settings.memory, bank.threshold, node.vectors)
             memory.extend(
                 history[:position], np.full(position, np.inf)
             )  # a fresh model is surprised
-            read = trainer.memory_reads[windows.offsets[row] + place]
+            read = reads[windows.offsets[row] + place]
             assert np.array_equal(read, memory.retrieve()[0])
             assert set(read[read > 0]) <= set(history[:position])
 
@@ -65,18 +64,15 @@ def test_restored_memories_are_read_anew(settings: Settings) -> None:
     for one in (node, other):
         one.open_bank(0.8)
     node.ingest(STAGE, "validation")
-    empty = other.trainer(STAGE).memory_reads
-    assert empty is not None
+    empty = other.reads_at_targets()
     other.restore(node.open_bank(0.8).pack())
-    restored, expected = other.trainer(STAGE).memory_reads, node.trainer(STAGE).memory_reads
-    assert restored is not None
-    assert expected is not None
+    restored, expected = other.reads_at_targets(), node.reads_at_targets()
     assert np.array_equal(restored, expected)
     assert not np.array_equal(restored, empty)  # by the items without content that surprised
 
 
 def test_losses_of_many_users_are_those_of_each_alone(make_settings: MakeSettings) -> None:
-    node, other = Node(make_settings()), Node(make_settings("evaluation.batch_users=2"))
+    node, other = Node(make_settings()), Node(make_settings("client.micro_batch=2"))
     model = node.model(STAGE)
     torch.manual_seed(0)
     with torch.no_grad():
