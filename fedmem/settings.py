@@ -31,8 +31,9 @@ class DataSettings:
     dir: str
     """Folder that holds the files below."""
     interactions_file: str
-    visual_file: str
-    text_file: str
+    visual_file: str | None
+    """Item features; null: the data have none, and only stage 1 can run."""
+    text_file: str | None
     min_interactions: int
     """Users with fewer interactions are dropped."""
 

@@ -186,7 +186,7 @@ def test_a_range_is_checked_on_the_command_line_too() -> None:
     ("override", "choices"),
     [
         ("stage=pretrain", ["all", *STAGES]),
-        ("data=ml-25m", ["ml-100k", "ml-1m"]),
+        ("data=ml-25m", ["amazon-beauty", "ml-100k", "ml-1m"]),
         ("strategy=lamb", ["adam", "fedavg", "momentum"]),
     ],
 )
