@@ -19,7 +19,7 @@ from fedmem.frozen import FrozenStore
 from fedmem.memory import MemoryBank
 from fedmem.messages import Description, EvaluateResult, NeedsFrozen, Task, TrainResult
 from fedmem.node import Node
-from fedmem.participants import participants, users_of_node
+from fedmem.participants import UserIndices, expected_work, participants, share_out
 from fedmem.settings import Settings
 from fedmem.stages import Stage, find_stage
 
@@ -98,9 +98,17 @@ def _cached_node(settings_json: str, index: int, nodes: int) -> Node:
     settings = Settings.from_json(settings_json)
     if settings.simulation.threads:
         torch.set_num_threads(settings.simulation.threads)
-    num_users = load_interactions(settings.data).num_users
-    users = participants(settings.federation, num_users, settings.seed)
-    return Node(settings, users_of_node(users, index, nodes))
+    return Node(settings, _homes(settings_json, nodes)[index])
+
+
+@functools.lru_cache(maxsize=1)
+def _homes(settings_json: str, nodes: int) -> list[UserIndices]:
+    """The users of every node: each process finds them by itself, and all find the same."""
+    settings = Settings.from_json(settings_json)
+    interactions = load_interactions(settings.data)
+    users = participants(settings.federation, interactions.num_users, settings.seed)
+    work = expected_work(settings, interactions.lengths[users])
+    return share_out(users, work, nodes)
 
 
 def _node(settings_json: str, context: Context) -> Node:

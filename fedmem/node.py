@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fedmem import losses
 from fedmem.data import Interactions, Windows, load_content, load_interactions
+from fedmem.device import local_gpus, resolve_device
 from fedmem.evaluation import HELD_OUT, Ranks, Split, draw_negatives, last_hidden, rank_users
 from fedmem.hidden_states import HiddenStates
 from fedmem.memory import MemoryBank, Novelties, item_vectors, novelty_histogram
@@ -73,12 +74,17 @@ class Node:
         client, model = self.settings.client, self.settings.model
         return Windows.cut(self.interactions, self.users, client.windows, model.max_length)
 
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the models, and what they hold of the items' content, live."""
+        return torch.device(resolve_device(self.settings.simulation.device, local_gpus()))
+
     def model(self, stage: Stage) -> Recommender:
         """The stage's model; its parameters are whatever `load` put there last."""
         if stage.name not in self._models:
             content = self.content if stage.content else None
             model = Recommender(self.settings.model, stage, self.interactions.num_items, content)
-            self._models[stage.name] = model.eval()
+            self._models[stage.name] = model.to(self.device).eval()
         return self._models[stage.name]
 
     @cached_property

@@ -7,6 +7,7 @@ place to look for each number. Building one with a value out of range raises `Fe
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ EXPERTS = ("visual", "semantic", "identity")
 EXECUTIONS = ("auto", "batched", "stacked", "loop")
 PRECISIONS = ("float32", "bfloat16")
 SERVER_OPTIMIZERS = ("none", "adam", "momentum")
+DEVICES = ("auto", "cpu", "cuda")
 
 
 def _require(holds: bool, key: str, value: object, allowed: str) -> None:
@@ -33,8 +35,9 @@ class DataSettings:
     dir: str
     """Folder that holds the files below."""
     interactions_file: str
-    visual_file: str
-    text_file: str
+    visual_file: str | None
+    """Item features; null: the data have none, and only stage 1 can run."""
+    text_file: str | None
     min_interactions: int
     """Users with fewer interactions are dropped."""
 
@@ -218,8 +221,9 @@ class FederationSettings:
     """Share of the users that train in one round."""
     num_clients: int | None
     """Users that take part at all; null: everybody."""
-    nodes: int
-    """Simulated nodes that share the users."""
+    nodes: Any
+    """Simulated nodes that share the users' work evenly: a whole number, or `auto` for one a
+    worker."""
     evaluate_every: int
     """Rounds between two validations."""
 
@@ -234,7 +238,12 @@ class FederationSettings:
             self.num_clients,
             "at least 1",
         )
-        _require(self.nodes >= 1, "federation.nodes", self.nodes, "at least 1")
+        _require(
+            self.nodes == "auto" or (type(self.nodes) is int and self.nodes >= 1),
+            "federation.nodes",
+            self.nodes,
+            "a whole number from 1, or auto",
+        )
         _require(
             self.evaluate_every >= 1, "federation.evaluate_every", self.evaluate_every, "at least 1"
         )
@@ -277,15 +286,42 @@ class CheckpointSettings:
 
 @dataclass(frozen=True)
 class SimulationSettings:
-    """Flower's Ray simulation on this machine."""
+    """Flower's Ray simulation, on this machine or on a cluster."""
 
+    ray_address: str | None
+    """A Ray cluster to join, as host:port or `auto`; null: a Ray of this run's own.
+
+    The command runs on one of the cluster's machines, and each of them has this package and the
+    data under the same paths."""
+    device: str
+    """`cpu`, `cuda`, or `auto`: CUDA where there is a GPU. On a cluster with GPUs only the machines
+    that have one take part, unless it is `cpu`."""
     workers: int
-    """Ray workers; 0: one for each node, at most one for each core."""
+    """Ray workers; 0: one for each node, as many as fit. On a cluster Flower starts as many as its
+    even shares of the cores make, which can be a few more."""
+    workers_per_gpu: int
+    """Workers that share one GPU."""
     threads: int
     """Torch threads of each worker; 0: the cores shared evenly between the workers."""
 
     def __post_init__(self) -> None:
+        _require(
+            self.ray_address is None
+            or re.fullmatch(r"auto|[^\s/]+:\d+", self.ray_address) is not None,
+            "simulation.ray_address",
+            self.ray_address,
+            "host:port, auto or null",
+        )
+        _require(
+            self.device in DEVICES, "simulation.device", self.device, f"one of {', '.join(DEVICES)}"
+        )
         _require(self.workers >= 0, "simulation.workers", self.workers, "at least 0")
+        _require(
+            self.workers_per_gpu >= 1,
+            "simulation.workers_per_gpu",
+            self.workers_per_gpu,
+            "at least 1",
+        )
         _require(self.threads >= 0, "simulation.threads", self.threads, "at least 0")
 
 

@@ -1,4 +1,4 @@
-"""`python -m fedmem.simulate`: a federation on this machine, by Flower's Ray simulation."""
+"""`python -m fedmem.simulate`: a federation on simulated nodes, by Flower's Ray simulation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -27,11 +26,13 @@ from rich.console import Console
 
 from fedmem.checkpoint import load_parents
 from fedmem.client_app import app as client_app
+from fedmem.cluster import backend_config, survey
 from fedmem.configuration import CONFIG_MODULE, readable, to_settings
 from fedmem.data import load_content, load_interactions
 from fedmem.errors import INTERRUPTED_EXIT_CODE, FedmemError, readable_exit
 from fedmem.exchange import Interrupted
 from fedmem.participants import participants
+from fedmem.placement import Placement, place
 from fedmem.progress import make_progress
 from fedmem.results import MetricsFile, print_results, write_results
 from fedmem.server_app import Run, StageResult, make_server_app
@@ -47,8 +48,10 @@ def simulate(settings: Settings) -> list[StageResult]:
         KeyboardInterrupt: Ctrl-C; finished stages keep their checkpoints.
     """
     check(settings)
-    settings = fit_to_machine(settings)
-    announce(settings)
+    address = settings.simulation.ray_address
+    placement = place(settings, survey(address), count_users(settings))
+    announce(settings, placement)
+    settings = placement.settle(settings)
     output = Path(settings.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     results: list[StageResult] = []
@@ -65,21 +68,12 @@ def simulate(settings: Settings) -> list[StageResult]:
                 failures.append(error)
 
         quiet_libraries()
-        workers = settings.simulation.workers
         with stop_on_interrupt(run.stop):
             run_simulation(
                 server_app=make_server_app(serve),
                 client_app=client_app,
-                num_supernodes=settings.federation.nodes,
-                backend_config={
-                    "init_args": {
-                        "num_cpus": workers,
-                        "include_dashboard": False,
-                        "log_to_driver": False,
-                        "logging_level": logging.ERROR,
-                    },
-                    "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-                },
+                num_supernodes=placement.nodes,
+                backend_config=backend_config(address, placement),
             )
         shutil.rmtree(output / "frozen", ignore_errors=True)
     if run.stop.is_set():
@@ -97,41 +91,38 @@ def check(settings: Settings) -> None:
         FedmemError: as `simulate`.
     """
     interactions = load_interactions(settings.data)
-    users = participants(settings.federation, interactions.num_users, settings.seed)
-    if settings.federation.nodes > len(users):
-        raise FedmemError(
-            f"federation.nodes={settings.federation.nodes}, but only {len(users)} users take part."
-        )
+    num_users, nodes = count_users(settings), settings.federation.nodes
+    if nodes != "auto" and nodes > num_users:
+        raise FedmemError(f"federation.nodes={nodes}, but only {num_users} users take part.")
     stages = [find_stage(name) for name in settings.stages]
+    if any(stage.content for stage in stages):
+        load_content(settings.data, interactions)
     made_here: set[str] = set()
     for stage in stages:
         if not made_here.issuperset(stage.requires):
             load_parents(settings, stage, interactions.fingerprint)
         made_here.add(stage.name)
-    if any(stage.content for stage in stages):
-        load_content(settings.data, interactions)
 
 
-def announce(settings: Settings) -> None:
+def count_users(settings: Settings) -> int:
+    """Users that take part.
+
+    Raises:
+        FedmemError: the data are not there, or have fewer than are asked for.
+    """
+    num_users = load_interactions(settings.data).num_users
+    return len(participants(settings.federation, num_users, settings.seed))
+
+
+def announce(settings: Settings, placement: Placement) -> None:
     """Say what is about to run, since Ray takes some seconds to start."""
-    interactions = load_interactions(settings.data)
-    users = participants(settings.federation, interactions.num_users, settings.seed)
-    simulation = settings.simulation
     line = (
-        f"{settings.data.name}: {len(users):,} users, {interactions.num_items:,} items; "
-        f"{settings.federation.nodes} nodes on {simulation.workers} workers "
-        f"of {simulation.threads} threads"
+        f"{settings.data.name}: {count_users(settings):,} users, "
+        f"{load_interactions(settings.data).num_items:,} items; "
+        f"{placement.nodes} nodes on {placement.workers} workers "
+        f"of {placement.threads} threads, {placement.device}"
     )
     Console().print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def fit_to_machine(settings: Settings) -> Settings:
-    """Settings with workers and threads that this machine's cores can carry."""
-    cores = len(os.sched_getaffinity(0))
-    simulation = settings.simulation
-    workers = simulation.workers or min(settings.federation.nodes, cores)
-    threads = simulation.threads or max(1, cores // workers)
-    return replace(settings, simulation=replace(simulation, workers=workers, threads=threads))
 
 
 @contextmanager

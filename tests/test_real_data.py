@@ -1,4 +1,4 @@
-"""Facts of the real data, where it lies: MovieLens-100K (`make data`) and MovieLens-1M."""
+"""Facts of the real data, where it lies: MovieLens-100K (`make data`), MovieLens-1M, Beauty."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ import numpy as np
 import pytest
 
 from fedmem.configuration import compose_settings
+from fedmem.data import load_interactions
 from fedmem.download import SHA256, _sha256
 from fedmem.memory import auto_threshold
 from fedmem.node import Node
+from fedmem.participants import expected_work, share_out
 from fedmem.stages import STAGES
 
 STAGE = STAGES["finetune_moe"]
 ROOT = Path(__file__).parents[1]
 ML_100K = ROOT / "data" / "ml-100k"
 ML_1M = ROOT.parent / "shared" / "data" / "ml-1m"
+BEAUTY = ROOT.parent / "shared" / "data" / "amazon-beauty"
 needs_ml_100k = pytest.mark.skipif(
     not (ML_100K / "ml-100k.inter").is_file(), reason="no data/ml-100k: make data"
 )
 needs_ml_1m = pytest.mark.skipif(not ML_1M.is_dir(), reason="no MovieLens-1M beside the project")
+needs_beauty = pytest.mark.skipif(not BEAUTY.is_dir(), reason="no Beauty beside the project")
 
 
 @needs_ml_100k
@@ -89,3 +93,15 @@ def test_movielens_1m_is_whole_and_has_content() -> None:
     assert len(node.interactions.items) == 999_610
     assert node.content.visual.shape == (3417, 512)
     assert node.content.text.shape == (3417, 384)
+
+
+@needs_beauty
+def test_beauty_is_whole_and_its_work_can_be_shared_evenly() -> None:
+    settings = compose_settings(["data=amazon-beauty", f"data.dir={BEAUTY}"])
+    interactions = load_interactions(settings.data)
+    assert (interactions.num_users, interactions.num_items) == (40_226, 54_542)
+    lengths = np.diff(interactions.offsets)
+    assert (len(interactions.items), lengths.min(), lengths.max()) == (353_962, 5, 293)
+    work = expected_work(settings, lengths)
+    loads = [work[home].sum() for home in share_out(np.arange(40_226), work, 16)]
+    assert max(loads) < 1.001 * min(loads)

@@ -17,7 +17,7 @@ import torch
 from fedmem.checkpoint import Checkpoint
 from fedmem.errors import FedmemError
 from fedmem.settings import Settings
-from fedmem.simulate import check, fit_to_machine
+from fedmem.simulate import check
 from fedmem.stages import STAGES
 from tests.conftest import SMALL
 from tests.in_process_grid import run_in_process
@@ -82,11 +82,17 @@ def test_three_stages_on_ray_give_the_numbers_of_the_in_process_federation(
         (["data=nonsense"], ["data=nonsense", "ml-100k"]),
         (["data.dir=nowhere"], ["nowhere/ratings.dat", "data.dir"]),
         (["federation.fracton=1"], ["federation.fracton"]),
+        (["federation.nodes=many"], ["federation.nodes=many", "auto"]),
+        (["federation.nodes=25"], ["federation.nodes=25", "24 users"]),
+        (["simulation.device=cuda"], ["simulation.device=cuda", "auto"]),
+        (["simulation.ray_address=127.0.0.1:1"], ["simulation.ray_address", "ray start"]),
     ],
 )
 def test_a_mistake_ends_with_code_2_and_two_lines(
     overrides: list[str], words: list[str], data_dir: Path, tmp_path: Path
 ) -> None:
+    if "simulation.device=cuda" in overrides and torch.cuda.is_available():
+        pytest.skip("here it is no mistake")
     done = simulate(
         f"data.dir={data_dir}", f"checkpoint.dir={tmp_path / 'none'}", *overrides, folder=tmp_path
     )
@@ -125,21 +131,16 @@ def test_checkpoints_of_other_data_or_size_are_found_before_anything_starts(
         check(make_settings("stage=align_projectors", "data.interactions_file=other.dat"))
 
 
-def test_workers_and_threads_fit_the_cores(make_settings: MakeSettings) -> None:
-    cores = len(os.sched_getaffinity(0))
-    simulation = fit_to_machine(make_settings("federation.nodes=24")).simulation
-    assert simulation.workers == cores
-    assert simulation.threads == 1
-    assert fit_to_machine(make_settings("federation.nodes=1")).simulation.threads == cores
-    chosen = make_settings("simulation.workers=1", "simulation.threads=1")
-    assert fit_to_machine(chosen).simulation == chosen.simulation
-
-
 def test_ctrl_c_ends_cleanly_and_leaves_nothing_running(data_dir: Path, tmp_path: Path) -> None:
-    overrides = [*SMALL, f"data.dir={data_dir}", f"checkpoint.dir={tmp_path / 'checkpoints'}"]
-    metrics = tmp_path / "out" / "metrics.jsonl"
+    interrupt_when_under_way(f"data.dir={data_dir}", folder=tmp_path)
+
+
+def interrupt_when_under_way(*overrides: str, folder: Path) -> None:
+    """Start a long run, send it Ctrl-C after some rounds, and see that it ends as it should."""
+    metrics = folder / "out" / "metrics.jsonl"
+    own = [f"checkpoint.dir={folder / 'checkpoints'}", f"hydra.run.dir={folder / 'out'}"]
     running = subprocess.Popen(
-        [*COMMAND, *overrides, f"hydra.run.dir={tmp_path / 'out'}", "federation.rounds=100000"],
+        [*COMMAND, *SMALL, *own, "federation.rounds=100000", *overrides],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -158,7 +159,7 @@ def test_ctrl_c_ends_cleanly_and_leaves_nothing_running(data_dir: Path, tmp_path
             os.killpg(running.pid, signal.SIGKILL)
     assert running.returncode == 130
     assert errors.strip() == "fedmem: interrupted; finished stages keep their checkpoints."
-    assert not list(tmp_path.glob("checkpoints/*"))  # no stage had finished
+    assert not list(folder.glob("checkpoints/*"))  # no stage had finished
     for _ in range(100):
         left = processes_of(running.pid)
         if not left:

@@ -20,7 +20,8 @@ def load_content(settings: DataSettings, interactions: Interactions) -> Content:
     zeros says that the item lacks this modality.
 
     Raises:
-        FedmemError: a file is missing, unreadable, too short for the items, or not finite.
+        FedmemError: the data have none, or a file is missing, unreadable, too short for the items,
+            or not finite.
     """
     return Content(
         visual=_load_rows(settings, "visual_file", interactions),
@@ -29,7 +30,13 @@ def load_content(settings: DataSettings, interactions: Interactions) -> Content:
 
 
 def _load_rows(settings: DataSettings, file: str, interactions: Interactions) -> Tensor:
-    path, key = Path(settings.dir) / getattr(settings, file), f"data.{file}"
+    name, key = getattr(settings, file), f"data.{file}"
+    if name is None:
+        raise FedmemError(
+            f"data={settings.name} has no item features ({key}=null), which stages 2 and 3 need: "
+            "choose stage=pretrain_sasrec."
+        )
+    path = Path(settings.dir) / name
     if not path.is_file():
         raise FedmemError(
             f"There are no item features for {key}: looked for {path}.\n"

@@ -16,7 +16,7 @@ import pandas as pd
 from fedmem.errors import FedmemError
 from fedmem.settings import DataSettings
 
-COLUMNS = ("user", "item", "rating", "timestamp")
+FORMS = {4: ("user", "item", "rating", "timestamp"), 2: ("user", "item")}
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,9 @@ def absent_items(
 def load_interactions(settings: DataSettings) -> Interactions:
     """Read `data.interactions_file` in `data.dir`.
 
-    Four columns, user item rating timestamp, separated by `::`, tabs or spaces; a RecBole header
-    (`user_id:token …`) is recognised. Ties in time keep the file's order.
+    Four columns, user item rating timestamp, or two, user item, in time order (SASRec's form);
+    separated by `::`, tabs or spaces; a RecBole header (`user_id:token …`) is recognised. Ties in
+    time keep the file's order.
 
     Raises:
         FedmemError: the file is not there, is not of this form, or leaves no user.
@@ -98,7 +99,7 @@ def load_interactions(settings: DataSettings) -> Interactions:
     table = table[lengths >= settings.min_interactions]
     if table.empty:
         raise FedmemError(f"No user in {path} has {settings.min_interactions} interactions.")
-    table = table.sort_values(["user", "timestamp"], kind="stable")
+    table = table.sort_values([c for c in ("user", "timestamp") if c in table], kind="stable")
     user_ids, counts = np.unique(table["user"].to_numpy(), return_counts=True)
     item_ids, dense = np.unique(table["item"].to_numpy(), return_inverse=True)
     return Interactions(
@@ -114,20 +115,22 @@ def _read_table(path: Path) -> pd.DataFrame:
         first = file.readline()
     separator = next((s for s in ("::", "\t", " ") if s in first), None)
     header = ":token" in first
-    if separator is None or len(first.split(separator)) != len(COLUMNS):
+    columns = FORMS.get(len(first.split(separator)))
+    if columns is None:
+        forms = " or ".join(" ".join(form) for form in FORMS.values())
         raise FedmemError(
-            f"{path} is not a table of interactions: line 1 has not the four columns "
-            f"{' '.join(COLUMNS)}, separated by ::, tabs or spaces."
+            f"{path} is not a table of interactions: line 1 has not the columns {forms}, "
+            "separated by ::, tabs or spaces."
         )
     try:
         with warnings.catch_warnings():
-            # A row wider than four columns is only warned of, and would be cut.
+            # A row wider than the columns is only warned of, and would be cut.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             table = pd.read_csv(
                 path,
                 sep=separator,
                 engine="python" if separator == "::" else "c",
-                names=list(COLUMNS),
+                names=list(columns),
                 index_col=False,
                 skiprows=1 if header else 0,
                 dtype={"user": np.int64, "item": np.int64},
@@ -135,7 +138,7 @@ def _read_table(path: Path) -> pd.DataFrame:
             )
     except (ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise FedmemError(f"{path} is not a table of interactions: {error}.") from error
-    for column in ("rating", "timestamp"):
+    for column in columns[2:]:  # user and item are whole numbers already
         if not pd.api.types.is_numeric_dtype(table[column]) or table[column].isna().any():
             raise FedmemError(f"{path} has a line whose {column} is missing or no number.")
     if (table["item"] < 1).any():

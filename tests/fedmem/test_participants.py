@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,13 @@ import pytest
 
 from fedmem.configuration import compose_settings
 from fedmem.errors import FedmemError
-from fedmem.participants import participants, sample_round, users_of_node
+from fedmem.participants import (
+    RANKING_COST,
+    expected_work,
+    participants,
+    sample_round,
+    share_out,
+)
 
 FEDERATION = compose_settings().federation
 
@@ -43,13 +50,51 @@ def test_more_participants_than_users_are_refused_by_the_setting() -> None:
         chosen(101)
 
 
-@pytest.mark.parametrize("nodes", [1, 2, 3, 7, 20])
+def test_work_is_of_targets_up_to_the_windows_and_of_ranking() -> None:
+    settings = compose_settings(
+        [
+            "client.windows=2",
+            "model.max_length=10",
+            "federation.fraction=0.5",
+            "federation.evaluate_every=4",
+        ]
+    )
+    work = expected_work(settings, np.array([3, 4, 23, 24, 500]))
+    ranking = RANKING_COST / 4
+    assert work.tolist() == [ranking, ranking + 0.5, ranking + 10, ranking + 10, ranking + 10]
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 3, 7, 17])
 def test_the_nodes_part_the_users(nodes: int) -> None:
     users = np.arange(5, 22)
-    parts = [users_of_node(users, node, nodes).tolist() for node in range(nodes)]
+    parts = [part.tolist() for part in share_out(users, np.ones(17), nodes)]
     assert sorted(user for part in parts for user in part) == users.tolist()
+    assert all(part == sorted(part) for part in parts)
     sizes = [len(part) for part in parts]
     assert max(sizes) - min(sizes) <= 1
+
+
+def test_work_and_not_users_are_shared_evenly() -> None:
+    parts = share_out(np.arange(5), np.array([1.0, 1.0, 4.0, 1.0, 1.0]), 2)
+    assert [part.tolist() for part in parts] == [[2], [0, 1, 3, 4]]
+
+
+def test_the_busiest_node_has_little_more_than_its_share() -> None:
+    work = np.random.default_rng(0).pareto(1.5, size=900) + 1
+    loads = [work[part].sum() for part in share_out(np.arange(900), work, 8)]
+    assert max(loads) <= max(work.sum() / 8 * 1.01, work.max())
+
+
+def test_ties_go_by_order_so_that_all_processes_agree() -> None:
+    parts = share_out(np.array([10, 20, 30, 40, 50]), np.ones(5), 2)
+    assert [part.tolist() for part in parts] == [[10, 30, 50], [20, 40]]
+
+
+def test_forty_thousand_users_are_shared_in_well_under_a_second() -> None:
+    work = np.random.default_rng(0).pareto(1.5, size=40_000)
+    started = time.process_time()
+    share_out(np.arange(40_000), work, 64)
+    assert time.process_time() - started < 0.5
 
 
 def test_the_sample_of_a_round_hangs_on_seed_stage_and_round() -> None:

@@ -62,6 +62,10 @@ OUT_OF_RANGE = [
     ("federation", "fraction", 1.5),
     ("federation", "num_clients", 0),
     ("federation", "nodes", 0),
+    ("federation", "nodes", -1),
+    ("federation", "nodes", 2.5),
+    ("federation", "nodes", True),
+    ("federation", "nodes", "many"),
     ("federation", "evaluate_every", 0),
     ("loss", "identity", -1.0),
     ("loss", "score", -1.0),
@@ -69,7 +73,11 @@ OUT_OF_RANGE = [
     ("loss", "hardness", -1.0),
     ("loss", "load_balance", -1.0),
     ("evaluation", "negatives", 0),
+    ("simulation", "ray_address", "cluster"),
+    ("simulation", "ray_address", "ray://cluster:10001"),
+    ("simulation", "device", "tpu"),
     ("simulation", "workers", -1),
+    ("simulation", "workers_per_gpu", 0),
     ("simulation", "threads", -1),
 ]
 
@@ -145,6 +153,10 @@ def test_a_negative_seed_is_refused() -> None:
         ("memory", "short_term_share", 0.0),
         ("memory", "short_term_share", 1.0),
         ("federation", "fraction", 1.0),
+        ("federation", "nodes", "auto"),
+        ("federation", "nodes", 1),
+        ("simulation", "ray_address", "auto"),
+        ("simulation", "ray_address", "127.0.0.1:6379"),
         ("strategy", "beta_1", 0.0),
         ("loss", "score", 0.0),
     ],
@@ -198,7 +210,7 @@ def test_a_range_is_checked_on_the_command_line_too() -> None:
     ("override", "choices"),
     [
         ("stage=pretrain", ["all", *STAGES]),
-        ("data=ml-25m", ["ml-100k", "ml-1m"]),
+        ("data=ml-25m", ["amazon-beauty", "ml-100k", "ml-1m"]),
         ("strategy=lamb", ["adam", "fedavg", "momentum"]),
     ],
 )

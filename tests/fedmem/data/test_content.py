@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,14 @@ class Executes:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (str(self.folder),)
+
+
+def test_data_without_features_are_refused_in_one_line_by_their_name(settings: Settings) -> None:
+    bare = replace(settings, data=replace(settings.data, text_file=None))
+    message = error_of(bare)
+    assert "data.text_file=null" in message
+    assert "stage=pretrain_sasrec" in message
+    assert len(message.splitlines()) == 1
 
 
 def test_rows_are_ordered_by_dense_item_id(settings: Settings) -> None:

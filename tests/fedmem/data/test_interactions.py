@@ -1,4 +1,4 @@
-"""Reading histories: three file forms, one result; what cannot be read is refused by its path."""
+"""Reading histories: all file forms, one result; what cannot be read is refused by its path."""
 
 from __future__ import annotations
 
@@ -65,6 +65,18 @@ def test_ties_in_time_keep_the_order_of_the_file(tmp_path: Path) -> None:
     assert found.item_ids[found.history(0)].tolist() == [5, 3, 9, 1, 7, 2, 8]
 
 
+@pytest.mark.parametrize("separator", ["::", "\t", " "])
+def test_two_columns_are_in_time_order_already(tmp_path: Path, separator: str) -> None:
+    rows = [row[:2] for row in sorted(ROWS, key=lambda row: row[3])]  # users take turns
+    with_times, without = tmp_path / "four", tmp_path / "two"
+    with_times.mkdir()
+    without.mkdir()
+    expected = load_interactions(write(with_times, lines("::")))
+    found = load_interactions(write(without, lines(separator, rows)))
+    for name, array in vars(expected).items():
+        assert np.array_equal(getattr(found, name), array)
+
+
 def test_users_with_too_few_interactions_are_dropped_with_their_items(tmp_path: Path) -> None:
     found = load_interactions(write(tmp_path, lines("::")))
     assert 9 not in found.user_ids
@@ -122,8 +134,23 @@ def test_missing_data_that_can_be_fetched_come_with_the_command(tmp_path: Path) 
         "1 2 3 4 5\n",
         f"{HEADER}\n",
         "1::2::3::4\n1::2::3::4::5\n",
+        "1 2\n1 3 4\n",
+        "1 2\n1 many\n",
+        "1 2\n1\n",
     ],
-    ids=["empty", "word", "bytes", "commas", "three", "five", "header", "uneven"],
+    ids=[
+        "empty",
+        "word",
+        "bytes",
+        "commas",
+        "three",
+        "five",
+        "header",
+        "uneven",
+        "two then three",
+        "text",
+        "cut short",
+    ],
 )
 def test_a_file_of_another_form_is_refused_by_its_path(tmp_path: Path, text: str) -> None:
     assert str(tmp_path / "ratings.dat") in error_of(write(tmp_path, text))
