@@ -36,5 +36,5 @@ lint: setup ## ruff and mypy
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-bench: data ## seconds a round, stage by stage
-	$(RUN) benchmarks/rounds.py
+bench: data ## seconds a round, beside plain Flower and bare PyTorch
+	$(RUN) benchmarks/simulation.py
