@@ -65,7 +65,7 @@ class PlainClient(NumPyClient):
         key = RoundKey(self.node.settings.seed, self.stage.name, int(cast(int, config["round"])))
         update = self.node.trainer(self.stage).train_user(self.user, key)
         trained = [
-            array + update.change[name].numpy() if name in update.change else array
+            np.asarray(array + update.change[name].numpy()) if name in update.change else array
             for name, array in zip(self.names, parameters, strict=True)
         ]
         return trained, update.weight, {"loss": update.loss}

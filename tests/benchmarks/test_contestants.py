@@ -53,4 +53,5 @@ def test_plain_flower_gives_back_the_whole_model_with_the_users_change(
     assert client.names == list(start.parameters)
     for name, before, after in zip(client.names, sent, received, strict=True):
         change = update.change[name].numpy() if name in update.change else 0.0
+        assert isinstance(after, np.ndarray)  # a number alone is no parameter to Flower
         np.testing.assert_array_equal(after, before + change)
