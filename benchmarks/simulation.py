@@ -94,9 +94,9 @@ def measure(course: Course, contestant: str, stage: str, rounds: int) -> list[fl
 
 def tabulate(seconds: Seconds, users: int, data: str) -> Table:
     """Medians and their ratios, a stage a row."""
-    columns = ("stage", *(f"{name}\ns a round" for name in CONTESTANTS))
-    ratios = ("plain /\nfedmem", "fedmem /\nfloor", "stage 1 /\nstage (fedmem)")
-    table = make_table(f"{data}, {users:,} users a round", columns + ratios)
+    ratios = ("plain /\nfedmem", "fedmem /\nfloor", "stage 1 /\nthis")
+    title = f"{data}, {users:,} users a round: seconds a round"
+    table = make_table(title, ("stage", *CONTESTANTS, *ratios))
     medians = {
         stage: {name: middle(of[name]) for name in CONTESTANTS} for stage, of in seconds.items()
     }
@@ -147,7 +147,8 @@ def main() -> None:
     report(
         Path(__file__).with_suffix(".json"),
         tabulate(seconds, users, settings.data.name),
-        "floor: of stage 1 in bare PyTorch, of the others fedmem's own arithmetic in one process",
+        "floor: of stage 1 in bare PyTorch, of the others fedmem's own arithmetic in one process\n"
+        "stage 1 / this: fedmem's round of stage 1 by its round of this stage",
         machine,
         {"settings": overrides, "users a round": users, "seconds": seconds},
     )
