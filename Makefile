@@ -36,6 +36,6 @@ lint: setup ## ruff and mypy
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-bench: data ## seconds a round, stage by stage; users a second of the memory
-	$(RUN) benchmarks/rounds.py
+bench: data ## seconds a round beside plain Flower and bare PyTorch; the memory's speed
+	$(RUN) benchmarks/simulation.py
 	$(RUN) benchmarks/memory.py

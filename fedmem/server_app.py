@@ -45,6 +45,7 @@ class StageResult:
         bytes_down: mean bytes of a training message to a node, after the first contact.
         bytes_up: mean bytes of its reply.
         seconds: wall time, evaluations included.
+        test_seconds: the part of it that the evaluation on the test items took.
         validation: metrics of the best round.
         test: metrics of the best round, both rankings.
         threshold: novelty threshold of the memory; None where it is off.
@@ -59,6 +60,7 @@ class StageResult:
     bytes_down: float
     bytes_up: float
     seconds: float
+    test_seconds: float
     validation: dict[str, float]
     test: dict[str, float]
     threshold: float | None
@@ -140,9 +142,11 @@ class Run:
             observer.on_stage(stage, rounds, trained)
         initial = to_array_record({name: parameters[name] for name in scope})
         best = strategy.start(grid, initial, num_rounds=rounds).arrays
+        testing = time.monotonic()
         test, memory = strategy.evaluate(
             grid, best, strategy.best_round, "test", ",".join(RANKINGS)
         )
+        test_seconds = time.monotonic() - testing
         path = Path(settings.checkpoint.dir) / f"{stage.name}.safetensors"
         Checkpoint(
             stage=stage.name,
@@ -163,6 +167,7 @@ class Run:
             bytes_down=sum(r.bytes_down for r in later) / messages,
             bytes_up=sum(r.bytes_up for r in later) / messages,
             seconds=time.monotonic() - started,
+            test_seconds=test_seconds,
             validation=strategy.best_validation,
             test=test,
             threshold=threshold,

@@ -54,6 +54,7 @@ class RoundRecord:
         bytes_down: bytes of all training messages to the nodes.
         bytes_up: bytes of all their replies.
         seconds: wall time, validation included.
+        evaluation_seconds: the part of it that the validation took.
         validation: metrics, in the rounds that have them.
         memory: figures of the memories, where they are on and a validation looked at them.
         refused: replies that were left out, and why.
@@ -68,6 +69,7 @@ class RoundRecord:
     bytes_down: int = 0
     bytes_up: int = 0
     seconds: float = 0.0
+    evaluation_seconds: float = 0.0
     validation: dict[str, float] | None = None
     memory: dict[str, float] | None = None
     refused: list[str] = field(default_factory=list)
@@ -272,11 +274,17 @@ class StageFedAvg(FedAvg):
                     bytes_up=sum(payload_bytes(reply.content) for reply in replies),
                 )
             if server_round % every == 0 or server_round == num_rounds:
+                validating = time.monotonic()
                 validation, memory = self.evaluate(
                     grid, arrays, server_round, "validation", "sampled"
                 )
                 result.evaluate_metrics_clientapp[server_round] = to_metric_record(validation)
-                self._record = replace(self._record, validation=validation, memory=memory or None)
+                self._record = replace(
+                    self._record,
+                    evaluation_seconds=time.monotonic() - validating,
+                    validation=validation,
+                    memory=memory or None,
+                )
                 since_best += 1
                 first = not self.best_validation
                 if first or validation[SELECTED_BY] > self.best_validation[SELECTED_BY]:

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from fedmem.configuration import compose_settings
+from fedmem.node import Node
 from fedmem.settings import Settings
+from fedmem.stages import Stage
 
 NUM_USERS, NUM_ITEMS = 24, 40
 VISUAL_WIDTH, TEXT_WIDTH = 12, 8
@@ -33,7 +35,6 @@ SMALL = [
     "evaluation.negatives=10",
     "federation.rounds=2",
     "federation.fraction=0.5",
-    "federation.nodes=2",
     "federation.evaluate_every=1",
 ]
 
@@ -79,3 +80,18 @@ def make_settings(data_dir: Path, tmp_path: Path) -> Callable[..., Settings]:
 @pytest.fixture
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     return make_settings()
+
+
+def ready_node(settings: Settings, stage: Stage) -> Node:
+    """A node whose parameters are all away from where they start, with its memories filled."""
+    node = Node(settings)
+    torch.manual_seed(0)
+    model = node.model(stage)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+        model.sasrec.item_emb.weight[0] = 0
+    if stage.memory:
+        node.open_bank(0.8)
+        node.ingest(stage, "validation")
+    return node

@@ -296,3 +296,13 @@ def test_results_can_be_written_as_json(settings: Settings, tmp_path: Path) -> N
     written = json.loads((tmp_path / "results.json").read_text())
     assert [stage["stage"] for stage in written["stages"]] == list(STAGES)
     assert written["stages"][1]["bytes_up"] < 3 * written["stages"][1]["trained_parameters"] * 4
+
+
+def test_the_time_of_evaluations_is_told_apart(make_settings: MakeSettings) -> None:
+    settings = make_settings("stage=pretrain_sasrec", "federation.evaluate_every=2")
+    (result,), watcher, _ = run_in_process(settings)
+    without, validated = watcher.records
+    assert without.evaluation_seconds == 0.0 < without.seconds
+    assert 0.0 < validated.evaluation_seconds < validated.seconds
+    spent = sum(record.seconds for record in watcher.records)
+    assert 0.0 < result.test_seconds < result.seconds - spent

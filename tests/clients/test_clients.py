@@ -10,35 +10,20 @@ import torch
 
 from clients import CohortClient, UserClient
 from fedmem.evaluation import metrics_of
-from fedmem.node import Node
 from fedmem.settings import Settings
 from fedmem.stages import STAGES, Stage
+from tests.conftest import ready_node
 
 MakeSettings = Callable[..., Settings]
-THRESHOLD = 0.8
-
-
-def ready_node(settings: Settings, stage: Stage) -> Node:
-    """A node with random parameters everywhere, zero projectors and γ included."""
-    node = Node(settings)
-    torch.manual_seed(0)
-    model = node.model(stage)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-        model.sasrec.item_emb.weight[0] = 0
-    if stage.memory:
-        node.open_bank(THRESHOLD)
-        node.ingest(stage, "validation")
-    return node
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
-@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize(("steps", "execution"), [(1, "auto"), (2, "auto"), (2, "stacked")])
 def test_a_cohort_is_the_weighted_mean_of_its_users(
-    stage: Stage, steps: int, make_settings: MakeSettings
+    stage: Stage, steps: int, execution: str, make_settings: MakeSettings
 ) -> None:
-    node = ready_node(make_settings(f"client.local_steps={steps}"), stage)
+    settings = make_settings(f"client.local_steps={steps}", f"client.execution={execution}")
+    node = ready_node(settings, stage)
     users = np.array([0, 3, 4, 11, 17])
     cohort = CohortClient(node, stage, users)
     parameters = cohort.get_parameters({})

@@ -11,11 +11,14 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from fedmem import evaluation
 from fedmem.configuration import compose_settings
 from fedmem.data import Interactions, load_content, load_interactions
+from fedmem.dropout import NO_DROPOUT
 from fedmem.evaluation import (
     RANKINGS,
     Ranks,
+    draw_negatives,
     last_hidden,
     means,
     metrics_of,
@@ -166,6 +169,28 @@ def test_negatives_differ_by_seed_and_by_user(settings: Settings) -> None:
     assert first != second
 
 
+@pytest.mark.parametrize("count", [1, 8, 100])
+def test_negatives_are_drawn_from_the_ascending_list_of_untouched_items(
+    settings: Settings, count: int
+) -> None:
+    """This is part of what a seed means: old figures hang on it."""
+    interactions = load_interactions(settings.data)
+    for user in range(interactions.num_users):
+        pool = np.setdiff1d(np.arange(1, interactions.num_items + 1), interactions.history(user))
+        generator = np.random.Generator(np.random.PCG64([7, user]))
+        expected = generator.choice(pool, size=min(count, len(pool)), replace=False)
+        found = sampled_negatives(interactions, user, 7, count)
+        assert found.tolist() == expected.tolist()
+
+
+def test_negatives_of_many_users_are_filled_up_with_0() -> None:
+    interactions = interactions_of([1, 2, 3], [1, 2, 3, 4, 5, 6, 7], num_items=9)
+    found = draw_negatives(interactions, np.array([1, 0]), 5, 4)
+    assert found[1].tolist() == sampled_negatives(interactions, 0, 5, 4).tolist()
+    assert sorted(found[0].tolist()) == [0, 0, 8, 9]
+    assert found[0, 2:].tolist() == [0, 0]
+
+
 def reads_of(settings: Settings, users: int, items: int) -> npt.NDArray[np.int32]:
     generator = np.random.default_rng(0)
     reads = generator.integers(1, items + 1, size=(users, settings.memory.top_k))
@@ -174,30 +199,87 @@ def reads_of(settings: Settings, users: int, items: int) -> npt.NDArray[np.int32
 
 
 @pytest.mark.parametrize("stage", list(STAGES))
-@pytest.mark.parametrize("batch_users", [1, 5, 23])
-def test_the_batch_size_does_not_matter(settings: Settings, stage: str, batch_users: int) -> None:
+@pytest.mark.parametrize("at_once", [1, 50, 300])
+def test_how_many_scores_are_held_at_a_time_does_not_matter(
+    settings: Settings, stage: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     interactions = load_interactions(settings.data)
     users = np.arange(interactions.num_users)
     model = drawn(stage, settings, interactions)
     memory = STAGES[stage].memory
     reads = reads_of(settings, len(users), interactions.num_items) if memory else None
-    other = replace(settings, evaluation=replace(settings.evaluation, batch_users=batch_users))
-    at_once, in_parts = (
-        rank_users(model, s, interactions, users, "test", memory_reads=reads).sums()
-        for s in (settings, other)
-    )
-    assert in_parts == pytest.approx(at_once, abs=1e-6)
+    expected = rank_users(model, settings, interactions, users, "test", memory_reads=reads)
+    for chunks in (evaluation.SCORES_AT_ONCE, evaluation.READS_AT_ONCE):
+        monkeypatch.setitem(chunks, "cpu", at_once)
+        found = rank_users(model, settings, interactions, users, "test", memory_reads=reads)
+        for ranking in RANKINGS:
+            assert found.ranks[ranking].tolist() == expected.ranks[ranking].tolist()
 
 
-def test_hidden_states_do_not_hang_on_the_batch(settings: Settings) -> None:
+@pytest.mark.parametrize("stage", list(STAGES))
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_ranks_are_counts_over_the_scores_of_each_user_alone(
+    settings: Settings, stage: str, split: Any
+) -> None:
+    interactions = load_interactions(settings.data)
+    users = np.arange(interactions.num_users)
+    model = drawn(stage, settings, interactions)
+    memory = STAGES[stage].memory
+    reads = reads_of(settings, len(users), interactions.num_items) if memory else None
+    found = rank_users(model, settings, interactions, users, split, memory_reads=reads)
+    held_out = 1 if split == "test" else 2
+    everything = torch.arange(1, interactions.num_items + 1)
+    for user in range(len(users)):
+        history = interactions.history(user)
+        states = last_hidden(model, settings, [history[:-held_out]])[:, None]
+        read = None if reads is None else torch.from_numpy(reads[user]).long()[None, None]
+        with torch.no_grad():
+            scores = model.score(states, everything, model.tables(), read).total[0, 0].numpy()
+        at_positive = scores[history[-held_out] - 1]
+        others = np.setdiff1d(everything.numpy(), history)
+        sampled = sampled_negatives(interactions, user, settings.seed, 10)
+        for ranking, items in (("full", others), ("sampled", sampled)):
+            above = int((scores[items - 1] > at_positive - 1e-6).sum())
+            assert found.ranks[ranking][user] == above
+
+
+def test_what_is_given_is_what_is_ranked_by(settings: Settings) -> None:
+    """A node draws negatives and computes frozen states once, for all rounds."""
+    interactions = load_interactions(settings.data)
+    users = np.array([4, 1, 9])
+    model = drawn("align_projectors", settings, interactions)
+    count = settings.evaluation.negatives
+    negatives = draw_negatives(interactions, users, settings.seed, count)
+    hidden = last_hidden(model, settings, [interactions.history(u)[:-1] for u in users])
+
+    def ranks(**given: Any) -> dict[str, list[int]]:
+        found = rank_users(model, settings, interactions, users, "test", **given)
+        return {ranking: of_users.tolist() for ranking, of_users in found.ranks.items()}
+
+    assert ranks(negatives=negatives, hidden=hidden) == ranks()
+    assert ranks(negatives=negatives * 0)["sampled"] == [0, 0, 0]
+    assert ranks(hidden=-hidden) != ranks()
+
+
+@pytest.mark.parametrize("micro_batch", [1, 24, 10_000])
+def test_hidden_states_do_not_hang_on_the_batch(settings: Settings, micro_batch: int) -> None:
     interactions = load_interactions(settings.data)
     model = drawn("pretrain_sasrec", settings, interactions)
     histories = [interactions.training(user) for user in range(interactions.num_users)]
-    with torch.no_grad():
-        at_once = last_hidden(model, settings, histories)
-        alone = torch.cat([last_hidden(model, settings, [h]) for h in histories])
-    assert at_once.shape == (len(histories), 1, settings.model.dim)
+    other = replace(settings, client=replace(settings.client, micro_batch=micro_batch))
+    at_once = last_hidden(model, other, histories)
+    alone = torch.cat([last_hidden(model, settings, [h]) for h in histories])
+    assert at_once.shape == (len(histories), settings.model.dim)
     assert torch.allclose(at_once, alone, atol=1e-6)
+
+
+def test_a_hidden_state_is_that_of_the_last_item(settings: Settings) -> None:
+    interactions = load_interactions(settings.data)
+    model = drawn("pretrain_sasrec", settings, interactions)
+    found = last_hidden(model, settings, [np.array([3, 1], np.int32), np.array([4], np.int32)])
+    with torch.no_grad():
+        states = model.sasrec(torch.tensor([[3, 1], [4, 0]]), NO_DROPOUT)
+    torch.testing.assert_close(found, torch.stack([states[0, 1], states[1, 0]]))
 
 
 def test_the_latest_items_are_what_the_model_sees(settings: Settings) -> None:
@@ -257,7 +339,7 @@ def test_validation_does_not_see_the_test_item() -> None:
     model = drawn("pretrain_sasrec", TINY, interactions_of([1], num_items=30))
     with torch.no_grad():
         hidden = last_hidden(model, TINY, [np.array([3, 1, 4], dtype=np.int32)])
-        scores = model.score(hidden, torch.arange(1, 31))[0, 0]
+        scores = model.score(hidden[:, None], torch.arange(1, 31)).total[0, 0]
     middle, others = int(scores.argsort()[15]) + 1, {1, 3, 4}
     candidates = set(range(1, 31)) - others - {middle}
     above = {item for item in candidates if scores[item - 1] >= scores[middle - 1]}
@@ -274,7 +356,7 @@ def test_the_test_item_is_predicted_from_the_validation_item_too() -> None:
     everything = torch.arange(1, NUM_ITEMS + 1)
     with torch.no_grad():
         scores = [
-            model.score(last_hidden(model, TINY, [i.history(0)[:-1]]), everything)
+            model.score(last_hidden(model, TINY, [i.history(0)[:-1]])[:, None], everything).total
             for i in (first, second)
         ]
     ranks = [

@@ -1,4 +1,4 @@
-"""What a node computes once: memories as they stood before each target."""
+"""What a node computes once: memories as they stood before each target, and frozen states."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from fedmem.batches import RoundKey
 from fedmem.memory import TwoTierMemory
+from fedmem.model.backbone import SASRec
 from fedmem.node import Node
 from fedmem.settings import Settings
 from fedmem.stages import STAGES
@@ -95,3 +97,63 @@ def test_the_histogram_counts_training_items_with_content(settings: Settings) ->
     assert np.array_equal(node.novelty_histogram(), sum(halves))
     training = np.concatenate([node.interactions.training(int(u)) for u in node.users])
     assert node.novelty_histogram().sum() == vectors[training].any(axis=1).sum()
+
+
+ALIGNED = STAGES["align_projectors"]
+
+
+def other_parameters(node: Node, seed: int) -> dict[str, torch.Tensor]:
+    """All parameters of stage 2, drawn."""
+    generator = torch.Generator().manual_seed(seed)
+    own = node.model(ALIGNED).state_dict()
+    return {name: torch.randn(value.shape, generator=generator) for name, value in own.items()}
+
+
+def outcome(node: Node) -> list[object]:
+    """Ranks and the loss of a round, both of which hang on states that are kept."""
+    ranks = node.rank(ALIGNED, node.users, "validation", ("full",)).ranks["full"].tolist()
+    update = node.trainer(ALIGNED).train_cohort(node.users, RoundKey(0, ALIGNED.name, 1))
+    return [ranks, update.loss]
+
+
+def test_a_new_hash_of_the_frozen_rest_drops_what_was_computed_from_the_old(
+    settings: Settings,
+) -> None:
+    node, fresh = Node(settings), Node(settings)
+    node.load(ALIGNED, other_parameters(node, seed=1), "one")
+    before = outcome(node)
+    for one in (node, fresh):
+        one.load(ALIGNED, other_parameters(node, seed=2), "two")
+    assert outcome(node) == outcome(fresh) != before
+
+
+def test_the_same_hash_of_the_frozen_rest_keeps_what_was_computed_from_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(settings)
+    first = other_parameters(node, seed=1)
+    second = {
+        n: v if ALIGNED.in_scope(n) else first[n] for n, v in other_parameters(node, 2).items()
+    }
+    fresh = Node(settings)
+    fresh.load(ALIGNED, second, "one")
+    expected = outcome(fresh)
+    node.load(ALIGNED, first, "one")
+    before = outcome(node)
+    node.load(ALIGNED, second, "one")
+    passes = []
+    monkeypatch.setattr(SASRec, "forward", lambda *_: passes.append(1))
+    assert outcome(node) == expected != before
+    assert passes == []
+
+
+@pytest.mark.parametrize("wrong", ["sasrec.norm.weight", "router.hidden.weight"])
+def test_parameters_are_taken_whole_or_not_at_all(settings: Settings, wrong: str) -> None:
+    node = Node(settings)
+    parameters = other_parameters(node, seed=1)
+    if wrong in parameters:
+        del parameters[wrong]
+    else:
+        parameters[wrong] = torch.zeros(1)
+    with pytest.raises(RuntimeError, match=wrong):
+        node.load(ALIGNED, parameters, "one")

@@ -1,4 +1,4 @@
-"""Local training: what is drawn, and what must not matter to the result."""
+"""Local training: what a step is, and what must not matter to the result."""
 
 from __future__ import annotations
 
@@ -8,25 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.node import Node
+from fedmem.batches import RoundKey
 from fedmem.settings import Settings
 from fedmem.stages import STAGES, Stage
-from fedmem.training import RoundKey, Update, mean_update
+from tests.conftest import ready_node
 
 MakeSettings = Callable[..., Settings]
 USERS = np.arange(24)
-
-
-def make_node(settings: Settings, stage: Stage) -> Node:
-    node = Node(settings)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in node.model(stage).parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    if stage.memory:
-        node.open_bank(0.8)
-        node.ingest(stage, "validation")
-    return node
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
@@ -35,7 +23,7 @@ def test_the_size_of_micro_batches_does_not_matter(
 ) -> None:
     key = RoundKey(0, stage.name, 1)
     updates = [
-        make_node(make_settings(f"client.micro_batch={size}"), stage)
+        ready_node(make_settings(f"client.micro_batch={size}"), stage)
         .trainer(stage)
         .train_cohort(USERS, key)
         for size in (1, 24, 10_000)
@@ -47,46 +35,29 @@ def test_the_size_of_micro_batches_does_not_matter(
             torch.testing.assert_close(other.change[name], value, rtol=0, atol=1e-6)
 
 
-def test_negatives_leave_out_the_training_items_and_nothing_else(settings: Settings) -> None:
-    """Leaving out held-out items as well would tell, in the long run, which they are."""
-    node = make_node(settings, STAGES["align_projectors"])
-    trainer = node.trainer(STAGES["align_projectors"])
-    interactions = node.interactions
-    users = np.zeros(4000, dtype=np.int32)
-    generators = [np.random.default_rng(i) for i in range(len(users))]
-    drawn = trainer._sample_negatives(users, generators)
-    counts = np.bincount(drawn.ravel(), minlength=interactions.num_items + 1)
-    assert counts[0] == 0
-    assert not counts[interactions.training(0)].any()
-    open_items = np.setdiff1d(np.arange(1, interactions.num_items + 1), interactions.training(0))
-    expected = drawn.size / len(open_items)
-    held_out = interactions.history(0)[-2:]
-    assert counts[held_out] == pytest.approx(expected, rel=0.2)
-    assert counts[open_items] == pytest.approx(expected, rel=0.25)
+def test_one_step_goes_against_the_gradient_of_the_mean_loss(settings: Settings) -> None:
+    stage, rate = STAGES["pretrain_sasrec"], settings.client.learning_rate
+    trainer = ready_node(settings, stage).trainer(stage)
+    key, norm = RoundKey(0, stage.name, 1), trainer.scope["sasrec.norm.bias"]
+    update = trainer.train_user(2, key)
+    losses = []
+    for moved in (-1e-2, 2e-2):
+        norm.data[3] += moved
+        losses.append(trainer.train_user(2, key).loss)
+    slope = (losses[1] - losses[0]) / 2e-2
+    assert float(update.change["sasrec.norm.bias"][3]) == pytest.approx(-rate * slope, rel=1e-2)
 
 
-def test_generators_differ_by_everything_that_names_a_window() -> None:
-    key = RoundKey(0, "pretrain_sasrec", 1)
-    others = [RoundKey(1, "pretrain_sasrec", 1), RoundKey(0, "finetune_moe", 1)]
-    others.append(RoundKey(0, "pretrain_sasrec", 2))
-    draws = [key.generator(3, 0, 0).bytes(8), key.generator(4, 0, 0).bytes(8)]
-    draws += [key.generator(3, 1, 0).bytes(8), key.generator(3, 0, 1).bytes(8)]
-    draws += [other.generator(3, 0, 0).bytes(8) for other in others]
-    assert len(set(draws)) == len(draws)
-    assert key.generator(3, 0, 0).bytes(8) == draws[0]
-
-
-def test_updates_are_averaged_by_targets() -> None:
-    one = Update({"w": torch.tensor([1.0, 0.0])}, weight=1, loss=2.0, users=1)
-    two = Update({"w": torch.tensor([0.0, 4.0])}, weight=3, loss=6.0, users=2)
-    mean = mean_update([one, two])
-    assert mean.change["w"].tolist() == [0.25, 3.0]
-    assert (mean.weight, mean.loss, mean.users) == (4, 5.0, 3)
+def test_a_stage_trains_its_scope_and_no_more(settings: Settings) -> None:
+    for stage in STAGES.values():
+        trainer = ready_node(settings, stage).trainer(stage)
+        for name, parameter in trainer.model.named_parameters():
+            assert parameter.requires_grad == stage.in_scope(name) == (name in trainer.scope)
 
 
 def test_the_loss_falls_when_the_step_is_taken(settings: Settings) -> None:
     stage = STAGES["pretrain_sasrec"]
-    node = make_node(settings, stage)
+    node = ready_node(settings, stage)
     trainer = node.trainer(stage)
     losses = []
     for _ in range(20):

@@ -1,0 +1,68 @@
+"""What the contestants of `simulation.py` have in common: where a stage starts, and fedmem itself.
+
+A contestant is a function of settings, stage and rounds that returns the seconds of each round
+after the first, which also loads data and fills caches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedmem.checkpoint import load_parents
+from fedmem.memory import auto_threshold
+from fedmem.node import Node
+from fedmem.parameters import Parameters, initial_parameters
+from fedmem.settings import Settings
+from fedmem.simulate import simulate
+from fedmem.stages import Stage
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a stage starts from, as fedmem's server makes it: parameters and novelty threshold."""
+
+    parameters: Parameters
+    threshold: float
+
+    @classmethod
+    def of(cls, settings: Settings, stage: Stage, node: Node) -> Start:
+        """From the checkpoints that the settings name."""
+        parents = load_parents(settings, stage, node.interactions.fingerprint)
+        content = node.content if stage.content else None
+        widths = (content.visual.shape[1], content.text.shape[1]) if content else (0, 0)
+        parameters = initial_parameters(
+            settings.model,
+            stage,
+            node.interactions.num_items,
+            widths,
+            settings.seed,
+            {name: parent.parameters for name, parent in parents.items()},
+        )
+        ratio = settings.memory.write_ratio
+        threshold = auto_threshold(node.novelty_histogram(), ratio) if stage.memory else 0.0
+        return cls(parameters, threshold)
+
+
+def fill_memories(node: Node, stage: Stage, threshold: float) -> None:
+    """Bring the memories of a node's users up to the validation items, where the stage reads."""
+    if stage.memory:
+        node.open_bank(threshold)
+        node.ingest(stage, "validation")
+
+
+def run_quietly(settings: Settings) -> None:
+    """`simulate`, without the lines that it prints."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        simulate(settings)
+
+
+def fedmem_rounds(settings: Settings) -> list[float]:
+    """Seconds of fedmem's rounds as its strategy records them, validations taken off."""
+    run_quietly(settings)
+    lines = (Path(settings.output_dir) / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    return [r["seconds"] - r["evaluation_seconds"] for r in records if r["round"] > 1]

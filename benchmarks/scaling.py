@@ -1,0 +1,184 @@
+"""What a user costs as users become more: seconds, memory and bytes of the real simulation.
+
+    python benchmarks/scaling.py [--ml-1m FOLDER] [--amazon-beauty FOLDER] [setting=value …]
+
+Trains stage 1 through Flower and Ray at the default fraction, for 100, 400, 1,600 and 6,040 users
+of MovieLens-1M and all users of Amazon Beauty; data whose folder is not given are left out. Each
+size is a process of its own.
+
+- a trained user: median seconds of a round after the first, validation taken off, by the users that
+  trained in it.
+- a validated user: median seconds of a validation (ranking `sampled`), by all users.
+- a tested user: seconds of the evaluation on the test items (both rankings), by all users.
+- memory: the highest sum over all processes of the run, Ray's own too, of the memory that is theirs
+  (PSS: what processes share is split between them), looked at four times a second.
+- a message: mean bytes of a round's message to a node, and of its reply.
+
+The figures are written to `benchmarks/scaling.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+from common import Machine, console, figure, in_fresh_process, make_table, middle, report
+from contestants import run_quietly
+
+from fedmem.configuration import compose_settings
+from fedmem.data import load_interactions
+from fedmem.participants import participants
+from fedmem.settings import Settings
+
+SAMPLE_SECONDS = 0.25
+REFERENCE_USERS = 400
+COLUMNS = {
+    "train_ms": "ms a user\ntrained",
+    "validation_ms": "\nvalidated",
+    "test_ms": "\ntested",
+    "memory_mb": "MB of\nmemory",
+    "megabytes_down": "MB a message\ndown",
+    "megabytes_up": "\nup",
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one size cost."""
+
+    data: str
+    users: int
+    items: int
+    train_ms: float
+    validation_ms: float
+    test_ms: float
+    memory_mb: float
+    megabytes_down: float
+    megabytes_up: float
+
+
+class PeakMemory:
+    """The highest memory of this process's descendants together, while it is watched."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Look at it from a thread until the block ends."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(over,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _watch(self, over: threading.Event) -> None:
+        while not over.wait(SAMPLE_SECONDS):
+            self.bytes = max(self.bytes, sum(map(_pss, psutil.Process().children(recursive=True))))
+
+
+def _pss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.Error:
+        return 0  # it has ended meanwhile
+
+
+def measure(settings: Settings) -> Cost:
+    """Run one size."""
+    interactions = load_interactions(settings.data)
+    users = len(participants(settings.federation, interactions.num_users, settings.seed))
+    peak = PeakMemory()
+    with peak.watched():
+        in_fresh_process(run_quietly, settings)
+    output = Path(settings.output_dir)
+    (result,) = json.loads((output / "results.json").read_text())["stages"]
+    rounds = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    trained = [(r["seconds"] - r["evaluation_seconds"]) / r["users"] for r in rounds[1:]]
+    validated = [r["evaluation_seconds"] / users for r in rounds if r["validation"]]
+    return Cost(
+        data=settings.data.name,
+        users=users,
+        items=interactions.num_items,
+        train_ms=1e3 * middle(trained),
+        validation_ms=1e3 * middle(validated),
+        test_ms=1e3 * result["test_seconds"] / users,
+        memory_mb=peak.bytes / 1e6,
+        megabytes_down=result["bytes_down"] / 1e6,
+        megabytes_up=result["bytes_up"] / 1e6,
+    )
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--ml-1m", metavar="FOLDER")
+    parser.add_argument("--amazon-beauty", metavar="FOLDER")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--users", default="100,400,1600,6040", help="of MovieLens-1M")
+    parser.add_argument("overrides", nargs="*", metavar="setting=value")
+    arguments = parser.parse_intermixed_args()
+    machine = Machine.this()
+    sizes: list[tuple[str, str, int | None]] = []
+    if arguments.ml_1m:
+        sizes += [
+            ("ml-1m", arguments.ml_1m, users) for users in map(int, arguments.users.split(","))
+        ]
+    if arguments.amazon_beauty:
+        sizes.append(("amazon-beauty", arguments.amazon_beauty, None))
+    for data in ("ml-1m", "amazon-beauty"):
+        if data not in {name for name, _, _ in sizes}:
+            console.print(f"{data}: left out, no --{data} FOLDER", markup=False, highlight=False)
+    if not sizes:
+        parser.error("nothing to measure")
+    costs: list[Cost] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for data, place, users in sizes:
+            own = [
+                f"data={data}",
+                f"data.dir={place}",
+                "stage=pretrain_sasrec",
+                f"federation.num_clients={users or 'null'}",
+                f"federation.rounds={arguments.rounds}",
+                "federation.evaluate_every=2",
+                f"checkpoint.dir={folder}/checkpoints",
+            ]
+            output = tempfile.mkdtemp(dir=folder)
+            cost = measure(compose_settings([*arguments.overrides, *own], output_dir=output))
+            costs.append(cost)
+            console.print(f"{data}, {cost.users:,} users: done", markup=False, highlight=False)
+    table = make_table("stage 1", ("data", "users", "items", *COLUMNS.values()))
+    for cost in costs:
+        values = (figure(getattr(cost, name)) for name in COLUMNS)
+        table.add_row(cost.data, f"{cost.users:,}", f"{cost.items:,}", *values)
+    reference = next((cost for cost in costs if cost.users == REFERENCE_USERS), costs[0])
+    ratios = {name: getattr(costs[-1], name) / getattr(reference, name) for name in COLUMNS}
+    users_ratio = figure(costs[-1].users / reference.users, "×")
+    items_ratio = figure(costs[-1].items / reference.items, "×")
+    grown = (figure(value, "×") for value in ratios.values())
+    table.add_row("growth", users_ratio, items_ratio, *grown)
+    report(
+        Path(__file__).with_suffix(".json"),
+        table,
+        f"growth: the last size against that of {reference.users:,} users",
+        machine,
+        {
+            "settings": arguments.overrides,
+            "sizes": [asdict(cost) for cost in costs],
+            f"growth from {reference.users} users": ratios,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

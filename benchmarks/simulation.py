@@ -1,0 +1,158 @@
+"""Seconds a training round: fedmem beside plain Flower and beside bare PyTorch.
+
+    python benchmarks/simulation.py [--stages NAME,…] [--rounds 5] [setting=value …]
+
+- `fedmem`: as users run it, the Ray simulation through Flower, by the seconds that its strategy
+  records for a round; validations are taken off.
+- `plain`: Flower as its tutorials have it, see `plain_flower.py`.
+- `floor`: the same arithmetic without any federation, see `floor.py`.
+
+All three train the same users in a round, from the same parameters, with the same loss and server
+step. Each run of a contestant is a process of its own whose first round is not counted; the
+contestants take turns over the repeats, so that a machine that slows down hits all of them. Shown
+are the medians over all counted rounds. Stages 2 and 3 start from checkpoints that are trained for
+two rounds in a temporary folder first: how well they rank does not change how long a round takes.
+Settings choose the data and the users of a round, as for `python -m fedmem.simulate`. The figures
+are written to `benchmarks/simulation.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from common import Machine, console, figure, in_fresh_process, make_table, middle, report
+from contestants import fedmem_rounds, run_quietly
+from floor import floor_rounds
+from plain_flower import plain_rounds
+from rich.table import Table
+
+from fedmem.configuration import compose_settings
+from fedmem.data import load_interactions
+from fedmem.participants import participants
+from fedmem.settings import Settings
+from fedmem.stages import STAGES, find_stage
+
+CONTESTANTS = ("plain", "fedmem", "floor")
+Seconds = dict[str, dict[str, list[float]]]
+"""Of every counted round, by stage and contestant."""
+
+
+class Course:
+    """One set of settings, with the checkpoints that its stages start from.
+
+    Args:
+        overrides: settings as on the command line.
+        stages: names of the stages to measure.
+        folder: for checkpoints and runs; thrown away by the caller.
+    """
+
+    def __init__(self, overrides: list[str], stages: list[str], folder: Path) -> None:
+        self._overrides = overrides
+        self._folder = folder
+        required = {name for stage in stages for name in find_stage(stage).requires}
+        self._parents = [name for name in STAGES if name in required]
+        if self._parents:
+            chain = [
+                f"stages=[{','.join(self._parents)}]",
+                "federation.rounds=2",
+                "federation.evaluate_every=2",
+                f"checkpoint.dir={folder / 'parents'}",
+            ]
+            in_fresh_process(run_quietly, self._compose(chain))
+
+    def settings(self, stage: str, rounds: int) -> Settings:
+        """Of one run: `rounds` to count after one that is not, and no validation between them."""
+        parents = [
+            f"checkpoint.{name}={self._folder / 'parents' / name}.safetensors"
+            for name in self._parents
+        ]
+        return self._compose(
+            [
+                f"stage={stage}",
+                f"federation.rounds={rounds + 1}",
+                f"federation.evaluate_every={rounds + 2}",
+                f"checkpoint.dir={self._folder / 'children'}",
+                *parents,
+            ]
+        )
+
+    def _compose(self, own: list[str]) -> Settings:
+        output = tempfile.mkdtemp(dir=self._folder)
+        return compose_settings([*self._overrides, *own], output_dir=output)
+
+
+def measure(course: Course, contestant: str, stage: str, rounds: int) -> list[float]:
+    """Seconds of the counted rounds of one run."""
+    settings = course.settings(stage, rounds)
+    if contestant == "fedmem":
+        return in_fresh_process(fedmem_rounds, settings)
+    race = plain_rounds if contestant == "plain" else floor_rounds
+    return in_fresh_process(race, settings, find_stage(stage), rounds)
+
+
+def tabulate(seconds: Seconds, users: int, data: str) -> Table:
+    """Medians and their ratios, a stage a row."""
+    ratios = ("plain /\nfedmem", "fedmem /\nfloor", "stage 1 /\nthis")
+    title = f"{data}, {users:,} users a round: seconds a round"
+    table = make_table(title, ("stage", *CONTESTANTS, *ratios))
+    medians = {
+        stage: {name: middle(of[name]) for name in CONTESTANTS} for stage, of in seconds.items()
+    }
+    first = medians.get("pretrain_sasrec", {}).get("fedmem", float("nan"))
+    for stage, of in medians.items():
+        ratio = (of["plain"] / of["fedmem"], of["fedmem"] / of["floor"], first / of["fedmem"])
+        table.add_row(
+            stage,
+            *(figure(of[name]) for name in CONTESTANTS),
+            *(figure(value, "×") for value in ratio),
+        )
+    return table
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--stages", default=",".join(STAGES), help="names, joined by commas")
+    parser.add_argument("--rounds", type=int, default=5, help="counted rounds of a run")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of fedmem and of the floor")
+    parser.add_argument("--plain-rounds", type=int, default=2)
+    parser.add_argument("--plain-repeats", type=int, default=2, help="runs of plain Flower")
+    parser.add_argument("--without-plain", action="store_true", help="leave plain Flower out")
+    parser.add_argument("overrides", nargs="*", metavar="setting=value")
+    arguments = parser.parse_intermixed_args()
+    machine = Machine.this()
+    stages, overrides = arguments.stages.split(","), arguments.overrides
+    plain_repeats = 0 if arguments.without_plain else arguments.plain_repeats
+    repeats = {"plain": plain_repeats, "fedmem": arguments.repeats, "floor": arguments.repeats}
+    seconds: Seconds = {stage: {contestant: [] for contestant in CONTESTANTS} for stage in stages}
+    settings = compose_settings(overrides)
+    interactions = load_interactions(settings.data)
+    everyone = participants(settings.federation, interactions.num_users, settings.seed)
+    users = max(1, round(settings.federation.fraction * len(everyone)))
+    with tempfile.TemporaryDirectory() as folder:
+        course = Course(overrides, stages, Path(folder))
+        for repeat in range(max(repeats.values())):
+            for stage in stages:
+                for contestant in CONTESTANTS:
+                    if repeat >= repeats[contestant]:
+                        continue
+                    slow = contestant == "plain"
+                    rounds = arguments.plain_rounds if slow else arguments.rounds
+                    taken = measure(course, contestant, stage, rounds)
+                    seconds[stage][contestant] += taken
+                    line = f"repeat {repeat + 1}, {stage}, {contestant}: {figure(middle(taken))} s"
+                    console.print(line, markup=False, highlight=False)
+    report(
+        Path(__file__).with_suffix(".json"),
+        tabulate(seconds, users, settings.data.name),
+        "floor: of stage 1 in bare PyTorch, of the others fedmem's own arithmetic in one process\n"
+        "stage 1 / this: fedmem's round of stage 1 by its round of this stage",
+        machine,
+        {"settings": overrides, "users a round": users, "seconds": seconds},
+    )
+
+
+if __name__ == "__main__":
+    main()

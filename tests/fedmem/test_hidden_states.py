@@ -1,0 +1,62 @@
+"""Hidden states that are kept are those of the backbone, each computed once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fedmem.dropout import NO_DROPOUT, Dropout
+from fedmem.hidden_states import HiddenStates
+from fedmem.model.backbone import SASRec
+from fedmem.settings import Settings
+from fedmem.stages import STAGES
+from tests.conftest import ready_node
+
+
+class Counting(SASRec):
+    """A backbone that remembers how many rows it was given, call by call."""
+
+    calls: list[int]
+
+    def forward(self, items: Tensor, dropout: Dropout) -> Tensor:
+        self.calls.append(len(items))
+        return super().forward(items, dropout)
+
+
+@pytest.fixture
+def backbone(settings: Settings) -> Counting:
+    torch.manual_seed(0)
+    model = Counting(settings.model, 40)
+    model.calls = []
+    return model
+
+
+def test_states_are_those_of_the_backbone(settings: Settings, backbone: Counting) -> None:
+    windows = ready_node(settings, STAGES["align_projectors"]).windows
+    states = HiddenStates(backbone, windows)
+    for rows in (np.array([3, 0, 9]), np.array([9, 1]), np.array([5, 5]), np.arange(len(windows))):
+        found = states.take(rows)
+        inputs = torch.from_numpy(windows.inputs(rows))
+        with torch.no_grad():
+            expected = backbone(inputs, NO_DROPOUT)
+        assert found.shape == expected.shape
+        torch.testing.assert_close(found[inputs > 0], expected[inputs > 0])
+        assert not found.requires_grad
+
+
+def test_a_window_is_computed_once(settings: Settings, backbone: Counting) -> None:
+    states = HiddenStates(backbone, ready_node(settings, STAGES["align_projectors"]).windows)
+    first = states.take(np.array([3, 0]))
+    again = states.take(np.array([3, 0]))
+    assert torch.equal(first, again)
+    assert backbone.calls == [2]
+    states.take(np.array([0, 7, 3]))
+    assert backbone.calls == [2, 1]
+
+
+def test_no_windows_have_no_states(settings: Settings, backbone: Counting) -> None:
+    states = HiddenStates(backbone, ready_node(settings, STAGES["align_projectors"]).windows)
+    assert states.take(np.arange(0)).shape == (0, 0, settings.model.dim)
+    assert backbone.calls == []
