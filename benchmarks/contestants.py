@@ -11,6 +11,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fedmem.checkpoint import load_parents
 from fedmem.memory import auto_threshold
@@ -63,6 +64,10 @@ def run_quietly(settings: Settings) -> None:
 def fedmem_rounds(settings: Settings) -> list[float]:
     """Seconds of fedmem's rounds as its strategy records them, validations taken off."""
     run_quietly(settings)
+    return [r["seconds"] - r["evaluation_seconds"] for r in read_rounds(settings) if r["round"] > 1]
+
+
+def read_rounds(settings: Settings) -> list[dict[str, Any]]:
+    """What a run wrote about each of its rounds: `strategies.RoundRecord` as dictionaries."""
     lines = (Path(settings.output_dir) / "metrics.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
-    return [r["seconds"] - r["evaluation_seconds"] for r in records if r["round"] > 1]
+    return [json.loads(line) for line in lines]

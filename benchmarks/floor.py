@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from fedmem.batches import RoundKey
 from fedmem.data import Windows, by_length
+from fedmem.device import positions_at_once
 from fedmem.node import Node
 from fedmem.participants import UserIndices, participants, sample_round
 from fedmem.settings import ModelSettings, Settings
@@ -91,9 +92,10 @@ def bare_pytorch(settings: Settings, node: Node, start: Start) -> TrainRound:
     model = SASRec(settings.model, node.interactions.num_items)
     model.load_state_dict({n.removeprefix("sasrec."): v for n, v in start.parameters.items()})
     adam = make_adam(settings, list(model.parameters()))
+    positions = positions_at_once(settings.client.micro_batch, torch.device("cpu"))
 
     def train_round(users: UserIndices, _: int) -> None:
-        bare_gradient(model, node.windows, users, settings.client.micro_batch)
+        bare_gradient(model, node.windows, users, positions)
         adam.step()
 
     return train_round

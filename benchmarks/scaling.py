@@ -30,7 +30,7 @@ from pathlib import Path
 
 import psutil
 from common import Machine, console, figure, in_fresh_process, make_table, middle, report
-from contestants import run_quietly
+from contestants import read_rounds, run_quietly
 
 from fedmem.configuration import compose_settings
 from fedmem.data import load_interactions
@@ -103,7 +103,7 @@ def measure(settings: Settings) -> Cost:
         in_fresh_process(run_quietly, settings)
     output = Path(settings.output_dir)
     (result,) = json.loads((output / "results.json").read_text())["stages"]
-    rounds = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    rounds = read_rounds(settings)
     trained = [(r["seconds"] - r["evaluation_seconds"]) / r["users"] for r in rounds[1:]]
     validated = [r["evaluation_seconds"] / users for r in rounds if r["validation"]]
     return Cost(

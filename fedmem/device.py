@@ -23,3 +23,12 @@ def resolve_device(device: str, gpus: int) -> str:
             "simulation.device=cuda, but CUDA finds no GPU: set simulation.device to auto or cpu."
         )
     return "cuda" if device != "cpu" and gpus else "cpu"
+
+
+POSITIONS_AT_ONCE = {"cpu": 2048, "cuda": 32768}
+"""Positions of a micro-batch: what the cache of a core holds, or what fills a GPU."""
+
+
+def positions_at_once(micro_batch: int | None, device: torch.device) -> int:
+    """Positions that are computed at once, for a `client.micro_batch`."""
+    return POSITIONS_AT_ONCE[device.type] if micro_batch is None else micro_batch

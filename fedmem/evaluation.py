@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fedmem.data import Interactions, absent_items, by_length
+from fedmem.device import positions_at_once
 from fedmem.dropout import NO_DROPOUT
 from fedmem.model import Recommender
 from fedmem.settings import Settings
@@ -181,7 +182,7 @@ def last_hidden(
     device, width = model.sasrec.norm.weight.device, settings.model.dim
     hidden = torch.empty(len(histories), width, device=device)
     lengths = np.array([min(len(h), settings.model.max_length) for h in histories], dtype=np.int64)
-    for rows in by_length(lengths, settings.client.micro_batch):
+    for rows in by_length(lengths, positions_at_once(settings.client.micro_batch, device)):
         items = np.zeros((len(rows), lengths[rows[0]]), dtype=np.int64)
         for place, row in enumerate(rows):
             items[place, : lengths[row]] = histories[row][-lengths[row] :]

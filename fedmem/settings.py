@@ -153,8 +153,9 @@ class ClientSettings:
     """Sampled negatives a window, where a stage's score is too dear for all items."""
     positions: int
     """Positions a window at which the memory's experts are trained."""
-    micro_batch: int
-    """Positions computed at once; a figure of speed, not of the result."""
+    micro_batch: int | None
+    """Positions computed at once; null: as suits the device. A matter of speed, not of the result.
+    """
     execution: str
     """How a cohort trains, one of `EXECUTIONS`: all give the same, `batched` for one local step."""
 
@@ -163,7 +164,13 @@ class ClientSettings:
 
     def __post_init__(self) -> None:
         _require(self.learning_rate > 0, "client.learning_rate", self.learning_rate, "above 0")
-        for key in ("local_steps", "windows", "negatives", "positions", "micro_batch"):
+        _require(
+            self.micro_batch is None or self.micro_batch >= 1,
+            "client.micro_batch",
+            self.micro_batch,
+            "at least 1, or null",
+        )
+        for key in ("local_steps", "windows", "negatives", "positions"):
             _require(getattr(self, key) >= 1, f"client.{key}", getattr(self, key), "at least 1")
         _require(
             self.execution in EXECUTIONS,

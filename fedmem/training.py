@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fedmem.batches import Batch, BatchMaker, RoundKey, Rows
 from fedmem.data import Windows, by_length
+from fedmem.device import positions_at_once
 from fedmem.hidden_states import HiddenStates
 from fedmem.model import Recommender
 from fedmem.objective import Objective
@@ -176,7 +177,8 @@ class LocalTrainer:
         tables = self.model.tables()
         leaves = None if tables is None else tables.leaves()
         total = torch.zeros((), device=self._device)
-        lengths, at_once = self.windows.lengths[rows], self.settings.client.micro_batch
+        lengths = self.windows.lengths[rows]
+        at_once = positions_at_once(self.settings.client.micro_batch, self._device)
         for chunk in by_length(lengths, at_once):
             loss = self._objective(*self._batch(rows[chunk], key, step), leaves)
             loss.backward()

@@ -35,6 +35,7 @@ SMALL = [
     "evaluation.negatives=10",
     "federation.rounds=2",
     "federation.fraction=0.5",
+    "federation.nodes=2",
     "federation.evaluate_every=1",
 ]
 

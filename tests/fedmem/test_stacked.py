@@ -23,13 +23,11 @@ USERS = np.array([0, 3, 4, 11, 17, 24, 25])
 
 @pytest.fixture(autouse=True)
 def _short_histories(data_dir: Path) -> None:
-    """Users 24 and 25 have a single target, and none: they have one or two training items."""
+    """Users 24 and 25 have a single target, and none: they have two and one training items."""
+    lines = [f"25 {item} 1 {item}" for item in (1, 2, 3, 4)]
+    lines += [f"26 {item} 1 {item}" for item in (1, 2, 3)]
     with (data_dir / "ratings.dat").open("a") as file:
-        file.writelines(
-            f"{user} {item} 1 {item}\n"
-            for user, n in ((25, 4), (26, 3))
-            for item in range(1, n + 1)
-        )
+        file.write("\n".join(lines) + "\n")
 
 
 def trainer_of(
