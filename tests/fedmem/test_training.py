@@ -67,3 +67,23 @@ def test_the_loss_falls_when_the_step_is_taken(settings: Settings) -> None:
             for name, parameter in trainer.scope.items():
                 parameter.add_(update.change[name])
     assert losses[-1] < losses[0] - 0.1
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+@pytest.mark.parametrize("execution", ["batched", "stacked"])
+def test_reduced_precision_changes_little(
+    stage: Stage, execution: str, make_settings: MakeSettings
+) -> None:
+    full, reduced = (
+        ready_node(
+            make_settings(f"client.execution={execution}", f"client.precision={precision}"), stage
+        )
+        .trainer(stage)
+        .train_cohort(USERS, RoundKey(0, stage.name, 1))
+        for precision in ("float32", "bfloat16")
+    )
+    assert reduced.loss == pytest.approx(full.loss, rel=1e-3)
+    assert reduced.loss != full.loss
+    for name, value in full.change.items():
+        assert reduced.change[name].dtype == torch.float32
+        assert (reduced.change[name] - value).norm() < 0.2 * value.norm(), name

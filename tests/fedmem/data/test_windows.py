@@ -106,18 +106,18 @@ def test_start_is_the_position_of_the_first_target(settings: Settings) -> None:
 
 
 def test_rows_are_padded_on_the_right_to_the_longest_of_them() -> None:
-    # The last window ends where the last history does: padding must not look beyond.
     found = Windows.cut(
-        interactions_of([1, 2, 3, 4, 5, 6, 7, 8], [5, 6, 7, 8]), np.array([0, 1]), 2, 3
+        interactions_of([1, 2, 3, 4, 5, 6, 7, 8], [5, 6, 7, 8]), np.array([0, 1]), 2, 4
     )
-    assert found.lengths.tolist() == [3, 2, 1]
+    assert found.lengths.tolist() == [4, 1, 1]
     assert found.targets(np.array([2])).tolist() == [[6]]
-    assert found.targets(np.array([2, 1])).tolist() == [[6, 0], [2, 3]]
-    assert found.inputs(np.array([1, 2, 0, 2])).tolist() == [
-        [1, 2, 0],
-        [5, 0, 0],
-        [3, 4, 5],
-        [5, 0, 0],
+    assert found.targets(np.array([2, 1])).tolist() == [[6], [2]]
+    # Four steps from the last window's start lead beyond the end of all histories.
+    assert found.targets(np.array([2, 0])).tolist() == [[6, 0, 0, 0], [3, 4, 5, 6]]
+    assert found.inputs(np.array([2, 0, 2])).tolist() == [
+        [5, 0, 0, 0],
+        [2, 3, 4, 5],
+        [5, 0, 0, 0],
     ]
 
 
