@@ -111,6 +111,12 @@ def _homes(settings_json: str, nodes: int) -> list[UserIndices]:
     return share_out(users, work, nodes)
 
 
+@functools.lru_cache(maxsize=1)
+def _frozen_store(output_dir: str) -> FrozenStore:
+    """The run's frozen parameters, read once in a process."""
+    return FrozenStore(Path(output_dir) / "frozen")
+
+
 def _node(settings_json: str, context: Context) -> Node:
     index = int(cast(int, context.node_config["partition-id"]))
     nodes = int(cast(int, context.node_config["num-partitions"]))
@@ -132,7 +138,7 @@ def _client(task: Task, context: Context) -> UserClient | None:
             f"The server's message does not match the scope of {task.stage}: "
             + ", ".join(sorted(differing))
         )
-    store = FrozenStore(Path(node.settings.output_dir) / "frozen")
+    store = _frozen_store(node.settings.output_dir)
     if task.frozen is not None:
         store.put(messages.from_array_record(task.frozen))
     frozen = store.get(task.frozen_hash)

@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 
 from fedmem.errors import FedmemError
 
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.005
 
 
 class Interrupted(Exception):

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedmem.data import Windows
+from fedmem.data import Windows, by_length
+from fedmem.device import positions_at_once
 from fedmem.dropout import NO_DROPOUT
 from fedmem.model.backbone import SASRec
 
@@ -32,13 +33,16 @@ class HiddenStates:
     def take(self, rows: npt.NDArray[np.integer]) -> Tensor:
         """States [B, T, D] of these windows; anything at all at their padding."""
         unknown = rows[~self._known[rows]]
-        if len(unknown):
-            inputs = torch.from_numpy(self._windows.inputs(unknown)).to(self._states.device)
-            self._states[self._places(unknown)[inputs > 0]] = self._backbone(inputs, NO_DROPOUT)[
-                inputs > 0
-            ]
-            self._known[unknown] = True
+        at_once = positions_at_once(None, self._states.device)
+        for chunk in by_length(self._windows.lengths[unknown], at_once):
+            self._compute(unknown[chunk])
         return self._states[self._places(rows)]
+
+    def _compute(self, rows: npt.NDArray[np.integer]) -> None:
+        inputs = torch.from_numpy(self._windows.inputs(rows)).to(self._states.device)
+        states = self._backbone(inputs, NO_DROPOUT)  # [B, T, D]
+        self._states[self._places(rows)[inputs > 0]] = states[inputs > 0]
+        self._known[rows] = True
 
     def _places(self, rows: npt.NDArray[np.integer]) -> Tensor:
         """[B, T] where the states of these windows stand."""

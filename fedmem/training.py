@@ -178,7 +178,8 @@ class LocalTrainer:
         leaves = None if tables is None else tables.leaves()
         total = torch.zeros((), device=self._device)
         lengths = self.windows.lengths[rows]
-        at_once = positions_at_once(self.settings.client.micro_batch, self._device)
+        backbone = self._hidden_states is None
+        at_once = positions_at_once(self.settings.client.micro_batch, self._device, backbone)
         for chunk in by_length(lengths, at_once):
             loss = self._objective(*self._batch(rows[chunk], key, step), leaves)
             loss.backward()

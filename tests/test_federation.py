@@ -127,10 +127,11 @@ def test_a_node_that_lost_the_frozen_rest_asks_for_it_and_the_numbers_stay(
     grid = InProcessGrid(forgetful.federation.nodes)
 
     class Forgetting:
-        """The ClientApp on a disk that is wiped after every message."""
+        """The ClientApp in a process that ends, on a disk that is wiped, after every message."""
 
         def __call__(self, message: Message, context: Context) -> Message:
             shutil.rmtree(Path(forgetful.output_dir) / "frozen", ignore_errors=True)
+            client_app._frozen_store.cache_clear()
             return client_app.app(message, context)
 
     grid.app = Forgetting()  # type: ignore[assignment]

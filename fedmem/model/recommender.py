@@ -209,7 +209,7 @@ class Recommender(nn.Module):
             return x.reshape(*group, x.shape[2])
 
         hidden, candidates = grouped(hidden), candidates.reshape(group[0], -1)  # [X, Y, D], [X, C]
-        total = hidden @ self.sasrec.item_emb(candidates).mT  # [X, Y, C]
+        total = _products(hidden, self.sasrec.item_emb(candidates))  # [X, Y, C]
         if tables is None:
             return Scores(total.reshape(batch, length, -1), total.new_empty(0))
         picture: Tensor = self.align_gating(
@@ -218,8 +218,8 @@ class Recommender(nn.Module):
             self.lean[candidates],
             None if keep is None else grouped(keep),
         )
-        by_picture = hidden @ F.embedding(candidates, tables.visual).mT
-        by_text = hidden @ F.embedding(candidates, tables.text).mT
+        by_picture = _products(hidden, F.embedding(candidates, tables.visual))
+        by_text = _products(hidden, F.embedding(candidates, tables.text))
         by_content = by_text + picture * (by_picture - by_text)
         total = total + self.gating_weight.content * by_content
         if memories is not None and tables.routed is not None:
@@ -234,3 +234,10 @@ class Recommender(nn.Module):
     def _expert(self, name: str) -> MemoryExpert:
         module: MemoryExpert = self.get_submodule(f"{name}_expert")  # type: ignore[assignment]
         return module
+
+
+def _products(hidden: Tensor, items: Tensor) -> Tensor:
+    """Inner products [X, Y, C] of [X, Y, D] and [X, C, D]."""
+    if hidden.shape[1] == items.shape[1] == 1:  # thousands of tiny matrices are slow to multiply
+        return (hidden * items).sum(-1, keepdim=True)
+    return hidden @ items.mT
