@@ -3,14 +3,13 @@
     python benchmarks/memory.py [--repeats 5] [setting=value …]
 
 Fills the memories of all users up to their validation items, and reads them before each training
-target. Prints medians of processor time and writes them to `benchmarks/memory.json`. All of it runs
-on one thread.
+target. All of it runs on one thread; shown are medians of processor time. The figures are written
+to `benchmarks/memory.json`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
 import time
@@ -18,8 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+from common import Machine, console, figure, make_table, report
 
 from fedmem.configuration import compose_settings
 from fedmem.errors import FedmemError
@@ -88,21 +86,23 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()
-    console = Console()
+    machine = Machine.this()
     settings = compose_settings(arguments.overrides)
     try:
         figures = measure(Node(settings), arguments.repeats)
     except FedmemError as error:
         console.print(f"Skipped: {error}", markup=False)
         return
-    table = Table(title=settings.data.name, box=None, title_justify="left", show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right")
+    table = make_table(settings.data.name, ("", ""))
     for name, value in figures.items():
-        table.add_row(name, f"{value:,.1f}" if value < 1000 else f"{value:,.0f}")
-    console.print(table)
-    report = {"data": settings.data.name, **figures}
-    (Path(__file__).parent / "memory.json").write_text(json.dumps(report, indent=2) + "\n")
+        table.add_row(name, figure(value))
+    report(
+        Path(__file__).with_suffix(".json"),
+        table,
+        "on one core",
+        machine,
+        {"data": settings.data.name, **figures},
+    )
 
 
 if __name__ == "__main__":

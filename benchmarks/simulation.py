@@ -1,6 +1,6 @@
 """Seconds a training round: fedmem beside plain Flower and beside bare PyTorch.
 
-    python benchmarks/simulation.py [--stages NAME,…] [--rounds 5] [setting=value …]
+    python benchmarks/simulation.py [--stages NAME,…] [--rounds N] [setting=value …]
 
 - `fedmem`: as users run it, the Ray simulation through Flower, by the seconds that its strategy
   records for a round; validations are taken off.
@@ -12,6 +12,8 @@ step. Each run of a contestant is a process of its own whose first round is not 
 contestants take turns over the repeats, so that a machine that slows down hits all of them. Shown
 are the medians over all counted rounds. Stages 2 and 3 start from checkpoints that are trained for
 two rounds in a temporary folder first: how well they rank does not change how long a round takes.
+A stage that keeps hidden states from round to round is run as long as it is by default, since a
+user costs more when it is met first.
 Settings choose the data and the users of a round, as for `python -m fedmem.simulate`. The figures
 are written to `benchmarks/simulation.json`.
 """
@@ -83,6 +85,11 @@ class Course:
         return compose_settings([*self._overrides, *own], output_dir=output)
 
 
+def counted(stage: str) -> int:
+    """Rounds to count of a stage, where the command does not say."""
+    return 5 if STAGES[stage].trains_backbone else STAGES[stage].rounds - 1
+
+
 def measure(course: Course, contestant: str, stage: str, rounds: int) -> list[float]:
     """Seconds of the counted rounds of one run."""
     settings = course.settings(stage, rounds)
@@ -115,7 +122,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--stages", default=",".join(STAGES), help="names, joined by commas")
-    parser.add_argument("--rounds", type=int, default=5, help="counted rounds of a run")
+    parser.add_argument("--rounds", type=int, help="counted rounds of a run; 5, or a whole stage")
     parser.add_argument("--repeats", type=int, default=3, help="runs of fedmem and of the floor")
     parser.add_argument("--plain-rounds", type=int, default=2)
     parser.add_argument("--plain-repeats", type=int, default=2, help="runs of plain Flower")
@@ -139,7 +146,7 @@ def main() -> None:
                     if repeat >= repeats[contestant]:
                         continue
                     slow = contestant == "plain"
-                    rounds = arguments.plain_rounds if slow else arguments.rounds
+                    rounds = arguments.plain_rounds if slow else arguments.rounds or counted(stage)
                     taken = measure(course, contestant, stage, rounds)
                     seconds[stage][contestant] += taken
                     line = f"repeat {repeat + 1}, {stage}, {contestant}: {figure(middle(taken))} s"

@@ -111,8 +111,8 @@ def cross_entropy_over_candidates(positive: Tensor, negatives: Tensor) -> Tensor
 
 def misalignment(content_square: Tensor, product: Tensor, item_square: Tensor) -> Tensor:
     """1 − cos(z, e) of content and ID embeddings, from |z|², z·e and |e|² [...]."""
-    length = (content_square + ALIGNMENT_SOFTNESS).sqrt() * item_square.sqrt()
-    return 1.0 - product / length.clamp(min=1e-8)
+    square = (content_square + ALIGNMENT_SOFTNESS) * item_square
+    return 1.0 - product / square.clamp(min=1e-16).sqrt()  # where e = 0 a root has no gradient
 
 
 def imbalance(usage: Tensor) -> Tensor:

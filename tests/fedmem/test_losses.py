@@ -176,3 +176,12 @@ def test_imbalance_is_the_squared_distance_from_even_use() -> None:
 def test_imbalance_of_three_experts() -> None:
     found = losses.imbalance(tensor([1.0, 0.0, 0.0]))
     assert float(found) == pytest.approx((2 / 3) ** 2 + 2 * (1 / 3) ** 2)
+
+
+def test_misalignment_of_an_item_that_is_nothing_has_a_finite_gradient() -> None:
+    z, e = torch.ones(3, requires_grad=True), torch.zeros(3, requires_grad=True)
+    losses.misalignment(z @ z, z @ e, e @ e).backward()  # type: ignore[no-untyped-call]
+    assert z.grad is not None
+    assert e.grad is not None
+    assert z.grad.isfinite().all()
+    assert e.grad.isfinite().all()
