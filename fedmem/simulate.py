@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 import hydra
+import torch
 from flwr.simulation import run_simulation
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -33,6 +34,7 @@ from fedmem.errors import INTERRUPTED_EXIT_CODE, FedmemError, readable_exit
 from fedmem.exchange import Interrupted
 from fedmem.participants import participants
 from fedmem.placement import Placement, place
+from fedmem.precision import check_precision
 from fedmem.progress import make_progress
 from fedmem.results import MetricsFile, print_results, write_results
 from fedmem.server_app import Run, StageResult, make_server_app
@@ -50,6 +52,8 @@ def simulate(settings: Settings) -> list[StageResult]:
     check(settings)
     address = settings.simulation.ray_address
     placement = place(settings, survey(address), count_users(settings))
+    if address is None:
+        check_precision(settings.client.precision, torch.device(placement.device))
     announce(settings, placement)
     settings = placement.settle(settings)
     output = Path(settings.output_dir)

@@ -118,9 +118,7 @@ class MemoryBank:
         who, begins, counts = np.unique(users[order], return_index=True, return_counts=True)
         ends = begins + counts
         cursors = self.cursors(who)
-        at_hand = (
-            positions[order[begins]] >= cursors
-        )  # the memory as it stands has not gone further
+        at_hand = positions[order[begins]] >= cursors  # it has not gone further
         lt_begins = np.cumsum(_lt_sizes(self._counters)) - _lt_sizes(self._counters)
         counters = np.where(at_hand[:, None], self._counters[who], 0)
         entries = ranges(lt_begins[who], _lt_sizes(counters))
