@@ -148,6 +148,7 @@ class TimedFedAdam(FedAdam):
 
 def plain_rounds(settings: Settings, stage: Stage, rounds: int) -> list[float]:
     """Seconds of the rounds after the first."""
+    quiet_libraries()
     node = Node(settings)
     start = Start.of(settings, stage, node)
     users = participants(settings.federation, node.interactions.num_users, settings.seed)
@@ -163,7 +164,6 @@ def plain_rounds(settings: Settings, stage: Stage, rounds: int) -> list[float]:
         initial = to_array_record(start.parameters)
         strategy.start(grid, initial, rounds + 1, train_config=about)
 
-    quiet_libraries()
     run_simulation(
         server_app=server,
         client_app=app,

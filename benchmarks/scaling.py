@@ -11,7 +11,7 @@ size is a process of its own.
 - a validated user: median seconds of a validation (ranking `sampled`), by all users.
 - a tested user: seconds of the evaluation on the test items (both rankings), by all users.
 - memory: the highest sum over all processes of the run, Ray's own too, of the memory that is theirs
-  (PSS: what processes share is split between them), looked at four times a second.
+  (PSS: what processes share is split between them), looked at every second.
 - a message: mean bytes of a round's message to a node, and of its reply.
 
 The figures are written to `benchmarks/scaling.json`.
@@ -37,16 +37,17 @@ from fedmem.data import load_interactions
 from fedmem.participants import participants
 from fedmem.settings import Settings
 
-SAMPLE_SECONDS = 0.25
+SAMPLE_SECONDS = 1.0
 REFERENCE_USERS = 400
 COLUMNS = {
-    "train_ms": "ms a user\ntrained",
-    "validation_ms": "\nvalidated",
-    "test_ms": "\ntested",
-    "memory_mb": "MB of\nmemory",
-    "megabytes_down": "MB a message\ndown",
-    "megabytes_up": "\nup",
+    "train_ms": "train",
+    "validation_ms": "validate",
+    "test_ms": "test",
+    "memory_mb": "MB",
+    "megabytes_down": "down",
+    "megabytes_up": "up",
 }
+TITLE = "stage 1: ms a user to train, validate, test; MB in all; MB a message down and up"
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def main() -> None:
             cost = measure(compose_settings([*arguments.overrides, *own], output_dir=output))
             costs.append(cost)
             console.print(f"{data}, {cost.users:,} users: done", markup=False, highlight=False)
-    table = make_table("stage 1", ("data", "users", "items", *COLUMNS.values()))
+    table = make_table(TITLE, ("data", "users", "items", *COLUMNS.values()))
     for cost in costs:
         values = (figure(getattr(cost, name)) for name in COLUMNS)
         table.add_row(cost.data, f"{cost.users:,}", f"{cost.items:,}", *values)

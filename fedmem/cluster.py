@@ -57,6 +57,7 @@ def backend_config(address: str | None, placement: Placement) -> dict[str, Any]:
     if address is None:
         # Not left out: Ray would join any cluster that this machine is known to be part of.
         init["address"] = "local"
+        init["include_dashboard"] = False
         init["num_cpus"] = placement.workers * placement.cpus
         init["num_gpus"] = math.ceil(placement.workers * placement.gpus)
     else:
