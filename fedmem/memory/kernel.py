@@ -1,7 +1,7 @@
 """The loops of the memory, compiled: many users' interactions in time order.
 
 A place is an index into `History.items`, where the users' histories stand one after the other.
-Everything that Numba compiles is here; the rules are described in `fedmem.memory.two_tier`.
+All of the memory that Numba compiles is here; the rules are described in `fedmem.memory.two_tier`.
 """
 
 from __future__ import annotations
