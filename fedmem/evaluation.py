@@ -31,7 +31,7 @@ HELD_OUT: dict[Split, int] = {"test": 1, "validation": 2}
 """Where the held-out item stands, from the end of the history."""
 SCORES_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 26}
 """Scores that are held at a time: what fits the cache of a CPU, or fills a GPU."""
-READS_AT_ONCE = {"cpu": 1 << 15, "cuda": 1 << 21}
+READS_AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 21}
 """The same where each score reads a memory."""
 
 
