@@ -75,9 +75,7 @@ def test_movielens_1m_reads_the_same_in_both_of_its_forms(tmp_path: Path) -> Non
     (tmp_path / "spaces.dat").write_text("\n".join(rows) + "\n")
     colons, spaces = (
         Node(
-            compose_settings(
-                ["data=ml-1m", f"data.dir={tmp_path}", f"data.interactions_file={file}"]
-            )
+            compose_settings(["data=ml-1m", f"data.dir={tmp_path}", f"data.path={file}"])
         ).interactions
         for file in ("ratings.dat", "spaces.dat")
     )

@@ -128,7 +128,7 @@ def test_checkpoints_of_other_data_or_size_are_found_before_anything_starts(
     lines = (data_dir / "ratings.dat").read_text().replace(" 40 ", " 39 ")
     (data_dir / "other.dat").write_text(lines)
     with pytest.raises(FedmemError, match="trained on other data"):
-        check(make_settings("stage=align_projectors", "data.interactions_file=other.dat"))
+        check(make_settings("stage=align_projectors", "data.path=other.dat"))
 
 
 def test_ctrl_c_ends_cleanly_and_leaves_nothing_running(data_dir: Path, tmp_path: Path) -> None:

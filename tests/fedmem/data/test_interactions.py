@@ -34,7 +34,7 @@ def lines(separator: str, rows: list[tuple[int, ...]] = ROWS) -> str:
 
 
 def write(folder: Path, text: str) -> DataSettings:
-    (folder / DATA.interactions_file).write_text(text)
+    (folder / DATA.path).write_text(text)
     return replace(DATA, dir=str(folder), min_interactions=3)
 
 
