@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -72,6 +73,9 @@ def test_three_stages_on_ray_give_the_numbers_of_the_in_process_federation(
         (stage, r) for stage in STAGES for r in range(0 if STAGES[stage].requires else 1, 3)
     ]
     assert not (tmp_path / "out" / "frozen").exists()
+    assert done.stdout.count(f"{data_dir / 'ratings.dat'}: ratings (user, item") == 1
+    assert pq.read_table(tmp_path / "out" / "items.parquet").num_rows == 40
+    assert pq.read_table(tmp_path / "out" / "users.parquet")["id"].to_pylist() == list(range(1, 25))
 
 
 @pytest.mark.parametrize(

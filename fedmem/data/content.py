@@ -103,7 +103,7 @@ def _by_id(
     if len(distinct) < len(given):
         twice = np.setdiff1d(np.arange(len(given)), first)[0]
         raise FedmemError(
-            f"{path} has {len(given)} rows for {len(distinct)} items: {given[twice]!r} is there "
+            f"{path} has {len(given)} rows for {len(distinct)} items: {given[twice]} is there "
             "twice."
         )
     places = np.minimum(np.searchsorted(distinct, wanted), len(distinct) - 1)
@@ -111,6 +111,6 @@ def _by_id(
     if not known.any():
         raise FedmemError(
             f"{path} has {len(given)} rows for {key}, of none of the {len(wanted)} items of these "
-            f"data: its ids are {given[0]!r}, …, and theirs {wanted[0]!r}, …"
+            f"data: its ids are {given[0]}, …, and theirs {wanted[0]}, …"
         )
     return np.where(known, first[places], -1)

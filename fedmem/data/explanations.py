@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from fedmem.data.files import numbered_lines
 from fedmem.data.formats import Layout, split
@@ -19,14 +20,16 @@ def explanation(path: Path, layout: Layout, encoding: str, error: Exception) -> 
         encoding: of text.
         error: what the reader said, told where no line is found to be wrong.
     """
-    if layout.format != "parquet":
-        try:
-            for number, line in numbered_lines(path, encoding):
-                wrong = _wrong(line, layout) if line and number > layout.header else None
+    first: str | None = None
+    try:
+        for number, line in numbered_lines(path, encoding) if layout.format != "parquet" else ():
+            if line and number > layout.header:
+                first = line if first is None else first
+                wrong = _wrong(line, layout, first)
                 if wrong:
                     return FedmemError(f"{path}, line {number} {wrong}.")
-        except FedmemError as found:
-            return found
+    except FedmemError as found:
+        return found
     return FedmemError(f"{path} cannot be read as {layout}: {_first_line(error)}.")
 
 
@@ -38,18 +41,18 @@ def place_of(path: Path, layout: Layout, encoding: str, row: int) -> str:
     return f"line {next(n for i, n in enumerate(rows) if i == row)}"
 
 
-def _wrong(line: str, layout: Layout) -> str | None:
+def _wrong(line: str, layout: Layout, first: str) -> str | None:
     if layout.format == "sequences":
         return None
     if layout.format == "jsonl":
-        return _wrong_json(line, layout)
+        return _wrong_json(line, layout, json.loads(first))
     found, expected = len(split(line, layout)), len(layout.names)
     if found == expected:
         return None
     return f"has {found} columns where {expected} are expected ({layout})"
 
 
-def _wrong_json(line: str, layout: Layout) -> str | None:
+def _wrong_json(line: str, layout: Layout, first: dict[str, Any]) -> str | None:
     try:
         value = json.loads(line)
     except ValueError as error:
@@ -57,10 +60,16 @@ def _wrong_json(line: str, layout: Layout) -> str | None:
     if not isinstance(value, dict):
         return "is no JSON object"
     for role, name in layout.roles.items():
-        cell = value.get(name)
-        if isinstance(cell, bool) or not isinstance(cell, str | int | float):
-            return f"has {cell!r:.60} for {name}, its {role}"
+        cell, kind = value.get(name), type(first[name])
+        allowed = {int, float} if role == "rating" and kind in (int, float) else {kind}
+        if type(cell) not in allowed & {int, float, str}:
+            return f"has {_short(cell)} as its {role} ({name}), where the first is {first[name]!r}"
     return None
+
+
+def _short(cell: object) -> str:
+    text = repr(cell)
+    return text if len(text) <= 60 else text[:60] + "…"
 
 
 def _first_line(error: Exception) -> str:

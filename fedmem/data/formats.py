@@ -202,11 +202,12 @@ def _without_header(path: Path, lines: list[str], wanted: str) -> Layout:
     rows = [_split(line, separator) for line in lines]
     width = len(rows[0])
     differing = next((i for i, row in enumerate(rows) if len(row) != width), None)
-    if wanted != "auto" or (differing is None and width in (2, 4)):
-        return _columns(path, rows, separator, wanted)
     one_line_each = len({line.split()[0] for line in lines}) == len(lines)
-    if one_line_each and separator in "\t " and (differing is not None or width > 4):
+    uneven = differing is not None or width > len(ROLES)
+    if wanted == "auto" and uneven and one_line_each and separator in "\t ":
         return _sequences()
+    if wanted != "auto" or width in (2, 4):
+        return _columns(path, rows, separator, wanted)
     found = (
         f"line 1 has {width} columns"
         if differing is None

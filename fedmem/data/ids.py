@@ -37,10 +37,15 @@ def encode(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], Ids]:
     if column.null_count:
         raise BadValue(int(np.argmax(column.is_null().to_numpy())), "is missing")
     encoded = column.combine_chunks()
-    if not pa.types.is_dictionary(encoded.type):
+    try:
         encoded = encoded.dictionary_encode()
+    except pa.ArrowNotImplementedError as error:
+        raise BadValue(0, f"is of type {column.type}: ids are whole numbers or text") from error
     codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    ids = to_ids(encoded.dictionary)
+    try:
+        ids = to_ids(encoded.dictionary)
+    except BadValue as bad:
+        raise BadValue(int(np.argmax(codes == bad.row)), bad.reason) from bad
     if ids.dtype == object and (ids == "").any():
         raise BadValue(int(np.argmax((ids == "")[codes])), "is empty")
     ids, places = np.unique(ids, return_inverse=True)

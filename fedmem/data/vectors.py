@@ -147,10 +147,12 @@ def _is_list(kind: pa.DataType) -> bool:
 def _of_lists(path: Path, column: pa.ChunkedArray) -> npt.NDArray[Any]:
     lists = column.combine_chunks()
     widths = np.unique(pc.list_value_length(lists).to_numpy(zero_copy_only=False))
-    if len(widths) != 1:
+    if not len(widths):
+        raise FedmemError(f"{path} has no vectors.")
+    if len(widths) > 1:
         raise FedmemError(
-            f"{path} has vectors of {len(widths)} widths, from {widths.min(initial=0)} to "
-            f"{widths.max(initial=0)}: all must have the same."
+            f"{path} has vectors of {len(widths)} widths, from {widths[0]} to {widths[-1]}: all "
+            "must have the same."
         )
     rows: npt.NDArray[Any] = lists.flatten().to_numpy(zero_copy_only=False)
     return rows.reshape(len(lists), int(widths[0]))
