@@ -42,7 +42,9 @@ def _require(holds: bool, key: str, value: object, allowed: str) -> None:
 
 @dataclass(frozen=True)
 class ColumnSettings:
-    """Names of the columns of a table of interactions; null: the usual names are recognised."""
+    """Names of the columns of a table; null: the usual names are recognised. That of the item also
+    counts in a Parquet file of features.
+    """
 
     user: str | None
     item: str | None

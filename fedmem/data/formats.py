@@ -157,7 +157,7 @@ def _roles(path: Path, names: Sequence[str], columns: ColumnSettings) -> dict[st
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(name[:40] for name in names[:12])
+    shown = ", ".join(" ".join(name[:40].split()) for name in names[:12])
     return shown + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
@@ -166,8 +166,9 @@ def _parquet(path: Path, columns: ColumnSettings) -> Layout:
         with readable(path), open_bytes(path) as file:
             source = pa.BufferReader(file.read()) if is_gzip(path) else str(path)
             names = pq.read_schema(source).names
-    except pa.ArrowException as error:
-        raise FedmemError(f"{path} cannot be read as Parquet: {error}.") from error
+    except (pa.ArrowException, UnicodeError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise FedmemError(f"{path} cannot be read as Parquet: {reason}.") from error
     return Layout("parquet", "", tuple(names), _roles(path, names, columns), 0)
 
 

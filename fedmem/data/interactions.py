@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from fedmem.data.formats import Layout
 from fedmem.data.ids import Ids, fingerprint, padded, write_ids
-from fedmem.data.preparation import Dropped, Size, keep
-from fedmem.data.readers import read_table
+from fedmem.data.preparation import Dropped, Rows, Size, keep
+from fedmem.data.readers import Table, read_table
 from fedmem.errors import FedmemError
 from fedmem.settings import DataSettings
 
@@ -147,16 +147,21 @@ def load(settings: DataSettings) -> Loaded:
         raise FedmemError(
             f"{path} leaves no user: all were dropped, the last for {dropped[-1].reason}."
         )
+    read = Size(len(table.user_ids), len(table.item_ids), len(table.users))
+    in_time = table.timestamps is not None
+    return Loaded(_assemble(table, rows), path, layout, read, in_time, dropped)
+
+
+def _assemble(table: Table, rows: Rows) -> Interactions:
+    """Dense histories of rows in which each user's stand together, in time order."""
     users, counts = np.unique(table.users[rows], return_counts=True)
     items, dense = np.unique(table.items[rows], return_inverse=True)
-    interactions = Interactions(
+    return Interactions(
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         items=(dense + 1).astype(np.int32),
         item_ids=padded(table.item_ids[items]),
         user_ids=table.user_ids[users],
     )
-    read = Size(len(table.user_ids), len(table.item_ids), len(table.users))
-    return Loaded(interactions, path, layout, read, table.timestamps is not None, dropped)
 
 
 def write_id_files(folder: Path, interactions: Interactions) -> None:

@@ -72,36 +72,17 @@ def read_table(path: Path, settings: DataSettings) -> tuple[Table, Layout]:
         raise explanation(path, layout, settings.encoding, error) from error
     if not len(columns["user"]):
         raise FedmemError(f"{path} has no interactions.")
-    try:
-        converted = {role: _convert(role, column) for role, column in columns.items()}
-    except _BadColumn as bad:
-        place = place_of(path, layout, settings.encoding, bad.row)
-        raise FedmemError(f"{path}, {place}: the {bad.role} {bad.reason}.") from bad
+    converted: dict[str, Any] = {}
+    for role, column in columns.items():
+        try:
+            as_ids = role in ROLES[:2]
+            converted[role] = encode(column) if as_ids else numbers(column, role == "timestamp")
+        except BadValue as bad:
+            place = place_of(path, layout, settings.encoding, bad.row)
+            raise FedmemError(f"{path}, {place}: the {role} {bad.reason}.") from bad
     (users, user_ids), (items, item_ids) = converted["user"], converted["item"]
-    return (
-        Table(
-            users,
-            items,
-            user_ids,
-            item_ids,
-            converted.get("rating"),
-            converted.get("timestamp"),
-        ),
-        layout,
-    )
-
-
-class _BadColumn(Exception):
-    def __init__(self, role: str, bad: BadValue) -> None:
-        super().__init__(role)
-        self.role, self.row, self.reason = role, bad.row, bad.reason
-
-
-def _convert(role: str, column: pa.ChunkedArray) -> Any:
-    try:
-        return encode(column) if role in ROLES[:2] else numbers(column, dates=role == "timestamp")
-    except BadValue as bad:
-        raise _BadColumn(role, bad) from bad
+    ratings, timestamps = converted.get("rating"), converted.get("timestamp")
+    return Table(users, items, user_ids, item_ids, ratings, timestamps), layout
 
 
 def numbers(column: pa.ChunkedArray, dates: bool) -> Numbers:
