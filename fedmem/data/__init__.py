@@ -1,7 +1,13 @@
 """Histories and content: reading them, splitting them by time, cutting training windows."""
 
 from fedmem.data.content import load_content
-from fedmem.data.interactions import Interactions, absent_items, load_interactions
+from fedmem.data.interactions import (
+    Interactions,
+    absent_items,
+    load_interactions,
+    write_id_files,
+)
+from fedmem.data.summary import print_summary
 from fedmem.data.windows import Windows, by_length
 
 __all__ = [
@@ -11,4 +17,6 @@ __all__ = [
     "by_length",
     "load_content",
     "load_interactions",
+    "print_summary",
+    "write_id_files",
 ]
