@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedmem.errors import FedmemError
 from fedmem.parameters import Parameters, content_hash
-from fedmem.sealed import load_sealed, save_sealed
+from fedmem.sealed import load_sealed, of_another_version, save_sealed
 from fedmem.settings import CheckpointSettings, ModelSettings, Settings
 from fedmem.stages import Stage
 
@@ -60,9 +60,7 @@ class Checkpoint:
             about["model"] = ModelSettings(**about["model"])
             return cls(**about, parameters=parameters)
         except (KeyError, TypeError) as error:
-            raise FedmemError(
-                f"{path} is damaged, or of another version of fedmem: {error}."
-            ) from error
+            raise of_another_version(path, error) from error
 
     def require_fit(self, path: Path, stage: str, catalogue: str, model: ModelSettings) -> None:
         """Check that this checkpoint is the stage's, of these data and of this size.

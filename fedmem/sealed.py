@@ -102,10 +102,15 @@ def load_sealed(path: Path, kind: str) -> tuple[dict[str, Any], Parameters]:
     try:
         seal, expected = about.pop("seal"), about["hash"]
     except (AttributeError, KeyError, TypeError) as error:
-        raise FedmemError(f"{path} is damaged, or of another version of fedmem: {error}.") from error
+        raise of_another_version(path, error) from error
     if seal != _seal(about) or content_hash(tensors) != expected:
         raise FedmemError(f"{path} is damaged: its content does not match its own hash.")
     return about, tensors
+
+
+def of_another_version(path: Path, error: Exception) -> FedmemError:
+    """The error where something that must be in a file is missing from it, or stands too much."""
+    return FedmemError(f"{path} is damaged, or of another version of fedmem: {error}.")
 
 
 def _seal(about: Mapping[str, Any]) -> str:

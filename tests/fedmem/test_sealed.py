@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -30,16 +31,15 @@ def test_every_flipped_byte_is_found(tmp_path: Path) -> None:
     """Or changes nothing: the format has bytes of padding."""
     path = tmp_path / "file"
     save_sealed(path, {"round": 3}, {"a": torch.ones(2)})
-    whole = path.read_bytes()
+    whole, unnoticed = path.read_bytes(), 0
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        try:
+        with contextlib.suppress(FedmemError):
             about, tensors = load_sealed(path, "state")
-        except FedmemError as error:
-            assert str(path) in str(error)
-        else:
             assert about["round"] == 3
             assert torch.equal(tensors["a"], torch.ones(2))
+            unnoticed += 1
+    assert unnoticed < len(whole) / 10
 
 
 def test_an_error_in_mid_write_leaves_what_was_there(tmp_path: Path) -> None:
@@ -49,9 +49,9 @@ def test_an_error_in_mid_write_leaves_what_was_there(tmp_path: Path) -> None:
     def write() -> None:
         with replacing(path) as partial:
             partial.write_text("half")
-            raise ValueError
+            raise ValueError("enough")
 
-    with pytest.raises(ValueError, match=""):
+    with pytest.raises(ValueError, match="enough"):
         write()
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
