@@ -1,9 +1,9 @@
 """A run's folder: who may write there, its metrics as they come, and its state after every round.
 
-    metrics.jsonl   a line a round
-    results.json    when the run is done
-    state/          of the last round, and the best parameters of the stage under way
-    nodes/          what simulated nodes remember of their users
+metrics.jsonl   a line a round
+results.json    when the run is done
+state/          of the last round, and the best parameters of the stage under way
+nodes/          what simulated nodes remember of their users
 """
 
 from __future__ import annotations
@@ -156,6 +156,10 @@ class RunFolder:
         content = {"settings": asdict(settings), "stages": self.state.results}
         with replacing(self.path / "results.json") as partial:
             partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        self._move(done=True)
+
+    def give_up(self) -> None:
+        """Write that the run cannot go on, and that there is nothing to be kept of it."""
         self._move(done=True)
 
     def _move(self, best_is_new: bool = False, **changes: Any) -> None:

@@ -35,6 +35,7 @@ class StageState:
         lowest_loss: of the rounds so far; None: none has trained.
         usual: (median norm, median users) of the replies of the latest rounds.
         threshold: novelty threshold of the memory; None where it is off.
+        trouble: why the stage had to stop after this round; None: it had not.
     """
 
     stage: str
@@ -48,6 +49,7 @@ class StageState:
     lowest_loss: float | None
     usual: list[list[float]]
     threshold: float | None
+    trouble: str | None
 
 
 @dataclass(frozen=True)

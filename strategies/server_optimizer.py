@@ -22,10 +22,11 @@ class ServerOptimizer(ABC):
     def step(self, parameters: Arrays, change: Arrays) -> Arrays:
         """The next parameters, from the current ones and the averaged change of each."""
 
+    @abstractmethod
     def state(self) -> Arrays:
         """What it carries from step to step; `load_state` of a new one goes on from it."""
-        return {}
 
+    @abstractmethod
     def load_state(self, state: Arrays) -> None:
         """Go on from what `state` gave."""
 
@@ -35,6 +36,11 @@ class PlainAverage(ServerOptimizer):
 
     def step(self, parameters: Arrays, change: Arrays) -> Arrays:  # noqa: D102
         return {name: value + change[name] for name, value in parameters.items()}
+
+    def state(self) -> Arrays:  # noqa: D102
+        return {}
+
+    def load_state(self, state: Arrays) -> None: ...  # noqa: D102
 
 
 class Momentum(ServerOptimizer):
