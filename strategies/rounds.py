@@ -1,4 +1,4 @@
-"""The rounds of a stage, one after the other, from its start or from where an earlier one stopped."""
+"""The rounds of a stage, one after the other, from its start or from where it was stopped."""
 
 from __future__ import annotations
 
