@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-# Before Flower and Ray are imported: neither may report usage, nor Ray what it will try again (which
-# is also how its workers end).
+# Before Flower and Ray are imported: neither may report usage, nor Ray what it tries again, which is
+# also how its workers end.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_enable_output_error_log_if_still_retry", "0")
@@ -63,8 +63,8 @@ def simulate(
         place: where `run.resume=auto` looks; None: beside `output_dir`.
 
     Returns:
-        The settings of the run, which are its own where it goes on, and what the stages came to; the
-        last one may have had to stop, see `StageResult.stopped`.
+        The settings of the run, which are its own where it goes on, and what the stages came to;
+        the last one may have had to stop, see `StageResult.stopped`.
 
     Raises:
         FedmemError: the settings, the data, a checkpoint or the disk do not allow it.
