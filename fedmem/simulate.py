@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-# Before Flower and Ray are imported: neither may report usage, nor Ray what it tries again, which is
-# also how its workers end.
+# Before Flower and Ray are imported: neither may report usage, nor Ray what it tries again, as it
+# does when its workers end.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_enable_output_error_log_if_still_retry", "0")
