@@ -13,7 +13,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from fedmem.checkpoint import METADATA_KEY, Checkpoint, checkpoint_path, load_parents
+from fedmem.checkpoint import Checkpoint, checkpoint_path, load_parents
+from fedmem.checkpoint.checkpoint import KIND
 from fedmem.configuration import compose_settings
 from fedmem.errors import FedmemError
 from fedmem.model import Content, Recommender
@@ -140,9 +141,9 @@ def test_a_flipped_byte_in_a_name_is_found(tmp_path: Path, text: bytes, with_tex
 def test_a_checkpoint_with_model_settings_of_another_version_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, checkpoint())
     with safe_open(path, framework="pt") as file:
-        about = json.loads(file.metadata()[METADATA_KEY])
+        about = json.loads(file.metadata()[KIND])
     about["model"]["of_a_later_version"] = 1
-    save_file(load_file(path), path, metadata={METADATA_KEY: json.dumps(about)})
+    save_file(load_file(path), path, metadata={KIND: json.dumps(about)})
     assert str(path) in error_of(lambda: Checkpoint.load(path))
 
 
