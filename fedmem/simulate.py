@@ -11,6 +11,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import logging
 import shutil
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,14 +22,14 @@ from types import FrameType
 import hydra
 import torch
 from flwr.simulation import run_simulation
-from hydra.errors import HydraException
 from omegaconf import DictConfig
 from rich.console import Console
 
 from fedmem.checkpoint import load_parents
 from fedmem.client_app import app as client_app
 from fedmem.cluster import backend_config, survey
-from fedmem.configuration import CONFIG_MODULE, readable, to_settings
+from fedmem.command_line import check_command_line
+from fedmem.configuration import CONFIG_MODULE, CONFIGURATION_ERRORS, readable, to_settings
 from fedmem.data import load_content, load_interactions
 from fedmem.errors import INTERRUPTED_EXIT_CODE, FedmemError, readable_exit
 from fedmem.exchange import Interrupted
@@ -168,9 +169,10 @@ def main() -> None:
     """The command; exits with 2 for a mistake that the user can mend, 130 for Ctrl-C."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come here, to be made readable
     with readable_exit():
+        check_command_line(sys.argv[1:])
         try:
             _hydra_main()
-        except HydraException as error:
+        except CONFIGURATION_ERRORS as error:
             raise FedmemError(readable(error)) from error
 
 
