@@ -6,14 +6,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fedmem.checkpoint.foreign import refuse_foreign
-from fedmem.checkpoint.sealed import read_sealed, write_sealed
 from fedmem.errors import FedmemError
 from fedmem.parameters import Parameters, content_hash
+from fedmem.sealed import load_sealed, of_another_version, save_sealed
 from fedmem.settings import CheckpointSettings, ModelSettings, Settings
 from fedmem.stages import Stage
 
-KIND = "fedmem"
-"""Of sealed file."""
 NOT_SIZES = ("dropout", "experts")
 """Model settings that a checkpoint may differ in."""
 
@@ -48,8 +46,7 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Write the file: complete under its name, or not at all."""
         about = {k: v for k, v in vars(self).items() if k not in ("parameters", "model")}
-        about["model"] = asdict(self.model)
-        write_sealed(path, KIND, about, self.parameters)
+        save_sealed(path, {**about, "model": asdict(self.model)}, self.parameters)
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
@@ -59,18 +56,13 @@ class Checkpoint:
             FedmemError: it is no checkpoint of fedmem, or is damaged.
         """
         refuse_foreign(path)
-        sealed = read_sealed(path, KIND)
-        if sealed is None:
-            raise FedmemError(
-                f"{path} is a safetensors file, but no checkpoint of fedmem.\n"
-                f"What fits of it: python -m fedmem.checkpoint inspect {path}"
-            )
-        about, parameters = sealed
+        about, parameters = load_sealed(path, "checkpoint")
+        del about["hash"]
         try:
             about["model"] = ModelSettings(**about["model"])
             return cls(**about, parameters=parameters)
         except (FedmemError, KeyError, TypeError) as error:
-            raise FedmemError(f"{path} is of another version of fedmem: {error}.") from error
+            raise of_another_version(path, error) from error
 
     def require_fit(self, path: Path, stage: str, catalogue: str, model: ModelSettings) -> None:
         """Check that this checkpoint is the stage's, of these data and of this size.

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fedmem.checkpoint.sealed import read_safetensors
 from fedmem.errors import FedmemError
 from fedmem.model.backbone import SASRec
 from fedmem.parameters import Parameters
+from fedmem.sealed import METADATA_KEY
 from fedmem.settings import ModelSettings
 from fedmem.torch_file import is_torch_file, read_torch_file
 
@@ -69,20 +70,32 @@ class Diagnosis:
     left: list[Left]
 
 
+def is_foreign(path: Path) -> bool:
+    """Whether a file is there that fedmem did not write."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return METADATA_KEY not in (file.metadata() or {})
+    except (SafetensorError, OSError, ValueError):
+        return True
+
+
 def refuse_foreign(path: Path) -> None:
-    """Name a file of `torch.save` that stands where a checkpoint should.
+    """Name a foreign file that stands where a checkpoint should.
 
     Raises:
         FedmemError: it is one; the message says of what, and the way out.
     """
-    if path.is_file() and is_torch_file(path):
-        found = diagnose(read_foreign(path))
-        fits = f"its backbone fits: python -m fedmem.checkpoint import {path} --to DIR"
-        raise FedmemError(
-            f"{path} is {found.kind}, and no checkpoint of fedmem"
-            f"{': ' + found.why_not if found.why_not else ''}.\n"
-            + (f"Stage 1 need not run again, {fits}" if found.backbone else way_out())
-        )
+    if not is_foreign(path):
+        return
+    found = diagnose(read_foreign(path))
+    fits = f"its backbone fits: python -m fedmem.checkpoint import {path} --to DIR"
+    raise FedmemError(
+        f"{path} is {found.kind}, and no checkpoint of fedmem"
+        f"{': ' + found.why_not if found.why_not else ''}.\n"
+        + (f"Stage 1 need not run again, {fits}" if found.backbone else way_out())
+    )
 
 
 def way_out() -> str:
@@ -98,7 +111,7 @@ def read_foreign(path: Path) -> Parameters:
     """
     if not path.is_file():
         raise FedmemError(f"There is no file {path}.")
-    content = read_torch_file(path) if is_torch_file(path) else read_safetensors(path)[1]
+    content = read_torch_file(path) if is_torch_file(path) else _read_safetensors(path)
     tensors = {name: value.detach() for name, value in _flatten(content) if value.numel()}
     if not tensors:
         raise FedmemError(f"{path} holds no tensor that has a name: it is no model.")
@@ -157,6 +170,16 @@ def backbone_shapes(sizes: Mapping[str, int]) -> dict[str, torch.Size]:
     with torch.device("meta"):
         backbone = SASRec(settings, sizes["items"])
     return {name: value.shape for name, value in backbone.state_dict().items()}
+
+
+def _read_safetensors(path: Path) -> Parameters:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise FedmemError(
+            f"{path} cannot be read as safetensors: it is cut short, damaged or of another kind."
+        ) from error
 
 
 def _flatten(content: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedmem.checkpoint.checkpoint import KIND, Checkpoint
-from fedmem.checkpoint.foreign import Diagnosis, Left, diagnose, read_foreign, way_out
-from fedmem.checkpoint.sealed import is_sealed
+from fedmem.checkpoint.checkpoint import Checkpoint
+from fedmem.checkpoint.foreign import Diagnosis, Left, diagnose, is_foreign, read_foreign, way_out
 from fedmem.data import Interactions, Windows, load_interactions
 from fedmem.dropout import NO_DROPOUT
 from fedmem.errors import FedmemError
@@ -57,13 +56,13 @@ def import_backbone(path: Path, folder: Path, settings: Settings) -> Imported:
     if target.exists():
         raise FedmemError(f"{target} exists already: name another folder with --to, or move it.")
     interactions = load_interactions(settings.data)
-    if is_sealed(path, KIND):
+    if is_foreign(path):
+        tensors = read_foreign(path)
+        parents = {"file": hashlib.sha256(path.read_bytes()).hexdigest()[:32]}
+    else:
         source = Checkpoint.load(path)
         source.require_fit(path, source.stage, interactions.fingerprint, settings.model)
         tensors, parents = source.parameters, {source.stage: source.hash}
-    else:
-        tensors = read_foreign(path)
-        parents = {"file": hashlib.sha256(path.read_bytes()).hexdigest()[:32]}
     found = diagnose(tensors)
     _require_fit(path, found, interactions, settings)
     loss = training_loss(found.backbone, interactions, settings)

@@ -11,9 +11,8 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from fedmem.checkpoint.checkpoint import KIND, Checkpoint
-from fedmem.checkpoint.foreign import Diagnosis, Left, diagnose, read_foreign, way_out
-from fedmem.checkpoint.sealed import is_sealed
+from fedmem.checkpoint.checkpoint import Checkpoint
+from fedmem.checkpoint.foreign import Diagnosis, Left, diagnose, is_foreign, read_foreign, way_out
 from fedmem.parameters import Parameters
 
 
@@ -23,10 +22,10 @@ def inspect(path: Path) -> RenderableType:
     Raises:
         FedmemError: it cannot be read, or is damaged.
     """
-    if is_sealed(path, KIND):
-        return describe(Checkpoint.load(path), path)
-    tensors = read_foreign(path)
-    return describe_foreign(diagnose(tensors), tensors, path)
+    if is_foreign(path):
+        tensors = read_foreign(path)
+        return describe_foreign(diagnose(tensors), tensors, path)
+    return describe(Checkpoint.load(path), path)
 
 
 def describe(checkpoint: Checkpoint, path: Path) -> RenderableType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fedmem.checkpoint import Checkpoint, checkpoint_path, load_parents
-from fedmem.checkpoint.checkpoint import KIND
 from fedmem.configuration import compose_settings
 from fedmem.errors import FedmemError
 from fedmem.model import Content, Recommender
+from fedmem.sealed import METADATA_KEY
 from fedmem.settings import CheckpointSettings, Settings
 from fedmem.stages import STAGES
 from tests.conftest import SMALL
@@ -141,9 +142,9 @@ def test_a_flipped_byte_in_a_name_is_found(tmp_path: Path, text: bytes, with_tex
 def test_a_checkpoint_with_model_settings_of_another_version_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, checkpoint())
     with safe_open(path, framework="pt") as file:
-        about = json.loads(file.metadata()[KIND])
+        about = json.loads(file.metadata()[METADATA_KEY])
     about["model"]["of_a_later_version"] = 1
-    save_file(load_file(path), path, metadata={KIND: json.dumps(about)})
+    save_file(load_file(path), path, metadata={METADATA_KEY: json.dumps(about)})
     assert str(path) in error_of(lambda: Checkpoint.load(path))
 
 
@@ -171,7 +172,7 @@ def test_a_failing_save_leaves_no_file_under_the_final_name(tmp_path: Path, dama
         x = torch.ones(4)
         made = checkpoint(parameters={"a": x, "b": x})
     else:
-        path.with_name(path.name + ".partial").mkdir()
+        path.with_name(f"{path.name}.{os.getpid()}.partial").mkdir()
     with pytest.raises(Exception):  # noqa: B017, PT011 - whatever safetensors raises
         made.save(path)
     assert not path.exists()
