@@ -25,12 +25,12 @@ from flwr.simulation import run_simulation
 from omegaconf import DictConfig
 from rich.console import Console
 
-from fedmem.checkpoint import load_parents
 from fedmem.client_app import app as client_app
 from fedmem.cluster import backend_config, survey
 from fedmem.command_line import check_command_line
 from fedmem.configuration import CONFIG_MODULE, CONFIGURATION_ERRORS, readable, to_settings
-from fedmem.data import load_content, load_interactions
+from fedmem.data import load_interactions
+from fedmem.doctor import Case, preflight, print_findings
 from fedmem.errors import INTERRUPTED_EXIT_CODE, FedmemError, readable_exit
 from fedmem.exchange import Interrupted
 from fedmem.participants import participants
@@ -40,7 +40,6 @@ from fedmem.progress import make_progress
 from fedmem.results import MetricsFile, print_results, write_results
 from fedmem.server_app import Run, StageResult, make_server_app
 from fedmem.settings import Settings
-from fedmem.stages import find_stage
 
 
 def simulate(settings: Settings) -> list[StageResult]:
@@ -50,12 +49,13 @@ def simulate(settings: Settings) -> list[StageResult]:
         FedmemError: the settings, the data or a checkpoint do not allow it.
         KeyboardInterrupt: Ctrl-C; finished stages keep their checkpoints.
     """
-    check(settings)
+    warned = preflight(Case(settings))
     address = settings.simulation.ray_address
     placement = place(settings, survey(address), count_users(settings))
     if address is None:
         check_precision(settings.client.precision, torch.device(placement.device))
     announce(settings, placement)
+    print_findings(warned, Console())
     settings = placement.settle(settings)
     output = Path(settings.output_dir)
     output.mkdir(parents=True, exist_ok=True)
@@ -87,26 +87,6 @@ def simulate(settings: Settings) -> list[StageResult]:
         raise failures[0]
     write_results(output / "results.json", settings, results)
     return results
-
-
-def check(settings: Settings) -> None:
-    """Find what can be found wrong before anything is started.
-
-    Raises:
-        FedmemError: as `simulate`.
-    """
-    interactions = load_interactions(settings.data)
-    num_users, nodes = count_users(settings), settings.federation.nodes
-    if nodes != "auto" and nodes > num_users:
-        raise FedmemError(f"federation.nodes={nodes}, but only {num_users} users take part.")
-    stages = [find_stage(name) for name in settings.stages]
-    if any(stage.content for stage in stages):
-        load_content(settings.data, interactions)
-    made_here: set[str] = set()
-    for stage in stages:
-        if not made_here.issuperset(stage.requires):
-            load_parents(settings, stage, interactions.fingerprint)
-        made_here.add(stage.name)
 
 
 def count_users(settings: Settings) -> int:

@@ -167,7 +167,7 @@ def backbone_shapes(sizes: Mapping[str, int]) -> dict[str, torch.Size]:
     fitting = {k: v for k, v in sizes.items() if k != "items"}
     rest = {"heads": 1, "dropout": 0.0, "gating_hidden": 1, "semantic_heads": 1, "router_hidden": 1}
     settings = ModelSettings(experts=["identity"], **fitting, **rest)  # type: ignore[arg-type]
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):
         backbone = SASRec(settings, sizes["items"])
     return {name: value.shape for name, value in backbone.state_dict().items()}
 
