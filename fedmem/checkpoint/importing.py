@@ -7,21 +7,13 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from fedmem.checkpoint.checkpoint import Checkpoint
 from fedmem.checkpoint.foreign import Diagnosis, Left, diagnose, is_foreign, read_foreign, way_out
-from fedmem.data import Interactions, Windows, load_interactions
-from fedmem.dropout import NO_DROPOUT
+from fedmem.checkpoint.trial import training_loss
+from fedmem.data import Interactions, load_interactions
 from fedmem.errors import FedmemError
-from fedmem.losses import cross_entropy_over_items
-from fedmem.model.backbone import SASRec
-from fedmem.parameters import Parameters
 from fedmem.settings import Settings
 from fedmem.stages import PRETRAIN_SASREC
-
-SAMPLE_USERS = 256
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,7 @@ def import_backbone(path: Path, folder: Path, settings: Settings) -> Imported:
         tensors, parents = source.parameters, {source.stage: source.hash}
     found = diagnose(tensors)
     _require_fit(path, found, interactions, settings)
-    loss = training_loss(found.backbone, interactions, settings)
+    loss = training_loss(found.backbone, settings.model, interactions)
     guess = math.log(interactions.num_items)
     if not loss < guess:
         raise FedmemError(
@@ -83,24 +75,6 @@ def import_backbone(path: Path, folder: Path, settings: Settings) -> Imported:
         parameters=found.backbone,
     ).save(target)
     return Imported(target, list(found.backbone), found.left, loss, guess)
-
-
-@torch.no_grad()
-def training_loss(backbone: Parameters, interactions: Interactions, settings: Settings) -> float:
-    """Mean cross-entropy over all items at the latest training windows of some users."""
-    model = SASRec(settings.model, interactions.num_items)
-    model.load_state_dict({k.removeprefix("sasrec."): v for k, v in backbone.items()}, strict=True)
-    generator, count = np.random.default_rng(0), min(SAMPLE_USERS, interactions.num_users)
-    users = np.sort(generator.choice(interactions.num_users, count, replace=False))
-    windows = Windows.cut(interactions, users, 1, settings.model.max_length)
-    total = 0.0
-    for rows in np.array_split(np.arange(len(windows)), -(-len(windows) // 16)):
-        targets = torch.from_numpy(windows.targets(rows)).long()  # [B, T]
-        hidden = model(torch.from_numpy(windows.inputs(rows)).long(), NO_DROPOUT)[targets > 0]
-        total += float(
-            cross_entropy_over_items(hidden, model.item_emb.weight, targets[targets > 0]).sum()
-        )
-    return total / max(int(windows.lengths.sum()), 1)
 
 
 def _require_fit(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fedmem.checkpoint import Checkpoint
+from fedmem.checkpoint.trial import training_loss
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import CONTENT, MEMORY, Verdict, check, ok, problem, warning
 from fedmem.stages import ALIGN_PROJECTORS, PRETRAIN_SASREC
@@ -19,44 +19,18 @@ START = 0.02
 SURE = 4.0
 """Standard errors that a figure has to be away from chance."""
 MOST_UNTOUCHED = 0.5
+LEAST_DIM = 64
+"""With fewer, lengths spread so widely before training that they tell little."""
 
 
-@dataclass(frozen=True)
-class TableStatistics:
-    """Figures of item embeddings, without the padding.
+def untouched(table: Tensor) -> float:
+    """Share of the rows of item embeddings [I, D] that are as long as rows are before training.
 
-    Attributes:
-        mean: of all values.
-        deviation: s.d. of all values.
-        untouched: share of rows whose length is one that rows have before training.
-        random: whether nothing tells the table from one that was never trained.
+    Those of N(0, 0.02²) are 0.02·√D long, give or take 1/√(2D) of it.
     """
-
-    mean: float
-    deviation: float
-    untouched: float
-    random: bool
-
-
-def table_statistics(table: Tensor) -> TableStatistics:
-    """Compare item embeddings [I, D] with what N(0, 0.02²) would give.
-
-    Of such values the s.d., the rows' lengths and the sum of the columns' squared means are known,
-    with their own spread. Training moves them: lengths grow, and rows move the same way together.
-    """
-    items, dim = table.shape
-    scaled = table.double() / START
-    deviation = float(scaled.square().mean().sqrt())
-    lengths = scaled.norm(dim=1) / math.sqrt(dim)
-    columns = float((scaled.mean(0).square() * items).sum())  # χ² with D degrees of freedom
-    by_size = abs(deviation - 1) * math.sqrt(2 * items * dim)
-    by_columns = (columns - dim) / math.sqrt(2 * dim)
-    return TableStatistics(
-        mean=float(table.double().mean()),
-        deviation=float(table.double().std(correction=0)),
-        untouched=float(((lengths - 1).abs() < SURE / math.sqrt(2 * dim)).double().mean()),
-        random=by_size < SURE and by_columns < SURE,
-    )
+    dim = table.shape[1]
+    lengths = table.double().norm(dim=1) / (START * math.sqrt(dim))
+    return float(((lengths - 1).abs() < SURE / math.sqrt(2 * dim)).double().mean())
 
 
 @check("checkpoints", CONTENT, quick=True)
@@ -91,24 +65,29 @@ def values(case: Case) -> Verdict:
 
 @check("item embeddings", CONTENT, quick=True)
 def item_embeddings(case: Case) -> Verdict:
-    """Mean, s.d. and share of rows as long as before training, in the checkpoint of stage 1.
+    """Mean, s.d. and share of rows as long as before training, in the checkpoint of stage 1; and
+    its loss on 100 users' training items.
 
-    Warning: more than half of the rows are, with 64 or more dimensions.
-    Problem: nothing tells the table from a random one.
+    Warning: more than half of the rows are as long as before, with 64 or more dimensions.
+    Problem: the loss is no better than a guess's: a random table, or one of other items.
     """
     made = case.parents.get(PRETRAIN_SASREC.name)
     if made is None:
         return ok("made by this run")
     table = made.parameters["sasrec.item_emb.weight"][1:]
-    found = table_statistics(table)
+    share = untouched(table)
+    loss = training_loss(made.parameters, made.model, case.interactions)
+    guess = math.log(len(table))
     figure = (
-        f"mean {found.mean:+.4f}, s.d. {found.deviation:.4f} ({START} before training), "
-        f"{found.untouched:.0%} of the rows as long as before"
+        f"mean {float(table.mean()):+.4f}, s.d. {float(table.std()):.4f} ({START} before "
+        f"training), {share:.0%} of the rows as long as before; "
+        f"loss {loss:.3f}, that of a guess {guess:.3f}"
     )
-    if found.random:
-        return problem(f"{figure}: random", f"run {PRETRAIN_SASREC.name}; this table never was.")
-    if found.untouched > MOST_UNTOUCHED and table.shape[1] >= 64:
-        return warning(figure, f"run {PRETRAIN_SASREC.name} for more rounds.")
+    advice = f"run {PRETRAIN_SASREC.name}"
+    if not loss < guess:
+        return problem(figure, f"{advice} again: this table is random, or of other items.")
+    if share > MOST_UNTOUCHED and table.shape[1] >= LEAST_DIM:
+        return warning(figure, f"{advice} for more rounds.")
     return ok(figure)
 
 

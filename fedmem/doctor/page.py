@@ -22,7 +22,7 @@ python -m fedmem.doctor stage=align_projectors data=ml-1m data.dir=FOLDER
 python -m fedmem.doctor --run runs/ml-100k/TIME          # after it
 ```
 
-It takes the settings that `fedmem.simulate` takes, changes nothing, and prints a line a check: `ok`,
+It takes the settings of `fedmem.simulate`, changes nothing, and prints a line a check: `ok`,
 `warning` or `problem`, the figure, and what to do. Its exit code is that of the worst line: """
 ABOUT_QUICK = """\
 Before every run `fedmem.simulate` does the quick ones by itself. It prints what they warn of, and
