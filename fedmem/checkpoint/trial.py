@@ -15,7 +15,7 @@ from fedmem.model.backbone import SASRec
 from fedmem.parameters import Parameters
 from fedmem.settings import ModelSettings
 
-SAMPLE_USERS = 100
+SAMPLE_USERS = 30
 ROWS_AT_ONCE = 16
 
 

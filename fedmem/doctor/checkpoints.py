@@ -66,7 +66,7 @@ def values(case: Case) -> Verdict:
 @check("item embeddings", CONTENT, quick=True)
 def item_embeddings(case: Case) -> Verdict:
     """Mean, s.d. and share of rows as long as before training, in the checkpoint of stage 1; and
-    its loss on 100 users' training items.
+    its loss on 30 users' training items.
 
     Warning: more than half of the rows are as long as before, with 64 or more dimensions.
     Problem: the loss is no better than a guess's: a random table, or one of other items.
