@@ -17,6 +17,7 @@ from fedmem.errors import FedmemError
 from fedmem.features.coverage import Coverage, print_coverage, write_coverage
 from fedmem.features.encode import encode_items
 from fedmem.features.encoders import EFFICIENTNET, Encoder, image_encoder, text_encoder
+from fedmem.features.options import add_table_options, named_columns
 from fedmem.features.sources import Pictures, Source, Texts
 from fedmem.features.store import VectorStore
 from fedmem.features.table import COLUMNS, Item, read_items
@@ -41,8 +42,7 @@ def main(arguments: Sequence[str], console: Console | None = None) -> list[Cover
     args = parser().parse_args(arguments)
     console = console or Console()
     texts, pictures = Texts(args.template), Pictures()
-    named = {f: getattr(args, f"{f}_column") for f in COLUMNS if getattr(args, f"{f}_column")}
-    items = read_items(args.items, named, args.descriptions, args.images)
+    items = read_items(args.items, named_columns(args), args.descriptions, args.images)
     device = resolve_device(args.device, local_gpus(), setting="--device")
     with_text = args.only != "images" and any(map(texts.raw, items))
     with_picture = args.only != "text" and any(item.image for item in items)
@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="To look at vectors: python -m fedmem.features inspect --help",
     )
     add = made.add_argument
-    add("--items", type=Path, required=True, help=".csv .tsv .jsonl .parquet .item or movies.dat")
+    add_table_options(made, tuple(COLUMNS), required=True)
     add("--out", type=Path, required=True, help="folder for the feature files")
     add("--descriptions", type=Path, metavar="JSON", help="an object: item id to description")
     add("--images", type=Path, metavar="FOLDER", help="of <item id>.jpg, .png or .webp")
@@ -89,8 +89,6 @@ def parser() -> argparse.ArgumentParser:
     add("--image-width", type=_count, metavar="N", help="keep N principal components")
     add("--template", default=TEMPLATE, help="of the text; default: %(default)r")
     add("--only", choices=("text", "images"), help="make one kind only; default: what there is")
-    for field in COLUMNS:
-        add(f"--{field}-column", metavar="NAME", help=f"the table's column of {field}")
     add("--device", choices=DEVICES, default="auto", help="default: CUDA where there is a GPU")
     add("--batch-size", type=_count, default=32, metavar="N", help="default: %(default)s")
     return made

@@ -164,10 +164,7 @@ def _read_json_lines(path: Path) -> Rows:
 
 
 def _read_parquet(path: Path) -> Rows:
-    try:
-        table = pd.read_parquet(path, dtype_backend="pyarrow")  # whole numbers stay whole
-    except ImportError as error:
-        raise FedmemError(f"{path} needs pyarrow: pip install 'fedmem[features]'") from error
+    table = pd.read_parquet(path, dtype_backend="pyarrow")  # whole numbers stay whole
     names = [str(name) for name in table.columns]
     return [
         dict(zip(names, row, strict=True))
