@@ -19,9 +19,7 @@ def resolve_device(device: str, gpus: int, setting: str = "simulation.device") -
         FedmemError: `cuda` is asked for, and there is no GPU.
     """
     if device == "cuda" and not gpus:
-        raise FedmemError(
-            f"{setting}=cuda, but CUDA finds no GPU: set {setting} to auto or cpu."
-        )
+        raise FedmemError(f"{setting}=cuda, but CUDA finds no GPU: set {setting} to auto or cpu.")
     return "cuda" if device != "cpu" and gpus else "cpu"
 
 

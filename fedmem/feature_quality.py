@@ -1,4 +1,4 @@
-"""How well feature vectors fit histories: are neighbours in time more alike than other items?"""
+"""How well vectors fit histories: whether neighbours in time are more alike than other items."""
 
 from __future__ import annotations
 

@@ -24,7 +24,9 @@ def main() -> None:
                 f"python -m fedmem.features needs {error.name}: pip install 'fedmem[features]'"
             ) from error
         except OSError as error:
-            raise FedmemError(f"{error.filename or 'A file'}: {error.strerror or error}.") from error
+            raise FedmemError(
+                f"{error.filename or 'A file'}: {error.strerror or error}."
+            ) from error
 
 
 if __name__ == "__main__":

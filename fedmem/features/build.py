@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -116,7 +118,8 @@ def _make(
     if not found.keys:
         item, reason = next(iter(found.unreadable.items()))
         raise FedmemError(f"No picture of {args.items} can be used; item {item}: {reason}.")
-    ids, vectors = list(found.keys), store.take(list(found.keys.values()))
+    ids = list(found.keys)
+    vectors: npt.NDArray[np.floating] = store.take(list(found.keys.values()))
     if kind == "visual" and args.image_width is not None:
         if args.image_width > min(vectors.shape):
             raise FedmemError(

@@ -86,5 +86,3 @@ def encode_items(
             finish()
     finish()
     return result
-
-

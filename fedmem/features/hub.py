@@ -33,9 +33,7 @@ def load(model: str, device: str) -> SentenceTransformer:
     try:
         return SentenceTransformer(model, device=device)
     except Exception as error:
-        raise FedmemError(
-            f"{model} cannot be loaded from the hub: {_first_line(error)}"
-        ) from error
+        raise FedmemError(f"{model} cannot be loaded from the hub: {_first_line(error)}") from error
 
 
 def _ask_hub(model: str) -> None:

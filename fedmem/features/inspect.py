@@ -80,8 +80,8 @@ def print_inspection(found: Inspection, console: Console) -> None:
     for kind in found.kinds:
         say(f"{kind.name}: {verdict(kind.similarity.low, kind.similarity.high)}")
     say()
-    shares = ", ".join(f"{found.novelty_quantile(q):.2f}" for q in (0.05, 0.25, 0.5, 0.75, 0.95))
-    say(f"Novelty at the 5, 25, 50, 75 and 95% quantiles: {shares}")
+    quantiles = ", ".join(f"{found.novelty_quantile(q):.2f}" for q in (0.05, 0.25, 0.5, 0.75, 0.95))
+    say(f"Novelty at the 5, 25, 50, 75 and 95% quantiles: {quantiles}")
     say(
         f"memory.threshold=auto takes {found.threshold:g}: {found.written:.1%} of the training "
         f"interactions\nare as novel (memory.write_ratio={found.write_ratio:g})"

@@ -122,12 +122,9 @@ def _find_examples(
     unit = {name: item_vectors(rows, rows[:, :0]) for name, rows in vectors.items()}
     complete = np.all([rows.any(axis=1) for rows in unit.values()], axis=0)
     counts = np.bincount(interactions.items, minlength=len(complete)) * complete
-    generator = np.random.default_rng(node.settings.seed)
-    drawn = generator.choice(
-        len(counts),
-        size=min(EXAMPLES, np.count_nonzero(counts)),
-        replace=False,
-        p=counts / max(counts.sum(), 1) if counts.any() else None,
+    pool = np.flatnonzero(counts)
+    drawn = np.random.default_rng(node.settings.seed).choice(
+        pool, min(EXAMPLES, len(pool)), replace=False, p=counts[pool] / counts.sum()
     )
 
     def title(item: int) -> str:

@@ -8,149 +8,162 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from fedmem.features.inspection import NEAREST, Inspection
 from fedmem.memory.novelty import BINS
 
-SIZE, DPI = (6.4, 11.0), 150
-INK, GREY, RANDOM, NEAR = "#1b2a33", "#8a979e", "#b4bfc5", "#0072b2"
-WRITTEN = "#d55e00"
-TITLE_LENGTH = 34
+WIDTH, DPI = 6.4, 150
+INK, GREY, PALE, BLUE, RED = "#1b2a33", "#6f7d85", "#b4bfc5", "#0072b2", "#d55e00"
+TITLE, BODY, SMALL = 10.5, 9.0, 8.5
+TITLE_LENGTH = 68
+"""Letters of a title that fit the page's width; more are cut."""
 
 
 def draw_page(found: Inspection, path: Path) -> None:
     """Write the page as PNG: complete under its name, or not at all."""
-    figure = Figure(figsize=SIZE, layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.12, w_pad=0.1)  # type: ignore[union-attr]
-    kinds = len(found.kinds)
-    heights = [0.5 + 0.35 * kinds, 0.5 + 0.35 * kinds, 2.0, 0.4 + 0.62 * len(found.examples)]
-    axes = figure.subplots(4, 1, height_ratios=heights)
+    rows = 0.6 + 0.36 * len(found.kinds)  # inches of a panel with a row a kind
+    lines = 1 + (NEAREST + 1.4) * len(found.examples)
+    heights = [2 * rows + 3.2, 0.4 + 0.17 * lines]
+    margins = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.1)
+    figure = Figure(figsize=(WIDTH, 1.0 + sum(heights)), layout=margins)
     figure.suptitle(
         f"Item features of {found.data}\n"
         f"{found.users:,} users · {found.items:,} items · {found.interactions:,} interactions",
         fontsize=12,
         color=INK,
     )
-    _draw_coverage(axes[0], found)
-    _draw_similarity(axes[1], found)
-    _draw_novelty(axes[2], found)
-    _draw_examples(axes[3], found)
+    measures, neighbours = figure.subfigures(2, 1, height_ratios=heights).tolist()
+    coverage, similarity, novelty = measures.subplots(3, 1, height_ratios=[rows, rows, 2.2])
+    _draw_coverage(coverage, found)
+    _draw_similarity(similarity, found)
+    _draw_novelty(novelty, found)
+    _draw_examples(neighbours.subplots(), found)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     figure.savefig(partial, dpi=DPI, format="png", facecolor="white")
     os.replace(partial, path)
 
 
-def _dress(axes: Axes, title: str, found: Inspection | None = None) -> None:
-    axes.set_title(title, loc="left", fontsize=10.5, color=INK, weight="bold")
-    axes.tick_params(labelsize=9, colors=INK, length=0)
+def _dress(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=TITLE, color=INK, weight="bold", pad=8)
+    axes.tick_params(labelsize=BODY, colors=INK, length=0)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(GREY)
-    if found is not None:
-        names = [f"{kind.name} ({kind.width})" for kind in found.kinds]
-        axes.set_yticks(range(len(names)), names)
-        axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.spines["bottom"].set_color(PALE)
+
+
+def _a_row_a_kind(axes: Axes, found: Inspection) -> None:
+    names = [f"{kind.name} ({kind.width})" for kind in found.kinds]
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.7)
 
 
 def _draw_coverage(axes: Axes, found: Inspection) -> None:
-    _dress(axes, "Items that have a vector, and interactions with them", found)
+    _dress(axes, "Items that have a vector, and interactions with them")
+    _a_row_a_kind(axes, found)
     for place, kind in enumerate(found.kinds):
-        axes.barh(place - 0.17, kind.items, 0.3, color=NEAR)
-        axes.barh(place + 0.17, kind.interactions, 0.3, color=RANDOM)
-        for offset, share, what in (
-            (-0.17, kind.items, "items"),
-            (0.17, kind.interactions, "interactions"),
+        for offset, share, what, colour in (
+            (-0.18, kind.items, "of items", BLUE),
+            (0.18, kind.interactions, "of interactions", PALE),
         ):
-            axes.text(
-                1.01, place + offset, f"{share:.1%} {what}", va="center", fontsize=8.5, color=INK
-            )
-    axes.set_xlim(0, 1.35)
+            y = place + offset
+            axes.barh(y, share, 0.32, color=colour)
+            axes.text(1.01, y, f"{share:.1%} {what}", va="center", fontsize=SMALL, color=INK)
+    axes.set_xlim(0, 1.38)
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
 
 
 def _draw_similarity(axes: Axes, found: Inspection) -> None:
-    _dress(axes, "Mean cosine: neighbours in a history, and random items", found)
-    for place, kind in enumerate(found.kinds):
-        s = kind.similarity
-        axes.plot([s.random, s.neighbours], [place, place], color=GREY, zorder=1)
-        axes.plot(s.random, place, "o", color=RANDOM, markersize=9, label="random")
-        axes.plot(s.neighbours, place, "o", color=NEAR, markersize=9, label="neighbours")
+    _dress(axes, "How alike neighbours in a history are, and random items")
+    _a_row_a_kind(axes, found)
+    axes.set_xlabel("mean cosine; difference with its 95% interval", fontsize=BODY, color=INK)
+    measured = [(p, k.similarity) for p, k in enumerate(found.kinds)]
+    measured = [(place, s) for place, s in measured if np.isfinite(s.difference)]
+    for place, s in measured:
+        axes.plot([s.random, s.neighbours], [place, place], color=PALE, zorder=1)
+        axes.plot(s.random, place, "o", color=PALE, markersize=9)
+        axes.plot(s.neighbours, place, "o", color=BLUE, markersize=9)
         axes.annotate(
-            f"{s.difference:+.3f}  [{s.low:+.3f}, {s.high:+.3f}]",
+            f"{s.difference:+.3f}  ({s.low:+.3f} … {s.high:+.3f})",
             (max(s.random, s.neighbours), place),
             (10, 0),
             textcoords="offset points",
             va="center",
-            fontsize=8.5,
+            fontsize=SMALL,
             color=INK,
         )
-    ends = [x for kind in found.kinds for x in (kind.similarity.neighbours, kind.similarity.random)]
-    span = max(np.ptp(ends), 0.02) if np.isfinite(ends).all() else 1.0
-    if np.isfinite(ends).all():
-        axes.set_xlim(min(ends) - 0.08 * span, max(ends) + 0.75 * span)
-    handles, labels = axes.get_legend_handles_labels()
-    axes.legend(
-        handles[:2],
-        labels[:2],
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
-        ncols=2,
-        fontsize=8.5,
-        frameon=False,
-        borderpad=0,
-        handletextpad=0.2,
-    )
+    if not measured:
+        return
+    ends = [end for _, s in measured for end in (s.random, s.neighbours)]
+    span = max(ends) - min(ends)
+    axes.set_xlim(min(ends) - 0.3 * span, max(ends) + 0.85 * span)
+    place, s = measured[0]
+    for x, to_left, word, colour in (
+        (s.random, s.random <= s.neighbours, "random", GREY),
+        (s.neighbours, s.random > s.neighbours, "neighbours", BLUE),
+    ):
+        axes.annotate(
+            word,
+            (x, place),
+            (4 if to_left else -4, 8),
+            textcoords="offset points",
+            ha="right" if to_left else "left",
+            fontsize=SMALL,
+            color=colour,
+        )
 
 
 def _draw_novelty(axes: Axes, found: Inspection) -> None:
-    _dress(axes, "Novelty of the training interactions")
+    _dress(axes, "How novel the training interactions are")
+    axes.set_xlabel(
+        "novelty: 1 − largest cosine to the user's latest items", fontsize=BODY, color=INK
+    )
     edges = np.linspace(0, 2, BINS + 1)
-    share = found.novelty / max(found.novelty.sum(), 1)
-    written = edges[:-1] >= found.threshold - 1e-9
-    for chosen, colour in ((~written, RANDOM), (written, WRITTEN)):
-        axes.bar(edges[:-1][chosen], share[chosen], 2 / BINS, align="edge", color=colour)
-    axes.axvline(found.threshold, color=WRITTEN, linewidth=1)
+    counts, left = found.novelty, edges[:-1]
+    written = np.arange(BINS) >= round(found.threshold * BINS / 2)
+    for chosen, colour in ((~written, PALE), (written, RED)):
+        axes.bar(left[chosen], counts[chosen], 2 / BINS, align="edge", color=colour)
+    axes.axvline(found.threshold, color=RED, linewidth=1)
     axes.annotate(
-        f"memory.threshold=auto: {found.threshold:g}\n{found.written:.1%} are as novel",
-        (found.threshold, share.max()),
+        f"memory.threshold=auto\ntakes {found.threshold:g}:\n{found.written:.1%} are as novel",
+        (found.threshold, 1),
         (6, 0),
+        xycoords=("data", "axes fraction"),
         textcoords="offset points",
         va="top",
-        fontsize=8.5,
-        color=WRITTEN,
+        fontsize=SMALL,
+        color=RED,
     )
-    seen = np.flatnonzero(found.novelty)
+    seen = np.flatnonzero(counts)
     if len(seen):
-        axes.set_xlim(max(edges[seen[0]] - 0.02, 0), min(max(edges[seen[-1] + 1], 1) + 0.2, 2))
+        axes.set_xlim(left[seen[0]] - 0.02, max(edges[seen[-1] + 1], found.threshold + 0.4))
     axes.set_yticks([])
-    axes.set_xlabel("1 − largest cosine to the user's latest items", fontsize=9, color=INK)
 
 
 def _draw_examples(axes: Axes, found: Inspection) -> None:
-    """An item a block, a column a kind, the nearest first."""
+    """A block an item: its nearest, the text's at the left and the picture's at the right."""
     _dress(axes, "Nearest items, with their cosine")
-    axes.axis("off")
-    axes.set_title("Nearest items, with their cosine", loc="left")
-    lines = sum(2 + NEAREST for _ in found.examples)
-    axes.set_ylim(lines, 0)
+    axes.spines["bottom"].set_visible(False)
+    axes.set_xticks([])
+    axes.set_yticks([])
     axes.set_xlim(0, 1)
-    line = 0.6
-    shown = [kind.name for kind in found.kinds if kind.name != "both"]
+    kinds = [kind.name for kind in found.kinds if kind.name != "both"]
+    line = 0.5
+    for column, kind in enumerate(kinds):
+        axes.text(column / len(kinds), line, f"by {kind}", fontsize=SMALL, color=GREY)
     for example in found.examples:
-        axes.text(0, line, _short(example.title, 2), fontsize=9, color=INK, weight="bold")
-        for column, kind in enumerate(shown):
-            left = column / len(shown)
+        line += 1.4
+        axes.text(0, line, _cut(example.title, TITLE_LENGTH), fontsize=BODY, color=BLUE)
+        for column, kind in enumerate(kinds):
+            length = TITLE_LENGTH // len(kinds)
             for place, (title, cosine) in enumerate(example.nearest[kind], 1):
-                text = f"{cosine:.2f}  {_short(title, 1 if len(shown) > 1 else 2)}"
-                axes.text(left, line + place, text, fontsize=8, color=INK)
-            axes.text(
-                left, line + NEAREST + 0.95, kind, fontsize=7.5, color=GREY, style="italic"
-            )
-        line += NEAREST + 2
+                text = f"{cosine:.2f}  {_cut(title, length)}"
+                axes.text(column / len(kinds), line + place, text, fontsize=SMALL, color=INK)
+        line += NEAREST
+    axes.set_ylim(line + 0.5, 0)
 
 
-def _short(title: str, columns: int) -> str:
-    length = TITLE_LENGTH * columns
+def _cut(title: str, length: int) -> str:
     return title if len(title) <= length else title[: length - 1] + "…"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import string
-from pathlib import Path
 from typing import Protocol, TypeVar
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fedmem.errors import FedmemError
 from fedmem.features.table import Item
@@ -107,6 +106,5 @@ class Pictures:
                 return image.convert("RGB")
         # Pillow's readers of the many formats raise these, SyntaxError among them.
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = "no image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+            reason = "no image" if isinstance(error, UnidentifiedImageError) else str(error)
             raise Unreadable(reason) from error
-

@@ -119,9 +119,11 @@ def _read_movies(path: Path) -> Rows:
     return [dict(zip(("id", "title", "genres"), line, strict=True)) for line in lines]
 
 
-def _read_separated(path: Path, separator: str, quoting: int = csv.QUOTE_MINIMAL) -> Rows:
+def _read_separated(path: Path, separator: str, quotes: bool = True) -> Rows:
     with _open(path) as file:
-        table = csv.reader(file, delimiter=separator, quoting=quoting)
+        table = csv.reader(
+            file, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+        )
         header = next(table, [])
         rows = []
         for line in table:
@@ -138,7 +140,7 @@ def _read_recbole(path: Path) -> Rows:
     """RecBole: tabs, `name:type` in the header, the tokens of a class separated by spaces."""
     rows = [
         {name.partition(":")[0]: cell for name, cell in row.items()}
-        for row in _read_separated(path, "\t", csv.QUOTE_NONE)
+        for row in _read_separated(path, "\t", quotes=False)
     ]
     for row in rows:
         if "class" in row:

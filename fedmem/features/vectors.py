@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-
 ROWS_AN_ITEM = 10
 """A file by row may have so many rows an item; ids with wider gaps are kept beside the vectors."""
 
 
-def reduce_by_pca(vectors: npt.ArrayLike, size: int) -> tuple[npt.NDArray[np.float64], float]:
+def reduce_by_pca(
+    vectors: npt.NDArray[np.floating], size: int
+) -> tuple[npt.NDArray[np.float64], float]:
     """Project [N, W] on its first principal components: [N, size], share of variance kept."""
     values = np.asarray(vectors, dtype=np.float64)
     centred = values - values.mean(axis=0)
@@ -28,7 +29,11 @@ def reduce_by_pca(vectors: npt.ArrayLike, size: int) -> tuple[npt.NDArray[np.flo
 
 
 def write_features(
-    folder: Path, name: str, all_ids: Sequence[str], ids: Sequence[str], vectors: npt.ArrayLike
+    folder: Path,
+    name: str,
+    all_ids: Sequence[str],
+    ids: Sequence[str],
+    vectors: npt.NDArray[np.floating],
 ) -> Path:
     """Write vectors, at unit length and in float16, to a file that `data.…_file` takes.
 
@@ -63,5 +68,3 @@ def write_features(
 def _are_rows(ids: Sequence[str]) -> bool:
     whole = all(re.fullmatch(r"[1-9]\d*", item) for item in ids)
     return whole and max(map(int, ids)) <= ROWS_AN_ITEM * (len(ids) + 100)
-
-
