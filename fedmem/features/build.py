@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -23,7 +21,7 @@ from fedmem.features.options import add_table_options, named_columns
 from fedmem.features.sources import Pictures, Source, Texts
 from fedmem.features.store import VectorStore
 from fedmem.features.table import COLUMNS, Item, read_items
-from fedmem.features.vectors import reduce_by_pca, write_features
+from fedmem.features.vectors import Vectors, reduce_by_pca, write_features
 from fedmem.settings import DEVICES
 
 TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -119,7 +117,7 @@ def _make(
         item, reason = next(iter(found.unreadable.items()))
         raise FedmemError(f"No picture of {args.items} can be used; item {item}: {reason}.")
     ids = list(found.keys)
-    vectors: npt.NDArray[np.floating] = store.take(list(found.keys.values()))
+    vectors: Vectors = store.take(list(found.keys.values()))
     if kind == "visual" and args.image_width is not None:
         if args.image_width > min(vectors.shape):
             raise FedmemError(

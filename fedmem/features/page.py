@@ -33,7 +33,7 @@ def draw_page(found: Inspection, path: Path) -> None:
         fontsize=12,
         color=INK,
     )
-    measures, neighbours = figure.subfigures(2, 1, height_ratios=heights).tolist()
+    measures, neighbours = np.ravel(figure.subfigures(2, 1, height_ratios=heights))
     coverage, similarity, novelty = measures.subplots(3, 1, height_ratios=[rows, rows, 2.2])
     _draw_coverage(coverage, found)
     _draw_similarity(similarity, found)

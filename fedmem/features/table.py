@@ -99,7 +99,7 @@ def _read_rows(path: Path) -> Rows:
         return READERS[suffix](path)
     except UnicodeDecodeError as error:
         raise FedmemError(f"{path} is not UTF-8: {error.reason} at byte {error.start}.") from error
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, csv.Error) as error:
         raise FedmemError(f"{path} cannot be read as {suffix}: {error}.") from error
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+Vectors = npt.NDArray[np.floating]
+
 ROWS_AN_ITEM = 10
 """A file by row may have so many rows an item; ids with wider gaps are kept beside the vectors."""
 
 
-def reduce_by_pca(
-    vectors: npt.NDArray[np.floating], size: int
-) -> tuple[npt.NDArray[np.float64], float]:
+def reduce_by_pca(vectors: Vectors, size: int) -> tuple[npt.NDArray[np.float64], float]:
     """Project [N, W] on its first principal components: [N, size], share of variance kept."""
     values = np.asarray(vectors, dtype=np.float64)
     centred = values - values.mean(axis=0)
@@ -33,7 +33,7 @@ def write_features(
     name: str,
     all_ids: Sequence[str],
     ids: Sequence[str],
-    vectors: npt.NDArray[np.floating],
+    vectors: Vectors,
 ) -> Path:
     """Write vectors, at unit length and in float16, to a file that `data.…_file` takes.
 
