@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fedmem import losses
-from fedmem.data import Interactions, Windows, load_content, load_interactions
+from fedmem.data import Histories, Interactions, Windows, load_content, load_histories
 from fedmem.device import local_gpus, resolve_device
 from fedmem.evaluation import HELD_OUT, Ranks, Split, draw_negatives, last_hidden, rank_users
 from fedmem.hidden_states import HiddenStates
@@ -48,9 +48,14 @@ class Node:
         self._reads: dict[str, Ints] = {}  # until the memories change
 
     @cached_property
+    def histories(self) -> Histories:
+        """Histories of the users that live here, those with cold items apart."""
+        return load_histories(self.settings)
+
+    @property
     def interactions(self) -> Interactions:
-        """Histories of the users that live here."""
-        return load_interactions(self.settings.data)
+        """Histories of the users that live here, without cold items."""
+        return self.histories.warm
 
     @cached_property
     def content(self) -> Content:

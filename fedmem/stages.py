@@ -20,6 +20,8 @@ class LossWeights:
     """Softmax cross-entropy of h·e over all items: the loss of stage 1."""
     score: float
     """Softmax cross-entropy of the stage's full score over sampled candidates."""
+    content: float
+    """Softmax cross-entropy of h·z̄, content in the place of the IDs, over the same candidates."""
     alignment: float
     """1 − cos(z, e) of the target's content and ID embedding."""
     hardness: float
@@ -88,7 +90,9 @@ PRETRAIN_SASREC = Stage(
     memory=False,
     rounds=100,
     pace=1.0,
-    loss=LossWeights(identity=1.0, score=0.0, alignment=0.0, hardness=0.0, load_balance=0.0),
+    loss=LossWeights(
+        identity=1.0, score=0.0, content=0.0, alignment=0.0, hardness=0.0, load_balance=0.0
+    ),
 )
 
 ALIGN_PROJECTORS = Stage(
@@ -101,7 +105,9 @@ ALIGN_PROJECTORS = Stage(
     memory=False,
     rounds=30,
     pace=0.4,
-    loss=LossWeights(identity=0.0, score=1.0, alignment=0.1, hardness=0.5, load_balance=0.0),
+    loss=LossWeights(
+        identity=0.0, score=1.0, content=0.0, alignment=0.1, hardness=0.5, load_balance=0.0
+    ),
 )
 
 FINETUNE_MOE = Stage(
@@ -114,7 +120,9 @@ FINETUNE_MOE = Stage(
     memory=True,
     rounds=100,
     pace=1.0,
-    loss=LossWeights(identity=1.0, score=0.5, alignment=0.05, hardness=0.0, load_balance=0.01),
+    loss=LossWeights(
+        identity=1.0, score=0.5, content=0.0, alignment=0.05, hardness=0.0, load_balance=0.01
+    ),
 )
 
 STAGES: dict[str, Stage] = {

@@ -1,14 +1,17 @@
 """Histories and content: reading them, splitting them by time, cutting training windows."""
 
+from fedmem.data.cold import Histories, load_histories
 from fedmem.data.content import load_content
 from fedmem.data.interactions import Interactions, absent_items, load_interactions
 from fedmem.data.windows import Windows, by_length
 
 __all__ = [
+    "Histories",
     "Interactions",
     "Windows",
     "absent_items",
     "by_length",
     "load_content",
+    "load_histories",
     "load_interactions",
 ]

@@ -64,6 +64,15 @@ class ItemTables:
         of_experts = [table for tables in self.experts.values() for table in vars(tables).values()]
         return [self.visual, self.text, self.gate, self.products, *routed, *of_experts]
 
+    def content(self, lean: Tensor) -> Tensor:
+        """z̄ [I + 1, D]: z with the picture and the text of each item weighed alike.
+
+        Args:
+            lean: [I + 1] from `leanings`.
+        """
+        picture = torch.sigmoid(lean).unsqueeze(1)
+        return picture * self.visual + (1 - picture) * self.text
+
     def content_products(self, items: Tensor, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """|z|², z·e and |e|², each [...], of items [...] whose picture has these weights [...].
 
