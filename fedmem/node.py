@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fedmem import losses
+from fedmem.cold_evaluation import rank_cold
 from fedmem.data import Histories, Interactions, Windows, load_content, load_histories
 from fedmem.device import local_gpus, resolve_device
 from fedmem.evaluation import HELD_OUT, Ranks, Split, draw_negatives, last_hidden, rank_users
@@ -61,6 +62,11 @@ class Node:
     def content(self) -> Content:
         """Content of all items."""
         return load_content(self.settings.data, self.interactions)
+
+    @cached_property
+    def cold_content(self) -> Content:
+        """Content of the cold items."""
+        return load_content(self.settings.data, self.histories.cold)
 
     @cached_property
     def vectors(self) -> Floats:
@@ -178,6 +184,17 @@ class Node:
             reads,
             self.negatives[rows] if "sampled" in rankings else None,
             hidden,
+        )
+
+    def rank_cold(self, stage: Stage, users: UserIndices) -> Ranks:
+        """Rank the latest cold items of users that live here, by the stage's model."""
+        return rank_cold(
+            self.model(stage),
+            self.settings,
+            self.histories,
+            users,
+            self.cold_content if stage.content else None,
+            self._open().replay if stage.memory else None,
         )
 
     def _frozen_hidden_states(self, model: Recommender) -> HiddenStates:

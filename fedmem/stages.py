@@ -54,6 +54,8 @@ class Stage:
     content: bool
     memory: bool
     rounds: int
+    validated_by: tuple[str, ...]
+    """Rankings of a validation; the best round has the highest mean of their HR@10."""
     pace: float
     """Multiplies `strategy.learning_rate`."""
     loss: LossWeights
@@ -89,6 +91,7 @@ PRETRAIN_SASREC = Stage(
     content=False,
     memory=False,
     rounds=100,
+    validated_by=("sampled",),
     pace=1.0,
     loss=LossWeights(
         identity=1.0, score=0.0, content=0.0, alignment=0.0, hardness=0.0, load_balance=0.0
@@ -103,10 +106,11 @@ ALIGN_PROJECTORS = Stage(
     requires=("pretrain_sasrec",),
     content=True,
     memory=False,
-    rounds=30,
+    rounds=60,
+    validated_by=("sampled", "content"),
     pace=0.4,
     loss=LossWeights(
-        identity=0.0, score=1.0, content=0.0, alignment=0.1, hardness=0.5, load_balance=0.0
+        identity=0.0, score=1.0, content=0.3, alignment=0.1, hardness=0.5, load_balance=0.0
     ),
 )
 
@@ -119,9 +123,10 @@ FINETUNE_MOE = Stage(
     content=True,
     memory=True,
     rounds=100,
+    validated_by=("sampled",),
     pace=1.0,
     loss=LossWeights(
-        identity=1.0, score=0.5, content=0.0, alignment=0.05, hardness=0.0, load_balance=0.01
+        identity=1.0, score=0.5, content=0.1, alignment=0.05, hardness=0.0, load_balance=0.01
     ),
 )
 

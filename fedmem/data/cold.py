@@ -69,9 +69,7 @@ def _load_histories(settings: DataSettings, share: float, seed: int) -> Historie
     return found
 
 
-def drawn_cold(
-    item_ids: npt.NDArray[np.generic], share: float, seed: int
-) -> npt.NDArray[np.bool_]:
+def drawn_cold(item_ids: npt.NDArray[np.generic], share: float, seed: int) -> npt.NDArray[np.bool_]:
     """Whether an item [I + 1] is cold: a matter of the seed and its own id alone; never entry 0."""
     drawn = np.zeros(len(item_ids), dtype=np.bool_)
     if share:

@@ -13,9 +13,8 @@ from fedmem.settings import ModelSettings
 def with_new_items(model: Recommender, settings: ModelSettings, new: Content) -> Recommender:
     """The model with items appended to its catalogue, from item id I + 1 on.
 
-    In the place of its ID embedding a new item has its content's, z with picture and text weighed
-    alike: what the projectors learned to make of content lies in the space of the IDs. From there
-    on it is an item like any other.
+    In the place of its ID embedding a new item has what its content makes of it, `stand_ins`. From
+    there on it is an item like any other, in every part of the score.
 
     Args:
         model: of a stage with content; left as it is.
@@ -29,11 +28,30 @@ def with_new_items(model: Recommender, settings: ModelSettings, new: Content) ->
     )
     count = len(content.text) - 1
     larger = Recommender(settings, model.stage, count, content).to(known.device).eval()
-    parameters = model.state_dict()
     room = known.new_zeros(count + 1 - len(known), known.shape[1])
-    parameters["sasrec.item_emb.weight"] = torch.cat([known, room])
+    parameters = {**model.state_dict(), "sasrec.item_emb.weight": torch.cat([known, room])}
     larger.load_state_dict(parameters)
-    tables = larger.tables()
-    assert tables is not None
-    larger.sasrec.item_emb.weight[len(known) :] = tables.content(larger.lean)[len(known) :]
+    measured = larger.has_content[: len(known)]
+    larger.sasrec.item_emb.weight[len(known) :] = stand_ins(
+        larger.content()[len(known) :], larger.content()[: len(known)][measured], known[measured]
+    )
     return larger
+
+
+def stand_ins(new: Tensor, content: Tensor, item_emb: Tensor) -> Tensor:
+    """z̄ of new items [K, D], moved and stretched to the mean and the spread of ID embeddings.
+
+    The projectors are trained beside the ID embeddings, and nothing says where in the space z̄ lies
+    as a whole nor how long it is: the softmax over items does not feel the first, and has the
+    second in common with e. Among new items this changes little; among all it is what makes
+    their scores comparable.
+
+    Args:
+        new: [K, D] z̄ of the new items.
+        content: [N, D] z̄ of known items.
+        item_emb: [N, D] their ID embeddings.
+    """
+    centre, mean = content.mean(0), item_emb.mean(0)
+    spread = (content - centre).square().sum().clamp(min=1e-12).sqrt()
+    stretch = (item_emb - mean).square().sum().sqrt() / spread
+    return mean + stretch * (new - centre)

@@ -150,7 +150,9 @@ class Recommender(nn.Module):
         if stage.content:
             if content is None:
                 raise ValueError(f"{stage.name} needs the items' content")
+            self.visual: Tensor
             self.register_buffer("visual", content.visual, persistent=False)
+            self.text: Tensor
             self.register_buffer("text", content.text, persistent=False)
             self.has_content: Tensor
             self.register_buffer("has_content", content.present.any(1), persistent=False)
@@ -191,6 +193,13 @@ class Recommender(nn.Module):
             routed=self.router(item_emb) if self.stage.memory else None,
             experts=experts,
         )
+
+    def content(self) -> Tensor:
+        """z̄ [I + 1, D], which stands in the place of an ID embedding where there is none."""
+        tables = self.tables()
+        if tables is None:
+            raise ValueError(f"{self.stage.name} has no content")
+        return tables.content(self.lean)
 
     def score(
         self,

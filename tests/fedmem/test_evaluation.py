@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from fedmem import evaluation
 from fedmem.configuration import compose_settings
 from fedmem.data import Interactions, load_content, load_interactions
 from fedmem.dropout import NO_DROPOUT
@@ -26,6 +25,7 @@ from fedmem.evaluation import (
     sampled_negatives,
 )
 from fedmem.model import Recommender
+from fedmem.ranking import READS_AT_ONCE, SCORES_AT_ONCE
 from fedmem.settings import Settings
 from fedmem.stages import STAGES
 from tests.conftest import SMALL
@@ -209,7 +209,7 @@ def test_how_many_scores_are_held_at_a_time_does_not_matter(
     memory = STAGES[stage].memory
     reads = reads_of(settings, len(users), interactions.num_items) if memory else None
     expected = rank_users(model, settings, interactions, users, "test", memory_reads=reads)
-    for chunks in (evaluation.SCORES_AT_ONCE, evaluation.READS_AT_ONCE):
+    for chunks in (SCORES_AT_ONCE, READS_AT_ONCE):
         monkeypatch.setitem(chunks, "cpu", at_once)
         found = rank_users(model, settings, interactions, users, "test", memory_reads=reads)
         for ranking in RANKINGS:

@@ -23,7 +23,7 @@ from tests.conftest import ready_node
 MakeSettings = Callable[..., Settings]
 ALL_STAGES = pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 WITH_CONTENT = pytest.mark.parametrize("name", ["align_projectors", "finetune_moe"])
-WEIGHTS = ("identity", "score", "alignment", "hardness", "load_balance")
+WEIGHTS = ("identity", "score", "content", "alignment", "hardness", "load_balance")
 
 
 def batch_of(node: Node, stage: Stage, rows: list[int]) -> Batch:
