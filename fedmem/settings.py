@@ -40,8 +40,15 @@ class DataSettings:
     text_file: str | None
     min_interactions: int
     """Users with fewer interactions are dropped."""
+    catalogue_file: str | None
+    """Ids of all items, one a line, for nodes that have each seen some of them; null: the items of
+    the interactions."""
+    first_index: int
+    """Index of the first user, where nodes bring data of their own; the users of one data set are
+    counted from 0."""
 
     def __post_init__(self) -> None:
+        _require(self.first_index >= 0, "data.first_index", self.first_index, "at least 0")
         _require(
             self.min_interactions >= 3,
             "data.min_interactions",

@@ -37,7 +37,7 @@ class Interactions:
 
     @property
     def num_users(self) -> int:
-        """Users."""
+        """Users, with those of other nodes below `data.first_index`, who have no history here."""
         return len(self.user_ids)
 
     @property
@@ -101,13 +101,35 @@ def load_interactions(settings: DataSettings) -> Interactions:
         raise FedmemError(f"No user in {path} has {settings.min_interactions} interactions.")
     table = table.sort_values([c for c in ("user", "timestamp") if c in table], kind="stable")
     user_ids, counts = np.unique(table["user"].to_numpy(), return_counts=True)
-    item_ids, dense = np.unique(table["item"].to_numpy(), return_inverse=True)
+    items = table["item"].to_numpy()
+    item_ids = _catalogue(settings, np.unique(items))
+    nobody = np.zeros(settings.first_index, dtype=np.int64)  # users of other nodes
     return Interactions(
-        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        items=(dense + 1).astype(np.int32),
+        offsets=np.concatenate([[0], nobody, np.cumsum(counts)]).astype(np.int64),
+        items=(np.searchsorted(item_ids, items) + 1).astype(np.int32),
         item_ids=np.concatenate([[0], item_ids]).astype(np.int64),
-        user_ids=user_ids.astype(np.int64),
+        user_ids=np.concatenate([nobody, user_ids]).astype(np.int64),
     )
+
+
+def _catalogue(settings: DataSettings, seen: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Ids of all items, ascending: those seen here, or those of `data.catalogue_file`."""
+    if settings.catalogue_file is None:
+        return seen
+    path = Path(settings.dir) / settings.catalogue_file
+    try:
+        ids = np.unique(np.array(path.read_text(encoding="utf-8").split(), dtype=np.int64))
+    except OSError as error:
+        raise FedmemError(
+            f"data.catalogue_file: {path} cannot be read: {error.strerror}."
+        ) from error
+    except ValueError as error:
+        raise FedmemError(f"{path} must hold the item ids, one a line: {error}.") from error
+    strange = np.setdiff1d(seen, ids)
+    if len(strange) or not len(ids) or ids[0] < 1:
+        wrong = f"lacks item {strange[0]}" if len(strange) else "must hold ids from 1"
+        raise FedmemError(f"The catalogue {path} {wrong}: all nodes need one and the same.")
+    return ids
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -1,0 +1,46 @@
+"""The two apps of the bundle that `flwr run` sends to a SuperLink, as `pyproject.toml` names them.
+
+The ClientApp is the one of the simulation. The ServerApp runs the stages of the simulation on the
+nodes that are connected, and writes what a run leaves behind in the SuperLink's working folder.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedmem.client_app import app as client
+from fedmem.configuration import compose_settings
+from fedmem.errors import FedmemError
+from fedmem.progress import make_progress
+from fedmem.results import MetricsFile, print_results, write_results
+from fedmem.server_app import Run
+
+__all__ = ["client", "server"]
+
+OUTPUT_DIR = "output_dir=runs/${data.name}/${now:%Y-%m-%d_%H-%M-%S}"
+"""Where a run goes that does not say, as `hydra.run.dir` has it for a simulation."""
+
+server = ServerApp()
+
+
+@server.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the stages that `overrides` of the run's configuration ask for."""
+    try:
+        settings = compose_settings(
+            [OUTPUT_DIR, *shlex.split(str(context.run_config["overrides"]))]
+        )
+        output = Path(settings.output_dir)
+        output.mkdir(parents=True, exist_ok=True)
+        with make_progress() as progress, MetricsFile(output / "metrics.jsonl") as metrics:
+            results = Run(settings, [progress, metrics])(grid)
+        write_results(output / "results.json", settings, results)
+        print_results(results, settings)
+    except FedmemError:
+        sys.tracebacklimit = 0  # Flower logs the error: its one or two lines are enough
+        raise
