@@ -6,12 +6,14 @@ nodes that are connected, and writes what a run leaves behind in the SuperLink's
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from flwr.superlink.grid import http_grid
 
 from fedmem.client_app import app as client
 from fedmem.configuration import compose_settings
@@ -24,6 +26,11 @@ __all__ = ["client", "server"]
 
 OUTPUT_DIR = "output_dir=runs/${data.name}/${now:%Y-%m-%d_%H-%M-%S}"
 """Where a run goes that does not say, as `hydra.run.dir` has it for a simulation."""
+
+# Flower waits a second, then two, for the parts of a reply that its node is just uploading.
+http_grid.pull_objects = functools.partial(  # type: ignore[assignment]
+    http_grid.pull_objects, initial_backoff=0.05
+)
 
 server = ServerApp()
 

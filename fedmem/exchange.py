@@ -11,7 +11,10 @@ from flwr.serverapp import Grid
 
 from fedmem.errors import FedmemError
 
-POLL_SECONDS = 0.005
+SHORTEST_POLL, LONGEST_POLL = 0.005, 0.25
+POLL_SHARE = 0.02
+"""Seconds between two looks for replies: this share of the time waited so far. A SuperLink answers
+each look by a query of its database."""
 
 
 class Interrupted(Exception):
@@ -31,8 +34,8 @@ def exchange(
     """
     waiting = set(grid.push_messages(messages))
     replies: list[Message] = []
-    end = time.monotonic() + timeout
-    while waiting and time.monotonic() < end:
+    started = time.monotonic()
+    while waiting and time.monotonic() < started + timeout:
         if stop.is_set():
             raise Interrupted
         for reply in grid.pull_messages(waiting):
@@ -42,5 +45,6 @@ def exchange(
                 raise FedmemError(f"Node {reply.metadata.src_node_id} failed: {reason}")
             replies.append(reply)
         if waiting:
-            time.sleep(POLL_SECONDS)
+            share = POLL_SHARE * (time.monotonic() - started)
+            time.sleep(min(max(share, SHORTEST_POLL), LONGEST_POLL))
     return replies

@@ -188,6 +188,7 @@ class SuperNode:
             lambda object_id: self.pull_object(run_id, object_id),
             lambda object_id: self.confirm(run_id, object_id),
             return_type=Message,
+            initial_backoff=SHORTEST_WAIT,  # while the SuperLink is still being given its parts
         )
         message.metadata.__dict__["_message_id"] = tree.object_id
         started = time.monotonic()
