@@ -62,12 +62,14 @@ def train(message: Message, context: Context) -> Message:
         return Message(NeedsFrozen(task.frozen_hash).to_record(), reply_to=message)
     if client.stage.memory:
         _bring_memory(client.node, client.stage, "validation", task.threshold, context)
-    change, weight, metrics = client.fit(_ordered(task, client), {"round": task.round})
+    config = {"round": task.round, "norm-limit": task.norm_limit}
+    change, weight, metrics = client.fit(_ordered(task, client), config)
     result = TrainResult(
         change=dict(zip(client.scope, change, strict=True)),
         weight=weight,
         loss=float(cast(float, metrics["loss"])),
         users=int(cast(int, metrics["users"])),
+        left_out=int(cast(int, metrics["left-out"])),
     )
     return Message(result.to_record(), reply_to=message)
 
