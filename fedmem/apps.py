@@ -9,17 +9,17 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
-from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.superlink.grid import http_grid
 
 from fedmem.client_app import app as client
 from fedmem.configuration import compose_settings
 from fedmem.errors import FedmemError
 from fedmem.progress import make_progress
-from fedmem.results import MetricsFile, print_results, write_results
+from fedmem.results import print_results
 from fedmem.server_app import Run
 
 __all__ = ["client", "server"]
@@ -28,9 +28,7 @@ OUTPUT_DIR = "output_dir=runs/${data.name}/${now:%Y-%m-%d_%H-%M-%S}"
 """Where a run goes that does not say, as `hydra.run.dir` has it for a simulation."""
 
 # Flower waits a second, then two, for the parts of a reply that its node is just uploading.
-http_grid.pull_objects = functools.partial(  # type: ignore[assignment]
-    http_grid.pull_objects, initial_backoff=0.05
-)
+vars(http_grid)["pull_objects"] = functools.partial(pull_objects, initial_backoff=0.05)
 
 server = ServerApp()
 
@@ -42,11 +40,8 @@ def main(grid: Grid, context: Context) -> None:
         settings = compose_settings(
             [OUTPUT_DIR, *shlex.split(str(context.run_config["overrides"]))]
         )
-        output = Path(settings.output_dir)
-        output.mkdir(parents=True, exist_ok=True)
-        with make_progress() as progress, MetricsFile(output / "metrics.jsonl") as metrics:
-            results = Run(settings, [progress, metrics])(grid)
-        write_results(output / "results.json", settings, results)
+        with make_progress() as progress:
+            results = Run(settings, [progress])(grid)
         print_results(results, settings)
     except FedmemError:
         sys.tracebacklimit = 0  # Flower logs the error: its one or two lines are enough

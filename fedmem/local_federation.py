@@ -1,7 +1,7 @@
 """A whole federation on one machine: a SuperLink and SuperNodes, each a process of its own.
 
-The demo, the benchmark and the tests start theirs here, with the commands of docs/deployment.md: TLS,
-a key for every node, nothing shared but the network. Whatever was started is gone afterwards.
+The demo, the benchmark and the tests start theirs here, with the commands of docs/deployment.md:
+TLS, a key for every node, nothing shared but the network. Whatever was started is gone afterwards.
 """
 
 from __future__ import annotations
@@ -119,9 +119,12 @@ class LocalFederation:
             f'"{override}"' if " " in override else override for override in overrides
         )
         return subprocess.Popen(
-            [*self._cli(), "run", str(PROJECT), CONNECTION, "--stream"]
-            + ["--run-config", f"overrides='{quoted}'"],
-            **self._place("flwr"),
+            [
+                *(*self._cli(), "run", str(PROJECT), CONNECTION, "--stream"),
+                *("--run-config", f"overrides='{quoted}'"),
+            ],
+            cwd=self.folder,
+            env=self._environment("flwr"),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -131,7 +134,8 @@ class LocalFederation:
         """Run a command of Flower's to its end."""
         return subprocess.run(
             [*self._cli(), *arguments],
-            **self._place("flwr"),
+            cwd=self.folder,
+            env=self._environment("flwr"),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -163,7 +167,8 @@ class LocalFederation:
         with self.log(name).open("a") as log:
             self.processes[name] = subprocess.Popen(
                 [*self._within.get(name, []), *command],
-                **self._place(name),
+                cwd=self.folder,
+                env=self._environment(name),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -181,16 +186,12 @@ class LocalFederation:
         )
         return [*self._within.get("superlink", []), str(BINARIES / "flwr")]
 
-    def _place(self, name: str) -> dict[str, object]:
-        """Where a part works, and what it finds in its environment."""
+    def _environment(self, name: str) -> dict[str, str]:
         return {
-            "cwd": self.folder,
-            "env": {
-                **os.environ,
-                "FLWR_HOME": str(self.folder / f"flwr-{name}"),
-                "FLWR_TELEMETRY_ENABLED": "0",
-                "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
-            },
+            **os.environ,
+            "FLWR_HOME": str(self.folder / f"flwr-{name}"),
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
         }
 
 
