@@ -28,7 +28,9 @@ OUTPUT_DIR = "output_dir=runs/${data.name}/${now:%Y-%m-%d_%H-%M-%S}"
 """Where a run goes that does not say, as `hydra.run.dir` has it for a simulation."""
 
 # Flower waits a second, then two, for the parts of a reply that its node is just uploading.
-vars(http_grid)["pull_objects"] = functools.partial(pull_objects, initial_backoff=0.05)
+vars(http_grid)["pull_objects"] = functools.partial(
+    pull_objects, initial_backoff=0.05, backoff_cap=0.2
+)
 
 server = ServerApp()
 

@@ -9,6 +9,7 @@ to one process, which loads the app of the run's bundle once.
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import multiprocessing
 import os
@@ -180,22 +181,27 @@ class SuperNode:
         received = self.receive()
         if received is None:
             return False
+        received_at = time.monotonic()
         head, tree = received
-        run_id = head.metadata.run_id
+        run_id, kind = head.metadata.run_id, head.metadata.message_type
         app, context = self._app_of(run_id)
         message = pull_and_inflate_object_from_tree(
             tree,
             lambda object_id: self.pull_object(run_id, object_id),
             lambda object_id: self.confirm(run_id, object_id),
             return_type=Message,
-            initial_backoff=SHORTEST_WAIT,  # while the SuperLink is still being given its parts
+            # While the SuperLink is still being given its parts.
+            initial_backoff=SHORTEST_WAIT,
+            backoff_cap=4 * SHORTEST_WAIT,
         )
         message.metadata.__dict__["_message_id"] = tree.object_id
-        started = time.monotonic()
+        times = [received_at, time.monotonic()]
         reply, context.state = app.answer(message, context)
-        seconds = time.monotonic() - started
-        log("%s: %.2f s", message.metadata.message_type, seconds)
-        self._send(run_id, reply, seconds)
+        times.append(time.monotonic())
+        self._send(run_id, reply, times[2] - times[1])
+        times.append(time.monotonic())
+        spent = (after - before for before, after in itertools.pairwise(times))
+        log("%s: %.2f s to receive, %.2f to answer, %.2f to send", kind, *spent)
         return True
 
     def _send(self, run_id: int, reply: Message, seconds: float) -> None:

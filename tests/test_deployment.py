@@ -1,0 +1,114 @@
+"""A federation of real processes on loopback, with TLS and keys: what it reaches, and what it survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedmem.checkpoint import Checkpoint
+from fedmem.local_federation import LocalFederation
+from fedmem.settings import Settings
+from fedmem.stages import STAGES
+from tests.conftest import SMALL
+from tests.in_process_grid import run_in_process
+
+MakeSettings = Callable[..., Settings]
+PATIENCE = 120.0
+
+
+def parts(data_dir: Path, nodes: int = 3) -> list[str]:
+    """What each of so many nodes is told of the tiny data."""
+    return [
+        f'data="{data_dir}" partition-id={i} num-partitions={nodes} threads=1' for i in range(nodes)
+    ]
+
+
+@pytest.fixture
+def federation(data_dir: Path, tmp_path: Path) -> Iterator[LocalFederation]:
+    folder = tmp_path / "federation"
+    folder.mkdir()
+    with LocalFederation(folder, parts(data_dir)) as federation:
+        yield federation
+    assert left_of(folder) == []
+
+
+def left_of(folder: Path) -> list[str]:
+    """Command lines of the processes that know of a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(folder) in (entry / "environ").read_text() and entry.name != str(os.getpid()):
+                found.append((entry / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+def overrides(*more: str) -> list[str]:
+    return [*SMALL, "federation.nodes=3", "checkpoint.dir=checkpoints", "output_dir=run", *more]
+
+
+def rounds(federation: LocalFederation) -> list[dict[str, object]]:
+    """What the run has written of its rounds so far."""
+    path = federation.folder / "run" / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines]
+
+
+def wait_for(what: Callable[[], object], running: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not what():
+        assert running.poll() is None, running.communicate()[0]
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def finish(running: subprocess.Popen[str]) -> str:
+    output, _ = running.communicate(timeout=PATIENCE)
+    return output
+
+
+def node_ids(federation: LocalFederation) -> dict[str, str]:
+    """The id that the SuperLink gave to each node, by the node's name."""
+    found = {}
+    for name in ("node-0", "node-1", "node-2"):
+        log = federation.log(name).read_text()
+        found[name] = log.split("SuperNode ")[1].split()[0]
+    return found
+
+
+def test_three_nodes_come_to_the_parameters_of_the_simulation(
+    federation: LocalFederation, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    run_in_process(make_settings("federation.nodes=3"))
+    output = finish(federation.run(*overrides()))
+    assert "finetune_moe" in output, output
+    for stage in STAGES:
+        expected = Checkpoint.load(tmp_path / "checkpoints" / f"{stage}.safetensors")
+        made = Checkpoint.load(federation.folder / "checkpoints" / f"{stage}.safetensors")
+        for name, value in expected.parameters.items():
+            torch.testing.assert_close(made.parameters[name], value, rtol=0, atol=1e-5)
+    assert all(r["bytes_down"] and r["bytes_up"] for r in rounds(federation) if r["round"])
+    # An unknown key is refused, and so is one who does not speak TLS.
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-f"]
+        + [str(federation.folder / "keys" / "stranger.key")],
+        check=True,
+    )
+    federation.stop("node-2")
+    stranger = federation.start_node("node-2", key="stranger")
+    assert stranger.wait(PATIENCE) == 1
+    assert "No SuperNode found with the given public key" in federation.log("node-2").read_text()
+    host, _, port = federation.address.rpartition(":")
+    with socket.create_connection((host, int(port)), 10) as plain:
+        plain.sendall(b"POST /v1/fleet/activate-node HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert not plain.recv(100).startswith(b"HTTP/1.1 2")
