@@ -18,6 +18,7 @@ from flwr.superlink.grid import http_grid
 from fedmem.client_app import app as client
 from fedmem.configuration import compose_settings
 from fedmem.errors import FedmemError
+from fedmem.packing import pack_messages_of
 from fedmem.progress import make_progress
 from fedmem.results import print_results
 from fedmem.server_app import Run
@@ -42,6 +43,7 @@ def main(grid: Grid, context: Context) -> None:
         settings = compose_settings(
             [OUTPUT_DIR, *shlex.split(str(context.run_config["overrides"]))]
         )
+        pack_messages_of(grid)
         with make_progress() as progress:
             results = Run(settings, [progress])(grid)
         print_results(results, settings)

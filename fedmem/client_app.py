@@ -18,6 +18,7 @@ from fedmem.frozen import FrozenStore
 from fedmem.memory import MemoryBank
 from fedmem.messages import Description, EvaluateResult, NeedsFrozen, Task, TrainResult
 from fedmem.node import Node
+from fedmem.packing import answer_as_asked
 from fedmem.residence import ConfigValue, settle_here, users_here
 from fedmem.settings import Settings
 from fedmem.stages import Stage, find_stage
@@ -25,7 +26,7 @@ from fedmem.stages import Stage, find_stage
 MEMORY = "memory"
 MEMORY_ABOUT = "memory-about"
 
-app = ClientApp()
+app = ClientApp(mods=[answer_as_asked])
 
 
 @app.query("describe")
