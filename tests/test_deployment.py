@@ -8,12 +8,18 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_ssh_public_key,
+)
 
+from fedmem.certificates import make_certificates
 from fedmem.checkpoint import Checkpoint
 from fedmem.local_federation import LocalFederation
 from fedmem.settings import Settings
@@ -86,29 +92,43 @@ def node_ids(federation: LocalFederation) -> dict[str, str]:
     return found
 
 
-def test_three_nodes_come_to_the_parameters_of_the_simulation(
-    federation: LocalFederation, make_settings: MakeSettings, tmp_path: Path
-) -> None:
-    run_in_process(make_settings("federation.nodes=3"))
-    output = finish(federation.run(*overrides()))
-    assert "finetune_moe" in output, output
-    for stage in STAGES:
-        expected = Checkpoint.load(tmp_path / "checkpoints" / f"{stage}.safetensors")
+def same_as_simulated(federation: LocalFederation, simulated: Path, stages: Sequence[str]) -> None:
+    for stage in stages:
+        expected = Checkpoint.load(simulated / f"{stage}.safetensors")
         made = Checkpoint.load(federation.folder / "checkpoints" / f"{stage}.safetensors")
         for name, value in expected.parameters.items():
             torch.testing.assert_close(made.parameters[name], value, rtol=0, atol=1e-5)
-    assert all(r["bytes_down"] and r["bytes_up"] for r in rounds(federation) if r["round"])
-    # An unknown key is refused, and so is one who does not speak TLS.
-    subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-f"]
-        + [str(federation.folder / "keys" / "stranger.key")],
-        check=True,
-    )
+
+
+def test_three_nodes_come_to_the_parameters_of_the_simulation(
+    federation: LocalFederation, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    stages = "stages=[pretrain_sasrec,align_projectors]"  # the third: in the slow tests
+    run_in_process(make_settings("federation.nodes=3", "federation.rounds=1", stages))
+    output = finish(federation.run(*overrides("federation.rounds=1", stages)))
+    assert "align_projectors: best round" in output, output
+    same_as_simulated(federation, tmp_path / "checkpoints", ["pretrain_sasrec", "align_projectors"])
+    trained = [record for record in rounds(federation) if record["round"]]
+    assert len(trained) == 2
+    assert all(record["bytes_down"] and record["bytes_up"] for record in trained)
+    results = json.loads((federation.folder / "run" / "results.json").read_text())
+    assert f"{results['stages'][1]['test']['full/HR@10']:.4f}" in output  # the table
+    refuse_strangers(federation)
+
+
+def refuse_strangers(federation: LocalFederation) -> None:
+    """One with a key that nobody registered, and one who does not speak TLS."""
+    make_certificates(federation.folder / "keys", [], ["stranger"])
     federation.stop("node-2")
     stranger = federation.start_node("node-2", key="stranger")
     assert stranger.wait(PATIENCE) == 1
-    assert "No SuperNode found with the given public key" in federation.log("node-2").read_text()
+    assert "Failed to activate SuperNode" in federation.log("node-2").read_text()
+    public = load_ssh_public_key((federation.folder / "keys" / "stranger.pub").read_bytes())
+    text = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    log = federation.log("superlink").read_text()
+    assert text.split("\n")[1] in log
+    assert "No SuperNode found with the given public key" in log
     host, _, port = federation.address.rpartition(":")
     with socket.create_connection((host, int(port)), 10) as plain:
         plain.sendall(b"POST /v1/fleet/activate-node HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert not plain.recv(100).startswith(b"HTTP/1.1 2")
+        assert not plain.recv(100).startswith(b"HTTP")
