@@ -1,4 +1,4 @@
-"""A federation of real processes on loopback, with TLS and keys: what it reaches, and what it survives."""
+"""A federation of real processes on loopback: what it reaches, what it refuses, what it survives."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from fedmem.certificates import make_certificates
 from fedmem.checkpoint import Checkpoint
-from fedmem.local_federation import LocalFederation
+from fedmem.local_federation import LocalFederation, Process
 from fedmem.settings import Settings
 from fedmem.stages import STAGES
 from tests.conftest import SMALL
@@ -70,7 +69,7 @@ def rounds(federation: LocalFederation) -> list[dict[str, object]]:
     return [json.loads(line) for line in lines]
 
 
-def wait_for(what: Callable[[], object], running: subprocess.Popen[str]) -> None:
+def wait_for(what: Callable[[], object], running: Process) -> None:
     end = time.monotonic() + PATIENCE
     while not what():
         assert running.poll() is None, running.communicate()[0]
@@ -78,7 +77,7 @@ def wait_for(what: Callable[[], object], running: subprocess.Popen[str]) -> None
         time.sleep(0.1)
 
 
-def finish(running: subprocess.Popen[str]) -> str:
+def finish(running: Process) -> str:
     output, _ = running.communicate(timeout=PATIENCE)
     return output
 
@@ -132,3 +131,84 @@ def refuse_strangers(federation: LocalFederation) -> None:
     with socket.create_connection((host, int(port)), 10) as plain:
         plain.sendall(b"POST /v1/fleet/activate-node HTTP/1.1\r\nHost: x\r\n\r\n")
         assert not plain.recv(100).startswith(b"HTTP")
+
+
+def lines_of(federation: LocalFederation, name: str) -> list[str]:
+    """What the rounds tell of a node."""
+    (known,) = [line for line in federation.log(name).read_text().splitlines() if "serves" in line][
+        :1
+    ]
+    node = known.split("SuperNode ")[1].split()[0]
+    told = [line for record in rounds(federation) for line in record["nodes"]]
+    return [line.removeprefix(f"node {node}: ") for line in told if node in line]
+
+
+def stop_in_mid_round(federation: LocalFederation, name: str, running: Process) -> None:
+    """Hold a node up until the server waits for it."""
+    federation.processes[name].send_signal(signal.SIGSTOP)
+    done = -1
+    while done != len(rounds(federation)):
+        done = len(rounds(federation))
+        time.sleep(3)
+        assert running.poll() is None
+
+
+@pytest.mark.slow
+def test_a_node_killed_in_mid_round_and_started_again_changes_no_result(
+    federation: LocalFederation, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    expected, _, _ = run_in_process(make_settings("federation.nodes=3", "federation.rounds=5"))
+    running = federation.run(*overrides("federation.rounds=5"))
+    for stage in STAGES:
+        wait_for(lambda stage=stage: any(r["stage"] == stage for r in rounds(federation)), running)
+        stop_in_mid_round(federation, "node-1", running)
+        federation.stop("node-1", signal.SIGKILL)
+        federation.start_node("node-1")
+    output = finish(running)
+    assert "finetune_moe: best round" in output, output
+    assert all(record["messages"] == 3 for record in rounds(federation) if record["round"])
+    same_as_simulated(federation, tmp_path / "checkpoints", list(STAGES))
+    results = json.loads((federation.folder / "run" / "results.json").read_text())
+    assert results["stages"][2]["memory"] == expected[2].memory  # it is at the node, and survived
+
+
+@pytest.mark.slow
+def test_a_slow_node_is_left_out_and_a_late_one_joins(data_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "federation"
+    folder.mkdir()
+    with LocalFederation(folder, parts(data_dir)) as federation:
+        federation.stop("node-2")
+        running = federation.run(
+            *overrides("federation.nodes=2", "federation.rounds=60", "stage=pretrain_sasrec"),
+            "strategy.round_timeout=8",
+        )
+        wait_for(lambda: len(rounds(federation)) > 2, running)
+        assert {record["messages"] for record in rounds(federation)} == {2}
+        federation.start_node("node-2")
+        wait_for(lambda: rounds(federation)[-1]["messages"] == 3, running)
+        assert "joined with 8 users" in lines_of(federation, "node-2")
+        stop_in_mid_round(federation, "node-1", running)
+        wait_for(lambda: rounds(federation)[-1]["messages"] == 2, running)
+        assert "did not answer in 8 s" in lines_of(federation, "node-1")
+        federation.processes["node-1"].send_signal(signal.SIGCONT)
+        wait_for(lambda: rounds(federation)[-1]["messages"] == 3, running)
+        output = finish(running)
+    assert "best round" in output, output
+    assert left_of(folder) == []
+
+
+@pytest.mark.slow
+def test_too_few_nodes_stop_a_run_with_one_line(federation: LocalFederation) -> None:
+    running = federation.run(
+        *overrides("federation.rounds=1000", "stage=pretrain_sasrec", "strategy.patience=1000"),
+        *("strategy.round_timeout=8", "strategy.min_fit_clients=2"),
+    )
+    wait_for(lambda: len(rounds(federation)) > 2, running)
+    for name in ("node-0", "node-1"):
+        federation.stop(name, signal.SIGKILL)
+    output = finish(running)
+    (line,) = [line for line in output.splitlines() if "usable replies" in line]
+    assert "1 usable replies, and 2 are needed (strategy.min_fit_clients)" in line
+    assert line.count("did not answer in 8 s") == 2
+    assert "Traceback" not in output
+    assert (federation.folder / "run" / "state" / "last.safetensors").is_file()
