@@ -60,7 +60,11 @@ class UserClient(NumPyClient):
         limit = float(cast(float, config.get("norm-limit", math.inf)))
         update = self._train(self.node.trainer(self.stage), key, limit)
         change = [update.change[name].cpu().numpy() for name in self.scope]
-        told = {"loss": update.loss, "users": update.users, "left-out": update.left_out}
+        told: dict[str, Scalar] = {
+            "loss": update.loss,
+            "users": update.users,
+            "left-out": update.left_out,
+        }
         return change, update.weight, told
 
     def evaluate(

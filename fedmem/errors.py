@@ -22,6 +22,6 @@ def readable_exit() -> Iterator[None]:
     except FedmemError as error:
         print(f"fedmem: {error}", file=sys.stderr)
         sys.exit(MISTAKE_EXIT_CODE)
-    except KeyboardInterrupt:
-        print("fedmem: interrupted; finished stages keep their checkpoints.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"fedmem: interrupted. {error}".rstrip(), file=sys.stderr)
         sys.exit(INTERRUPTED_EXIT_CODE)

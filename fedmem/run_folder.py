@@ -1,9 +1,9 @@
 """A run's folder: who may write there, its metrics as they come, and its state after every round.
 
-metrics.jsonl   a line a round
-results.json    when the run is done
-state/          of the last round, and the best parameters of the stage under way
-nodes/          what simulated nodes remember of their users
+- `metrics.jsonl`: a line a round.
+- `results.json`: when the run is done.
+- `state/`: of the last round, and the best parameters of the stage under way.
+- `nodes/`: what simulated nodes remember of their users.
 """
 
 from __future__ import annotations

@@ -137,7 +137,8 @@ class RunState:
             best = None
             if stage["best_validation"]:
                 best = _load_best(folder / _name_of_best(stage["stage"], stage["best_round"]))
-            return replace(state, stage=StageState(**stage, **parts, best=best))
+            arrays: dict[str, Any] = {**parts, "best": best}
+            return replace(state, stage=StageState(**stage, **arrays))
         except (KeyError, TypeError) as error:
             raise of_another_version(path, error) from error
 

@@ -64,7 +64,9 @@ class Update:
 
 def _norms(changes: Tensor) -> Tensor:
     """Norms [S] of changes [S, ...]."""
-    return torch.linalg.vector_norm(changes.reshape(len(changes), -1), dim=1, dtype=torch.float64)
+    rows = changes.reshape(len(changes), -1)
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+    return norms
 
 
 GroupsOf = Callable[[UserIndices, RoundKey, float, list[float]], Iterator[Update]]

@@ -119,16 +119,12 @@ class ReplyChecks:
         return None
 
     def _fault_of_counts(self, result: TrainResult, most: int) -> str | None:
-        if (
-            not 0 <= result.users + result.left_out <= most
-            or min(result.users, result.left_out) < 0
-        ):
+        counts = (result.users, result.left_out, result.weight)
+        if min(counts) < 0 or result.users + result.left_out > most:
             return f"tells of {result.users} users, and was asked for {most}"
-        targets = result.users * self._most_targets
-        if not 0 <= result.weight <= targets:
-            return (
-                f"claims a weight of {result.weight}; {result.users} users have at most {targets}"
-            )
+        at_most = result.users * self._most_targets
+        if result.weight > at_most:
+            return f"claims {result.weight} targets; {result.users} users have at most {at_most}"
         return None
 
     def _fault_of_values(self, result: TrainResult, norm: float) -> str | None:

@@ -130,8 +130,8 @@ class StageFedAvg(FedAvg):
         A reply that offers anything but the scope, or that cannot be meant, is refused, and the
         round goes on without it.
         """
-        replies, refused = self.checks.sort_out(replies, self._asked, self._current)
-        results = [reply.result for reply in replies]
+        fit, refused = self.checks.sort_out(replies, self._asked, self._current)
+        results = [reply.result for reply in fit]
         weight = sum(result.weight for result in results)
         self.taken = {
             "users": sum(result.users for result in results),
@@ -142,7 +142,7 @@ class StageFedAvg(FedAvg):
         if weight == 0:
             return None, None
         strategy = self.settings.strategy
-        trained = [reply.message for reply in replies if reply.result.weight]
+        trained = [reply.message for reply in fit if reply.result.weight]
         change, loss = aggregate(strategy, server_round, trained)
         parameters = {name: array.numpy() for name, array in self._current.items()}
         stepped = self.optimizer.step(parameters, change)
@@ -252,6 +252,7 @@ class StageFedAvg(FedAvg):
                     )
                 )
         if again:
+<<<<<<< HEAD
             answers = exchange(grid, again, timeout, self.stop)
             self.roster.tell(answers.lines)
             replies = [r for r in replies if not NeedsFrozen.is_in(r.content)] + answers.replies
@@ -259,8 +260,14 @@ class StageFedAvg(FedAvg):
             sum(payload_bytes(message.content) for message in messages)
             for messages in (sent, again)
         )
+=======
+            replies = [r for r in replies if not NeedsFrozen.is_in(r.content)]
+            replies += exchange(grid, again, timeout, self.stop)
+        first = sum(payload_bytes(message.content) for message in sent)
+        second = sum(payload_bytes(message.content) for message in again)
+>>>>>>> resume
         brought = sum(self.frozen.count_bytes() for message in sent if "frozen" in message.content)
-        return replies, first + again_bytes, brought + again_bytes
+        return replies, first + second, brought + second
 
     def _task(self, node: int, server_round: int, arrays: ArrayRecord) -> Task:
         first_contact = node not in self._informed

@@ -1,4 +1,4 @@
-"""How a stage stands after a round: its best round, whether it goes on, and whether it goes wrong."""
+"""How a stage stands after a round: its best round, and whether it goes on or goes wrong."""
 
 from __future__ import annotations
 

@@ -51,18 +51,18 @@ def test_changes_are_averaged_by_targets(make_settings: MakeSettings) -> None:
     strategy = make_strategy(make_settings("strategy=fedavg"))
     one, two, three = configured(strategy)
     replies = [
-        reply(one, {"sasrec.w": [1.0, 0.0]}, 5),
-        reply(two, {"sasrec.w": [0.0, 4.0]}, 15),
-        reply(three, {"sasrec.w": [-2.0, 1.0]}, 30),
+        reply(one, {"sasrec.w": [1.0, 0.0]}, 2),
+        reply(two, {"sasrec.w": [0.0, 4.0]}, 6),
+        reply(three, {"sasrec.w": [-2.0, 1.0]}, 12),
     ]
     arrays, metrics = strategy.aggregate_train(1, replies)
     assert arrays is not None
     assert metrics is not None
-    # change: (5·1 − 30·2) / 50 = −1.1 and (15·4 + 30·1) / 50 = 1.8
+    # change: (2·1 − 12·2) / 20 = −1.1 and (6·4 + 12·1) / 20 = 1.8
     np.testing.assert_allclose(arrays["sasrec.w"].numpy(), [-0.1, 3.8], atol=1e-6)
-    assert metrics["num-examples"] == strategy.taken["targets"] == 50
+    assert metrics["num-examples"] == strategy.taken["targets"] == 20
     assert strategy.taken["users"] == 12
-    assert metrics["loss"] == (5 * 5 + 15 * 15 + 30 * 30) / 50
+    assert metrics["loss"] == (2 * 2 + 6 * 6 + 12 * 12) / 20
 
 
 def test_a_faulty_reply_is_left_out_of_the_average(make_settings: MakeSettings) -> None:
