@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
+from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -19,9 +20,12 @@ from fedmem.client_app import app as client
 from fedmem.configuration import compose_settings
 from fedmem.errors import FedmemError
 from fedmem.packing import pack_messages_of
-from fedmem.progress import make_progress
+from fedmem.progress import make_progress, say
 from fedmem.results import print_results
+from fedmem.resume import absolute, go_on, own_settings
+from fedmem.run_folder import RunFolder
 from fedmem.server_app import Run
+from fedmem.settings import Settings
 
 __all__ = ["client", "server"]
 
@@ -38,15 +42,33 @@ server = ServerApp()
 
 @server.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the stages that `overrides` of the run's configuration ask for."""
+    """Run the stages that `overrides` of the run's configuration ask for, or what is left of them.
+
+    Raises:
+        FedmemError: as `Run` and `go_on`; Flower logs it, and the run has failed.
+    """
     try:
-        settings = compose_settings(
-            [OUTPUT_DIR, *shlex.split(str(context.run_config["overrides"]))]
-        )
-        pack_messages_of(grid)
-        with make_progress() as progress:
-            results = Run(settings, [progress])(grid)
-        print_results(results, settings)
+        overrides = shlex.split(str(context.run_config["overrides"]))
+        settings = absolute(compose_settings([OUTPUT_DIR, *overrides]))
+        folder = go_on(settings, overrides, Path(settings.output_dir).parent)
+        if folder is None:
+            folder = RunFolder.start(settings, overrides, nodes=0)
+        else:
+            say(f"{folder.path}: goes on {folder.state}")
+        with folder:
+            _run(grid, folder, own_settings(folder.state, overrides))
     except FedmemError:
-        sys.tracebacklimit = 0  # Flower logs the error: its one or two lines are enough
+        sys.tracebacklimit = 0  # its one or two lines are enough
         raise
+
+
+def _run(grid: Grid, folder: RunFolder, settings: Settings) -> None:
+    pack_messages_of(grid)
+    try:
+        with make_progress() as progress:
+            results = Run(settings, [progress], folder=folder)(grid)
+    except FedmemError as error:
+        if folder.state.done:
+            raise
+        raise FedmemError(f"{error}\nGo on with run.resume={folder.path}") from None
+    print_results(results, settings)

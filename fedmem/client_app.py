@@ -18,13 +18,9 @@ from fedmem.frozen import FrozenStore
 from fedmem.memory import MemoryBank
 from fedmem.messages import Description, EvaluateResult, NeedsFrozen, Task, TrainResult
 from fedmem.node import Node
-<<<<<<< HEAD
+from fedmem.node_store import NodeStore, memory_key
 from fedmem.packing import answer_as_asked
 from fedmem.residence import ConfigValue, settle_here, users_here
-=======
-from fedmem.node_store import NodeStore, memory_key
-from fedmem.participants import UserIndices, expected_work, participants, share_out
->>>>>>> resume
 from fedmem.settings import Settings
 from fedmem.stages import find_stage
 

@@ -40,16 +40,10 @@ def compose_settings(overrides: Sequence[str] = (), output_dir: str = "runs/comp
     Raises:
         FedmemError: as `to_settings`, and for a group that has no such choice.
     """
-<<<<<<< HEAD
-    try:
-        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-            return to_settings(compose("config", [f"output_dir={output_dir}", *overrides]))
-=======
     ready = contextlib.nullcontext() if GlobalHydra.instance().is_initialized() else None
     try:  # within the command, Hydra knows the tree already
         with ready or initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-            return to_settings(compose("config", [*overrides, f"output_dir={output_dir}"]))
->>>>>>> resume
+            return to_settings(compose("config", [f"output_dir={output_dir}", *overrides]))
     except HydraException as error:
         raise FedmemError(readable(error)) from error
 

@@ -139,6 +139,11 @@ def exclusions(record: RoundRecord) -> list[str]:
     return lines
 
 
+def say(line: str) -> None:
+    """Print a line as it is."""
+    Console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def clock(seconds: float) -> str:
     """Seconds as minutes:seconds."""
     minutes, rest = divmod(round(seconds), 60)

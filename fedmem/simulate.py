@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-# Before Flower and Ray are imported: neither may report usage, nor Ray what it tries again, which is
-# also how its workers end.
+# Before Flower and Ray are imported: neither may report usage, nor Ray what it tries
+# again, which is also how its workers end.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_enable_output_error_log_if_still_retry", "0")
@@ -29,7 +29,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from rich.console import Console
 
 from fedmem.checkpoint import load_parents
 from fedmem.client_app import app as client_app
@@ -42,7 +41,7 @@ from fedmem.participants import participants
 from fedmem.placement import Placement
 from fedmem.placement import place as place_nodes
 from fedmem.precision import check_precision
-from fedmem.progress import make_progress
+from fedmem.progress import make_progress, say
 from fedmem.results import print_results
 from fedmem.resume import AUTO, absolute, go_on, how_to_go_on, own_settings
 from fedmem.run_folder import NODES, RunFolder
@@ -209,11 +208,6 @@ def announce(settings: Settings, placement: Placement) -> None:
         f"of {placement.threads} threads, {placement.device}"
     )
     say(line)
-
-
-def say(line: str) -> None:
-    """Print a line as it is."""
-    Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -252,20 +252,11 @@ class StageFedAvg(FedAvg):
                     )
                 )
         if again:
-<<<<<<< HEAD
             answers = exchange(grid, again, timeout, self.stop)
             self.roster.tell(answers.lines)
             replies = [r for r in replies if not NeedsFrozen.is_in(r.content)] + answers.replies
-        first, again_bytes = (
-            sum(payload_bytes(message.content) for message in messages)
-            for messages in (sent, again)
-        )
-=======
-            replies = [r for r in replies if not NeedsFrozen.is_in(r.content)]
-            replies += exchange(grid, again, timeout, self.stop)
         first = sum(payload_bytes(message.content) for message in sent)
         second = sum(payload_bytes(message.content) for message in again)
->>>>>>> resume
         brought = sum(self.frozen.count_bytes() for message in sent if "frozen" in message.content)
         return replies, first + second, brought + second
 

@@ -1,4 +1,4 @@
-"""A federation of real processes on loopback: what it reaches, what it refuses, what it survives."""
+"""A federation of real processes on loopback: what it reaches, refuses and survives."""
 
 from __future__ import annotations
 
