@@ -197,7 +197,7 @@ def find_file(settings: DataSettings) -> Path:
         looked_for = f"looked for {path}"
     raise FedmemError(
         f"There are no interactions for data={settings.name}: {looked_for}.\n"
-        f"To go on, {how_to_get(settings, WITH_INTERACTIONS)}"
+        f"To go on, set data.path to your file, or {how_to_get(settings, WITH_INTERACTIONS)}"
     )
 
 
@@ -208,8 +208,6 @@ def how_to_get(settings: DataSettings, fetched: tuple[str, ...]) -> str:
         settings: of the data.
         fetched: names of the data that `python -m fedmem.download` fetches such a file for.
     """
-    if settings.name == "custom":
-        return "set data.path to your file."
     own = "point data.dir to the folder that holds your files."
     if settings.name not in fetched:
         return own
