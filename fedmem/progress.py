@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
+from fedmem.run_folder import shown
 from fedmem.server_app import Observer, StageResult
 from fedmem.stages import Stage
 from strategies import SELECTED_BY, RoundRecord
@@ -75,7 +76,7 @@ class PlainProgress:
         """Say where the stage's parameters are."""
         self._print(
             f"{result.stage}: best round {result.best_round}, "
-            f"{clock(result.seconds)}, {result.checkpoint}"
+            f"{clock(result.seconds)}, {shown(result.checkpoint)}"
         )
 
     def _print(self, line: str) -> None:

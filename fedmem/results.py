@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedmem.progress import clock
+from fedmem.run_folder import shown
 from fedmem.server_app import StageResult
 from fedmem.settings import Settings
 
@@ -46,7 +47,7 @@ def print_results(
     console.print(
         f"sampled: the held-out item among {settings.evaluation.negatives} that the user never "
         "touched\nfull: among all items but the user's own\n"
-        f"run: {settings.output_dir}",
+        f"run: {shown(settings.output_dir)}",
         markup=False,
         highlight=False,
         soft_wrap=True,

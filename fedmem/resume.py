@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -12,7 +11,7 @@ from typing import Any
 from fedmem.configuration import compose_settings
 from fedmem.errors import FedmemError
 from fedmem.node_store import FILE
-from fedmem.run_folder import NODES, STATE, RunFolder
+from fedmem.run_folder import NODES, STATE, RunFolder, shown
 from fedmem.run_state import LAST, RunState, peek
 from fedmem.settings import RunSettings, Settings
 from fedmem.stages import find_stage
@@ -90,9 +89,7 @@ def absolute(settings: Settings) -> Settings:
 
 def how_to_go_on(path: Path) -> str:
     """The command that lets the run in a folder go on."""
-    short = os.path.relpath(path)
-    shown = str(path) if short.startswith("..") else short
-    return f"Go on with: python -m fedmem.simulate run.resume={shlex.quote(shown)}"
+    return f"Go on with: python -m fedmem.simulate run.resume={shlex.quote(shown(path))}"
 
 
 def _require_alike(folder: RunFolder, overrides: Sequence[str]) -> None:

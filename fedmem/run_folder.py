@@ -168,6 +168,12 @@ class RunFolder:
         self.state = state
 
 
+def shown(path: Path | str) -> str:
+    """A path as one would type it: relative where it lies below the folder that we are in."""
+    short = os.path.relpath(path)
+    return str(path) if short.startswith("..") else short
+
+
 def _lock(path: Path) -> IO[str]:
     """The run's lock file, locked while it is open; the system lets go of it if we are killed.
 

@@ -45,7 +45,7 @@ from fedmem.precision import check_precision
 from fedmem.progress import make_progress
 from fedmem.results import print_results
 from fedmem.resume import AUTO, absolute, go_on, how_to_go_on, own_settings
-from fedmem.run_folder import NODES, RunFolder
+from fedmem.run_folder import NODES, RunFolder, shown
 from fedmem.server_app import Run, StageResult, make_server_app, read_results
 from fedmem.settings import Settings
 from fedmem.stages import find_stage
@@ -80,9 +80,9 @@ def simulate(
             remove_unused(made, folder.path)
             settings = own_settings(folder.state, overrides)
             if folder.state.done:
-                say(f"{folder.path}: this run is done, there is nothing left to do.")
+                say(f"{shown(folder.path)}: this run is done, there is nothing left to do.")
                 return settings, read_results(folder)
-            say(f"{folder.path}: goes on {folder.state}")
+            say(f"{shown(folder.path)}: goes on {folder.state}")
         check(settings)
         address = settings.simulation.ray_address
         placement = place_nodes(settings, survey(address), count_users(settings))
@@ -91,7 +91,8 @@ def simulate(
             check_precision(settings.client.precision, torch.device(placement.device))
         announce(settings, placement)
         if folder is None:
-            folder = RunFolder.start(absolute(settings), overrides, placement.nodes)
+            settings = absolute(settings)
+            folder = RunFolder.start(settings, overrides, placement.nodes)
             opened.enter_context(folder)
         with telling_how_to_go_on(folder):
             settings = placement.settle(settings)
@@ -256,7 +257,9 @@ def _hydra_main(config: DictConfig) -> None:
             print_results(results, settings)
         for result in results:
             if result.stopped:
-                raise FedmemError(f"{result.stopped}\nIts best round is kept: {result.checkpoint}")
+                raise FedmemError(
+                    f"{result.stopped}\nIts best round is kept: {shown(result.checkpoint)}"
+                )
 
 
 def main() -> None:

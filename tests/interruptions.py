@@ -63,8 +63,7 @@ def outcome(settings: Settings) -> dict[str, Any]:
 
 
 def timeless(record: dict[str, Any]) -> dict[str, Any]:
-    left = {k: v for k, v in record.items() if k not in (*TIMES, "bytes_frozen", "checkpoint")}
-    return left
+    return {k: v for k, v in record.items() if k not in (*TIMES, "bytes_frozen", "checkpoint")}
 
 
 class Camera:
