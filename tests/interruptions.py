@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from flwr.app import Context, Message
 from fedmem import client_app, run_folder, sealed
 from fedmem.checkpoint import Checkpoint
 from fedmem.resume import absolute, own_settings
-from fedmem.run_folder import RunFolder
+from fedmem.run_folder import STATE, RunFolder
+from fedmem.run_state import LAST
 from fedmem.server_app import Run, StageResult
 from fedmem.settings import Settings
 from tests.in_process_grid import InProcessGrid, Watcher
@@ -131,3 +133,13 @@ def around(write: Callable[..., None], camera: Camera) -> Callable[..., None]:
         camera.take(f"after {paths[-1].name}")
 
     return wrapped
+
+
+if __name__ == "__main__":  # python -m tests.interruptions SETTINGS: a process that may be killed
+    asked = Settings.from_json(Path(sys.argv[1]).read_text())
+    sys.stdout.write("begun\n")
+    sys.stdout.flush()
+    if (Path(asked.output_dir) / STATE / LAST).is_file():
+        let_go_on(Path(asked.output_dir))
+    else:
+        run_anew(asked)

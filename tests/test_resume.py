@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import random
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +27,7 @@ AT_THE_EDGE = "memory.surprise_threshold=3.7"
 """Some losses on items without content are above it and some below, and they move in training."""
 
 
-@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_any_message_or_write_it_ends_with_the_same_bits(
     every: int, make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,7 +57,7 @@ def test_so_does_a_run_with_another_server_optimizer(
     )
     camera = photographed(settings, tmp_path / "album", monkeypatch)
     expected = outcome(settings)
-    for moment, kept in camera.pictures[1::4]:
+    for moment, kept in camera.pictures[1::6]:
         camera.restore(kept)
         let_go_on(Path(settings.output_dir))
         assert outcome(settings) == expected, moment
@@ -122,7 +124,7 @@ def test_a_disk_that_is_full_at_any_write_loses_nothing(
     run_anew(settings)
     expected, output = outcome(settings), Path(settings.output_dir)
     write = sealed.flush
-    for full_at in range(2, 60, 6):
+    for full_at in range(2, 60, 12):
         count = 0
 
         def failing(path: Path, full_at: int = full_at) -> None:
@@ -176,3 +178,42 @@ def test_on_a_small_disk_it_stops_and_goes_on_when_there_is_room(
     assert len(stops) >= 3
     assert all("No space left on device" in stop and str(small_disk) in stop for stop in stops)
     assert outcome(settings) == expected
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments_it_ends_with_the_same_bits(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    settings = make_settings(AT_THE_EDGE)
+    run_anew(settings)
+    expected, output = outcome(settings), Path(settings.output_dir)
+    asked = tmp_path / "settings.json"
+    asked.write_text(settings.to_json())
+    generator, kills = random.Random(0), 0
+    while kills < 20:
+        for folder in (output, Path(settings.checkpoint.dir)):
+            shutil.rmtree(folder)
+        code = None
+        while code is None:
+            code = run_for_a_while(asked, generator.uniform(0.0, 2.0) if kills < 20 else None)
+            kills += code is None
+        assert code == 0
+        assert outcome(settings) == expected
+
+
+def run_for_a_while(asked: Path, seconds: float | None) -> int | None:
+    """Run, or go on, in a process that is killed after so many seconds (None: never); its exit code."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.interruptions", str(asked)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=Path(__file__).parents[1],
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"begun\n"
+    try:
+        return child.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+        return None
