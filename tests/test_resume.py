@@ -202,7 +202,7 @@ def test_killed_at_twenty_random_moments_it_ends_with_the_same_bits(
 
 
 def run_for_a_while(asked: Path, seconds: float | None) -> int | None:
-    """Run, or go on, in a process that is killed after so many seconds (None: never); its exit code."""
+    """Run, or go on, in a process that is killed after so many seconds; its exit code."""
     child = subprocess.Popen(
         [sys.executable, "-m", "tests.interruptions", str(asked)],
         stdout=subprocess.PIPE,

@@ -52,7 +52,9 @@ def test_what_the_run_was_asked_for_may_be_asked_for_again(
     overrides: list[str], settings: Settings, tmp_path: Path
 ) -> None:
     path = begun(settings, "a")
-    with go_on(asking(settings, str(path)), overrides, tmp_path) or pytest.fail() as folder:
+    folder = go_on(asking(settings, str(path)), overrides, tmp_path)
+    assert folder is not None
+    with folder:
         own = own_settings(folder.state, overrides)
     assert own.federation.nodes == 2
     workers = 1 if "simulation.workers=1" in overrides else settings.simulation.workers
@@ -102,8 +104,8 @@ def test_auto_takes_the_newest_unfinished_run_of_the_same_settings(
     begun(settings, "old", age=20)
     newest = begun(settings, "new", age=10)
     done = begun(settings, "done")
-    with RunFolder.go_on(done) as folder:
-        folder.end_run(settings)
+    with RunFolder.go_on(done) as opened:
+        opened.end_run(settings)
     begun(make_settings("seed=9"), "other")
     broken = begun(settings, "broken")
     (broken / "state" / "last.safetensors").write_text("")
@@ -112,8 +114,10 @@ def test_auto_takes_the_newest_unfinished_run_of_the_same_settings(
     elsewhere = replace(
         settings, simulation=replace(settings.simulation, workers=1), output_dir=str(tmp_path / "x")
     )
-    with go_on(asking(elsewhere, AUTO), OWN, place) or pytest.fail() as folder:
-        assert folder.path == newest
+    folder = go_on(asking(elsewhere, AUTO), OWN, place)
+    assert folder is not None
+    folder.close()
+    assert folder.path == newest
     assert go_on(asking(make_settings("seed=8"), AUTO), OWN, place) is None
 
 

@@ -1,4 +1,4 @@
-"""A run's state comes back as it was, takes up no more than the last and the best, and is locked."""
+"""A run's state comes back as it was, and takes up no more than the last and the best."""
 
 from __future__ import annotations
 
