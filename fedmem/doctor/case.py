@@ -10,9 +10,9 @@ from typing import Any
 
 from fedmem.checkpoint import Checkpoint, load_parents
 from fedmem.data import Interactions, load_content, load_interactions
+from fedmem.doctor.arithmetic import parameter_counts
 from fedmem.errors import FedmemError
 from fedmem.model import Content
-from fedmem.parameters import Parameters, initial_parameters
 from fedmem.participants import UserIndices, participants
 from fedmem.placement import Placement, place, this_machine
 from fedmem.settings import Settings
@@ -30,7 +30,6 @@ class Case:
 
     settings: Settings
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _fresh: dict[str, Parameters] = field(default_factory=dict)
 
     @classmethod
     def of_run(cls, folder: Path) -> Case:
@@ -108,15 +107,10 @@ class Case:
         """The checkpoint that a finished run left of a stage."""
         return Checkpoint.load(Path(str(self.results[stage]["checkpoint"])))
 
-    def fresh(self, stage: Stage) -> Parameters:
-        """Parameters of the stage's shapes, as if nothing came before it."""
-        if stage.name not in self._fresh:
-            self._fresh[stage.name] = initial_parameters(
-                self.settings.model,
-                stage,
-                self.interactions.num_items,
-                self.widths,
-                self.settings.seed,
-                {},
-            )
-        return self._fresh[stage.name]
+    def counts(self, stage: Stage) -> tuple[int, int]:
+        """Parameters of a stage's model, and those of them that it trains."""
+        counts = parameter_counts(
+            self.settings.model, stage, self.interactions.num_items, self.widths
+        )
+        trained = sum(number for prefix, number in counts.items() if stage.in_scope(prefix))
+        return sum(counts.values()), trained

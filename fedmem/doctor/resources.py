@@ -37,37 +37,29 @@ TIGHT = 0.8
 
 def memory_needed(case: Case, stage: Stage) -> float:
     """Bytes of all processes together, at the peak of a stage."""
-    settings, items = case.settings, case.interactions.num_items
-    workers = case.placement.workers
-    parameters = FLOAT * sum(value.numel() for value in case.fresh(stage).values())
+    settings, items, users = case.settings, case.interactions.num_items, case.users
+    model, client = settings.model, settings.client
+    parameters = FLOAT * case.counts(stage)[0]
     scores = FLOAT * max(SAMPLES_AT_LEAST * items, SCORES_AT_ONCE["cpu"])
     worker = WORKER + WORKER_COPIES * parameters + SCORE_COPIES * scores
-    shared = 0.0
+    shared = FLOAT * len(users) * settings.evaluation.negatives
     if stage.content:
-        targets = np.clip(
-            case.interactions.lengths[case.users] - 3,
-            0,
-            settings.client.windows * settings.model.max_length,
-        ).sum()
-        worker += (MEMORY_STAGE if stage.memory else CONTENT_STAGE) + 2 * FLOAT * items * sum(
-            case.widths
-        )
-        at_a_target = settings.memory.top_k if stage.memory else settings.model.dim
-        shared = FLOAT * float(targets) * at_a_target
-        micro_batch = settings.client.micro_batch or POSITIONS_AT_ONCE["cpu"]
-        worker += FLOAT * micro_batch * settings.model.max_length
-    return RAY + SERVER + SERVER_COPIES * parameters + workers * worker + shared
+        held = client.windows * model.max_length
+        targets = int(np.clip(case.interactions.lengths[users] - 3, 0, held).sum())
+        at_once = client.micro_batch or POSITIONS_AT_ONCE["cpu"]
+        worker += MEMORY_STAGE if stage.memory else CONTENT_STAGE
+        worker += FLOAT * (2 * items * sum(case.widths) + at_once * client.negatives)
+        shared += FLOAT * targets * (settings.memory.top_k if stage.memory else model.dim)
+    return RAY + SERVER + SERVER_COPIES * parameters + case.placement.workers * worker + shared
 
 
 def disk_needed(case: Case) -> float:
     """Bytes of all checkpoints, old and new at once, and of the state that a run keeps."""
     total = 1 * MB  # metrics, results and the configuration
     for stage in case.stages:
-        sizes = {name: value.numel() for name, value in case.fresh(stage).items()}
-        scope, _ = stage.split(sizes)
-        trained = sum(sizes[name] for name in scope)
+        parameters, trained = case.counts(stage)
         # Parameters and the best of them, two moments; the last state beside the next one.
-        total += FLOAT * (2 * sum(sizes.values()) + 2 * 4 * trained)
+        total += FLOAT * (2 * parameters + 2 * 4 * trained)
     return total
 
 

@@ -18,15 +18,22 @@ from fedmem.doctor import CHECKS, Case, Finding, Level, __main__, environment, e
 from fedmem.doctor import preflight as preflight
 from fedmem.doctor.checkpoints import untouched
 from fedmem.errors import FedmemError
+from fedmem.parameters import initial_parameters
 from fedmem.results import write_results
 from fedmem.settings import Settings
-from fedmem.stages import STAGES
+from fedmem.stages import STAGES, Stage
 from tests.in_process_grid import run_in_process
 
 MakeSettings = Callable[..., Settings]
 FIRST, SECOND, THIRD = STAGES.values()
 BY_NAME = {check.name: check for check in CHECKS}
 Change = Callable[[dict[str, Tensor]], None]
+
+
+def fresh(case: Case, stage: Stage) -> dict[str, Tensor]:
+    """What a stage without predecessors would start from."""
+    items, model = case.interactions.num_items, case.settings.model
+    return initial_parameters(model, stage, items, case.widths, case.settings.seed, {})
 
 
 class Faulty:
@@ -53,7 +60,7 @@ class Faulty:
         hashes: dict[str, str] = {}
         for made in (FIRST, SECOND):
             torch.manual_seed(1)
-            parameters = {n: v + torch.randn(v.shape) * 0.1 for n, v in case.fresh(made).items()}
+            parameters = {n: v + torch.randn(v.shape) * 0.1 for n, v in fresh(case, made).items()}
             if "sasrec.item_emb.weight" in parameters:
                 torch.manual_seed(2)  # of both alike
                 parameters["sasrec.item_emb.weight"].normal_(std=0.1)
@@ -357,7 +364,7 @@ def test_a_whole_model_before_training_is_a_problem(seed: int, faulty: Faulty) -
         round=1,
         metrics={},
         parents={},
-        parameters=case.fresh(FIRST),
+        parameters=fresh(case, FIRST),
     ).save(Path(settings.checkpoint.dir) / "pretrain_sasrec.safetensors")
     finding = see(Case(faulty.make("stage=align_projectors", *wide)), "item embeddings")
     assert finding.level is PROBLEM, finding
