@@ -11,6 +11,7 @@ from fedmem.data.interactions import Interactions, how_to_get
 from fedmem.errors import FedmemError
 from fedmem.model import Content
 from fedmem.settings import DataSettings
+from fedmem.torch_file import read_torch_file
 
 
 def load_content(settings: DataSettings, interactions: Interactions) -> Content:
@@ -42,10 +43,7 @@ def _load_rows(settings: DataSettings, file: str, interactions: Interactions) ->
             f"There are no item features for {key}: looked for {path}.\n"
             f"Stages 2 and 3 need them: set {key} to your file, or {how_to_get(settings)}"
         )
-    try:
-        rows = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise FedmemError(f"{path} is no tensor that can be read safely: {error}") from error
+    rows = read_torch_file(path)
     if not isinstance(rows, Tensor) or rows.dim() != 2:
         raise FedmemError(f"{path} must hold one tensor [items + 1, width].")
     largest = int(interactions.item_ids.max())
