@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -90,14 +91,24 @@ def checkpoint_path(settings: CheckpointSettings, stage: str) -> Path:
     return Path(pointed) if pointed else Path(settings.dir) / f"{stage}.safetensors"
 
 
-def load_parents(settings: Settings, stage: Stage, catalogue: str) -> dict[str, Checkpoint]:
+def load_parents(
+    settings: Settings, stage: Stage, catalogue: str, coming: Collection[str] = ()
+) -> dict[str, Checkpoint]:
     """The checkpoints that a stage starts from, by stage, each checked and of one lineage.
+
+    Args:
+        settings: of the run.
+        stage: the stage that starts.
+        catalogue: `Interactions.fingerprint` of the data.
+        coming: stages that are going to be made anew before it starts; they are left out.
 
     Raises:
         FedmemError: one is missing or does not fit, or they do not belong together.
     """
     parents: dict[str, Checkpoint] = {}
     for required in stage.requires:
+        if required in coming:
+            continue
         path = checkpoint_path(settings.checkpoint, required)
         if not path.is_file():
             raise FedmemError(

@@ -94,8 +94,8 @@ class Case:
         found: dict[str, Checkpoint] = {}
         made_here: set[str] = set()
         for stage in self.stages:
-            if not made_here.issuperset(stage.requires):
-                found |= load_parents(self.settings, stage, self.interactions.fingerprint)
+            catalogue = self.interactions.fingerprint
+            found |= load_parents(self.settings, stage, catalogue, made_here)
             made_here.add(stage.name)
         return found
 
