@@ -14,7 +14,6 @@ from PIL import Image
 from torch import nn
 
 from fedmem.errors import FedmemError
-from fedmem.features.hub import load
 
 Floats = npt.NDArray[np.float32]
 Input_contra = TypeVar("Input_contra", contravariant=True)
@@ -49,6 +48,8 @@ class SentenceEncoder:
     """
 
     def __init__(self, model: str, modality: str, device: str) -> None:
+        from fedmem.features.hub import load  # takes seconds, which a mistake before need not wait
+
         self._model = load(model, device)
         if modality not in self._model.modalities:
             takes = ", ".join(str(m) for m in self._model.modalities)

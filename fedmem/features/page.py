@@ -33,7 +33,8 @@ def draw_page(found: Inspection, path: Path) -> None:
         fontsize=12,
         color=INK,
     )
-    measures, neighbours = np.ravel(figure.subfigures(2, 1, height_ratios=heights))
+    grid = figure.add_gridspec(2, 1, height_ratios=heights)
+    measures, neighbours = (figure.add_subfigure(grid[part]) for part in (0, 1))
     coverage, similarity, novelty = measures.subplots(3, 1, height_ratios=[rows, rows, 2.2])
     _draw_coverage(coverage, found)
     _draw_similarity(similarity, found)
