@@ -43,8 +43,9 @@ class Coverage:
 
 
 def write_coverage(path: Path, coverages: Sequence[Coverage]) -> None:
-    """Write JSON by kind: complete under its name, or not at all."""
-    content = {coverage.kind: asdict(coverage) for coverage in coverages}
+    """Write JSON by kind, beside what is there of the other kind."""
+    content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    content |= {coverage.kind: asdict(coverage) for coverage in coverages}
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(partial, path)

@@ -13,8 +13,8 @@ import torch
 
 Vectors = npt.NDArray[np.floating]
 
-ROWS_AN_ITEM = 10
-"""A file by row may have so many rows an item; ids with wider gaps are kept beside the vectors."""
+ROWS_AN_ITEM, ROWS_AT_LEAST = 10, 10_000
+"""A file by row may have so many rows; ids with wider gaps are kept beside the vectors."""
 
 
 def reduce_by_pca(vectors: Vectors, size: int) -> tuple[npt.NDArray[np.float64], float]:
@@ -67,4 +67,4 @@ def write_features(
 
 def _are_rows(ids: Sequence[str]) -> bool:
     whole = all(re.fullmatch(r"[1-9]\d*", item) for item in ids)
-    return whole and max(map(int, ids)) <= ROWS_AN_ITEM * (len(ids) + 100)
+    return whole and max(map(int, ids)) <= max(ROWS_AN_ITEM * len(ids), ROWS_AT_LEAST)
