@@ -1,7 +1,9 @@
-"""`python -m fedmem.download`: MovieLens-100K, with content vectors, ready for all stages.
+"""`python -m fedmem.download`: MovieLens-100K, ready for all stages, or MovieLens-1M.
 
-The interactions ship in the wheel of the package recbole, which pip fetches from wherever this
-machine's pip fetches packages; the content vectors are fedmem's own (`fedmem/assets`).
+The interactions of MovieLens-100K ship in the wheel of the package recbole, which pip fetches from
+wherever this machine's pip fetches packages; the content vectors are fedmem's own
+(`fedmem/assets`). MovieLens-1M comes from its publisher, GroupLens, who asks that it is not
+redistributed, and has no vectors.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import urllib.request
 import zipfile
 from pathlib import Path
+from typing import IO
 
 from fedmem.errors import FedmemError, readable_exit
 
@@ -22,6 +26,15 @@ INTERACTIONS = "recbole/dataset_example/ml-100k/ml-100k.inter"
 SHA256 = "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"
 VECTORS = Path(__file__).parent / "assets" / "ml-100k"
 
+ML_1M_URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
+ML_1M_MD5 = "c4d9eecfca2ab87c1945afe126590906"
+"""As the publisher gives it."""
+ML_1M_FILES = ("ratings.dat", "movies.dat", "README")
+LARGEST = 1 << 28
+"""Bytes of a file that is fetched, at most."""
+SECONDS = 30.0
+"""That a publisher may stay silent."""
+
 
 def download(folder: Path) -> None:
     """Put `ml-100k.inter` and the two feature files into a folder, each only when it is whole.
@@ -29,15 +42,53 @@ def download(folder: Path) -> None:
     Raises:
         FedmemError: pip cannot fetch the package, or it is not what it was.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FedmemError(f"{folder} cannot be made: {error.strerror}.") from error
+    _make(folder)
     target = folder / Path(INTERACTIONS).name
     if not (target.is_file() and _sha256(target.read_bytes()) == SHA256):
         _write(target, _fetch_interactions())
     for name in ("text_features.pt", "visual_features.pt"):
         _write(folder / name, (VECTORS / name).read_bytes())
+
+
+def download_ml_1m(folder: Path, url: str = ML_1M_URL, md5: str = ML_1M_MD5) -> None:
+    """Put the publisher's `ratings.dat` and `movies.dat` into a folder, each only when it is whole.
+
+    Args:
+        folder: made where it is not there.
+        url: of the zip file that holds them.
+        md5: of that file.
+
+    Raises:
+        FedmemError: the file cannot be fetched, or is not the one with this checksum.
+    """
+    _make(folder)
+    with tempfile.TemporaryFile() as file:
+        found = _fetch(url, file)
+        if found != md5:
+            raise FedmemError(f"{url} is not the file that fedmem knows: its md5 is {found}.")
+        with zipfile.ZipFile(file) as archive:
+            names = {Path(name).name: name for name in archive.namelist()}
+            for name in ML_1M_FILES:
+                _write(folder / name, archive.read(names[name]))
+
+
+def _fetch(url: str, file: IO[bytes]) -> str:
+    """Copy what a URL gives into a file, and return its md5."""
+    digest, size = hashlib.md5(usedforsecurity=False), 0
+    try:
+        with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+            while block := answer.read(1 << 20):
+                size += len(block)
+                if size > LARGEST:
+                    raise FedmemError(f"{url} is larger than {LARGEST:,} bytes.")
+                digest.update(block)
+                file.write(block)
+    except OSError as error:
+        raise FedmemError(
+            f"{url} could not be fetched: {error}.\n"
+            "Try again with a network, or put the publisher's files there by hand."
+        ) from error
+    return digest.hexdigest()
 
 
 def _fetch_interactions() -> bytes:
@@ -64,6 +115,13 @@ def _fetch_interactions() -> bytes:
     return content
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FedmemError(f"{folder} cannot be made: {error.strerror}.") from error
+
+
 def _write(path: Path, content: bytes) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(content)
@@ -77,11 +135,17 @@ def _sha256(content: bytes) -> str:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("data/ml-100k"))
-    folder = parser.parse_args().folder
+    parser.add_argument("folder", type=Path, nargs="?", help="default: data/NAME")
+    parser.add_argument("--data", choices=("ml-100k", "ml-1m"), default="ml-100k", metavar="NAME")
+    arguments = parser.parse_args()
+    folder = arguments.folder or Path("data") / arguments.data
     with readable_exit():
-        download(folder)
-    print(f"MovieLens-100K and its content vectors are in {folder}.")
+        if arguments.data == "ml-100k":
+            download(folder)
+            print(f"MovieLens-100K and its content vectors are in {folder}.")
+        else:
+            download_ml_1m(folder)
+            print(f"MovieLens-1M is in {folder}.")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ place to look for each number. Building one with a value out of range raises `Fe
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from dataclasses import asdict, dataclass
@@ -15,6 +16,18 @@ import dacite
 
 from fedmem.errors import FedmemError
 
+FORMATS = (
+    "auto",
+    "ratings",
+    "pairs",
+    "sequences",
+    "csv",
+    "tsv",
+    "recbole",
+    "jsonl",
+    "parquet",
+)
+DUPLICATES = ("keep", "first", "last")
 EXPERTS = ("visual", "semantic", "identity")
 EXECUTIONS = ("auto", "batched", "stacked", "loop")
 PRECISIONS = ("float32", "bfloat16")
@@ -28,26 +41,75 @@ def _require(holds: bool, key: str, value: object, allowed: str) -> None:
 
 
 @dataclass(frozen=True)
+class ColumnSettings:
+    """Names of the columns of a table; null: the usual names are recognised. That of the item also
+    counts in a Parquet file of features.
+    """
+
+    user: str | None
+    item: str | None
+    rating: str | None
+    timestamp: str | None
+
+
+@dataclass(frozen=True)
 class DataSettings:
-    """Which interactions and content to read."""
+    """Which interactions and content to read, and which of the interactions to keep."""
 
     name: str
     dir: str
-    """Folder that holds the files below."""
-    interactions_file: str
-    visual_file: str | None
-    """Item features; null: the data have none, and only stage 1 can run."""
-    text_file: str | None
+    """Folder that the files below are in, where they are not named from the root."""
+    path: str
+    """File of the interactions, or a folder that holds one under a name that is recognised."""
+    format: str
+    """One of `FORMATS`: `auto` recognises it by the first lines (`fedmem/data/formats.py`)."""
+    encoding: str
+    """Of text."""
+    columns: ColumnSettings
+    min_rating: float | None
+    """Interactions with a lower rating are dropped."""
+    duplicates: str
+    """What happens to a user's repeated interactions with an item, one of `DUPLICATES`."""
     min_interactions: int
     """Users with fewer interactions are dropped."""
+    k_core: int | None
+    """Users and items with fewer interactions are dropped until none has fewer."""
+    most_active_users: int | None
+    """Only so many users stay, those with most interactions."""
+    max_history: int | None
+    """Only so many interactions of a user stay, the latest."""
+    visual_file: str | None
+    """Item features, see `fedmem/data/vectors.py`; null: the data have none of this kind. Without
+    both only stage 1 can run."""
+    text_file: str | None
 
     def __post_init__(self) -> None:
+        _require(self.format in FORMATS, "data.format", self.format, f"one of {', '.join(FORMATS)}")
+        _require(_is_encoding(self.encoding), "data.encoding", self.encoding, "utf-8, latin-1, …")
         _require(
-            self.min_interactions >= 3,
-            "data.min_interactions",
-            self.min_interactions,
-            "leave-one-out needs at least 3 interactions a user",
+            self.duplicates in DUPLICATES,
+            "data.duplicates",
+            self.duplicates,
+            f"one of {', '.join(DUPLICATES)}",
         )
+        for key in ("min_interactions", "max_history"):
+            value = getattr(self, key)
+            _require(
+                value is None or value >= 3,
+                f"data.{key}",
+                value,
+                "leave-one-out needs at least 3 interactions a user",
+            )
+        for key in ("k_core", "most_active_users"):
+            value = getattr(self, key)
+            _require(value is None or value >= 1, f"data.{key}", value, "at least 1, or null")
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        return bool(codecs.lookup(name))
+    except LookupError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from fedmem.checkpoint import load_parents
 from fedmem.client_app import app as client_app
 from fedmem.cluster import backend_config, survey
 from fedmem.configuration import CONFIG_MODULE, readable, to_settings
-from fedmem.data import load_content, load_histories
+from fedmem.data import load_content, load_histories, print_summary, write_id_files
 from fedmem.errors import INTERRUPTED_EXIT_CODE, FedmemError, readable_exit
 from fedmem.exchange import Interrupted
 from fedmem.participants import participants
@@ -58,6 +58,7 @@ def simulate(settings: Settings) -> list[StageResult]:
     settings = placement.settle(settings)
     output = Path(settings.output_dir)
     output.mkdir(parents=True, exist_ok=True)
+    write_id_files(output, load_histories(settings).warm)
     results: list[StageResult] = []
     failures: list[BaseException] = []
     with make_progress() as progress, MetricsFile(output / "metrics.jsonl") as metrics:
@@ -122,6 +123,7 @@ def count_users(settings: Settings) -> int:
 
 def announce(settings: Settings, placement: Placement) -> None:
     """Say what is about to run, since Ray takes some seconds to start."""
+    print_summary(settings.data, content=any(find_stage(name).content for name in settings.stages))
     histories = load_histories(settings)
     cold = f" and {histories.cold.num_items:,} cold ones" if histories.cold.num_items else ""
     line = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -69,21 +70,50 @@ def test_the_memories_of_movielens_100k_stay_what_they_are() -> None:
 
 
 @needs_ml_1m
-def test_movielens_1m_reads_the_same_in_both_of_its_forms(tmp_path: Path) -> None:
-    rows = (ML_1M / "ratings.dat").read_text().splitlines()[:2000]
-    (tmp_path / "ratings.dat").write_text("\n".join(r.replace(" ", "::") for r in rows) + "\n")
-    (tmp_path / "spaces.dat").write_text("\n".join(rows) + "\n")
-    colons, spaces = (
-        Node(
-            compose_settings(
-                ["data=ml-1m", f"data.dir={tmp_path}", f"data.interactions_file={file}"]
-            )
-        ).interactions
-        for file in ("ratings.dat", "spaces.dat")
-    )
-    assert np.array_equal(colons.items, spaces.items)
-    assert np.array_equal(colons.item_ids, spaces.item_ids)
-    assert np.array_equal(colons.offsets, spaces.offsets)
+def test_movielens_1m_reads_the_same_in_the_publisher_s_form(tmp_path: Path) -> None:
+    """With `::`, true ratings and times, and the items that the variant here has dropped."""
+    rows = [line.split() for line in (ML_1M / "ratings.dat").read_text().splitlines()]
+    lines = [f"{user}::{item}::3::{956_703_932 + int(time)}" for user, item, _, time in rows]
+    (tmp_path / "ratings.dat").write_text("\n".join(lines) + "\n")
+    colons = load_interactions(compose_settings(["data=ml-1m", f"data.dir={tmp_path}"]).data)
+    spaces = load_interactions(compose_settings(["data=ml-1m", f"data.dir={ML_1M}"]).data)
+    assert all(np.array_equal(vars(colons)[n], vars(spaces)[n]) for n in ("items", "offsets"))
+    assert colons.fingerprint == spaces.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fingerprint", "dense"),
+    [
+        pytest.param(
+            [f"data.dir={ML_100K}"],
+            "1397efa11fba4912",
+            "30403736e5acf3ff",
+            marks=needs_ml_100k,
+            id="ml-100k",
+        ),
+        pytest.param(
+            ["data=ml-1m", f"data.dir={ML_1M}"],
+            "1fcd94e46f09e22a",
+            "8357ebb672ffe6bb",
+            marks=needs_ml_1m,
+            id="ml-1m",
+        ),
+        pytest.param(
+            ["data=amazon-beauty", f"data.dir={BEAUTY}"],
+            "16eea1cf5b0050ef",
+            "8dda022e6b0daa05",
+            marks=needs_beauty,
+            id="amazon-beauty",
+        ),
+    ],
+)
+def test_catalogue_and_dense_ids_stay_what_checkpoints_were_trained_on(
+    overrides: list[str], fingerprint: str, dense: str
+) -> None:
+    found = load_interactions(compose_settings(overrides).data)
+    assert found.fingerprint == fingerprint
+    arrays = (found.items, found.offsets, found.item_ids, found.user_ids)
+    assert hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:16] == dense
 
 
 @needs_ml_1m

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -72,6 +73,9 @@ def test_three_stages_on_ray_give_the_numbers_of_the_in_process_federation(
         (stage, r) for stage in STAGES for r in range(0 if STAGES[stage].requires else 1, 3)
     ]
     assert not (tmp_path / "out" / "frozen").exists()
+    assert done.stdout.count(f"{data_dir / 'ratings.dat'}: ratings (user, item") == 1
+    assert pq.read_table(tmp_path / "out" / "items.parquet").num_rows == 40
+    assert pq.read_table(tmp_path / "out" / "users.parquet")["id"].to_pylist() == list(range(1, 25))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +132,7 @@ def test_checkpoints_of_other_data_or_size_are_found_before_anything_starts(
     lines = (data_dir / "ratings.dat").read_text().replace(" 40 ", " 39 ")
     (data_dir / "other.dat").write_text(lines)
     with pytest.raises(FedmemError, match="trained on other data"):
-        check(make_settings("stage=align_projectors", "data.interactions_file=other.dat"))
+        check(make_settings("stage=align_projectors", "data.path=other.dat"))
 
 
 def test_ctrl_c_ends_cleanly_and_leaves_nothing_running(data_dir: Path, tmp_path: Path) -> None:

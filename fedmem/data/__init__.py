@@ -2,7 +2,13 @@
 
 from fedmem.data.cold import Histories, load_histories
 from fedmem.data.content import load_content
-from fedmem.data.interactions import Interactions, absent_items, load_interactions
+from fedmem.data.interactions import (
+    Interactions,
+    absent_items,
+    load_interactions,
+    write_id_files,
+)
+from fedmem.data.summary import print_summary
 from fedmem.data.windows import Windows, by_length
 
 __all__ = [
@@ -14,4 +20,6 @@ __all__ = [
     "load_content",
     "load_histories",
     "load_interactions",
+    "print_summary",
+    "write_id_files",
 ]

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
+from fedmem.data.formats import Layout
+from fedmem.data.ids import Ids, fingerprint, padded, write_ids
+from fedmem.data.preparation import Dropped, Rows, Size, keep
+from fedmem.data.readers import Table, read_table
 from fedmem.errors import FedmemError
 from fedmem.settings import DataSettings
 
-FORMS = {4: ("user", "item", "rating", "timestamp"), 2: ("user", "item")}
+WITH_INTERACTIONS = ("ml-100k", "ml-1m")
+WITH_FEATURES = ("ml-100k",)
+"""Data whose interactions, or features, are fetched by `python -m fedmem.download`."""
+KNOWN_FILES = (
+    "ratings.dat",
+    "u.data",
+    "ratings.csv",
+    "*.inter",
+    "interactions.*",
+    "*.parquet",
+    "*.jsonl",
+    "*.csv",
+    "*.tsv",
+)
+"""Names under which a folder's interactions are found, the first that is there."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +41,14 @@ class Interactions:
     Attributes:
         offsets: [U + 1]; user u's history is items[offsets[u] : offsets[u + 1]], oldest first.
         items: [N] dense item ids.
-        item_ids: [I + 1] the data's own id of each dense item; entry 0 is 0.
+        item_ids: [I + 1] the data's own id of each dense item; entry 0 is padding's.
         user_ids: [U] the data's own id of each user.
     """
 
     offsets: npt.NDArray[np.int64]
     items: npt.NDArray[np.int32]
-    item_ids: npt.NDArray[np.int64]
-    user_ids: npt.NDArray[np.int64]
+    item_ids: Ids
+    user_ids: Ids
 
     @property
     def num_users(self) -> int:
@@ -61,7 +76,7 @@ class Interactions:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the catalogue: models fit where it is the same, whoever the users are."""
-        return hashlib.sha256(self.item_ids.astype("<i8").tobytes()).hexdigest()[:16]
+        return fingerprint(self.item_ids)
 
 
 def absent_items(
@@ -77,77 +92,126 @@ def absent_items(
     return places + 1 + np.searchsorted(absent_before, places, side="right")
 
 
-@functools.lru_cache(maxsize=2)
-def load_interactions(settings: DataSettings) -> Interactions:
-    """Read `data.interactions_file` in `data.dir`.
+@dataclass(frozen=True)
+class Loaded:
+    """Interactions, and how they came about.
 
-    Four columns, user item rating timestamp, or two, user item, in time order (SASRec's form);
-    separated by `::`, tabs or spaces; a RecBole header (`user_id:token …`) is recognised. Ties in
-    time keep the file's order.
+    Attributes:
+        interactions: what is kept.
+        path: of the file.
+        layout: that was recognised in it.
+        read: what the file holds.
+        in_time: whether it has timestamps; else its own order counts.
+        dropped: by each filter that dropped any.
+    """
+
+    interactions: Interactions
+    path: Path
+    layout: Layout
+    read: Size
+    in_time: bool
+    dropped: list[Dropped]
+
+    @property
+    def kept(self) -> Size:
+        """What is left."""
+        of = self.interactions
+        return Size(of.num_users, of.num_items, len(of.items))
+
+
+def load_interactions(settings: DataSettings) -> Interactions:
+    """The interactions that the settings describe, read once in a process.
+
+    Dense ids follow the order of the data's own: numbers where all are whole numbers, else text.
+    Ties in time keep the file's order.
 
     Raises:
-        FedmemError: the file is not there, is not of this form, or leaves no user.
+        FedmemError: the file is not there, cannot be read, or leaves no user.
     """
-    path = Path(settings.dir) / settings.interactions_file
-    if not path.is_file():
+    return load(settings).interactions
+
+
+@functools.lru_cache(maxsize=2)
+def load(settings: DataSettings) -> Loaded:
+    """`load_interactions`, with what is told of them.
+
+    Raises:
+        FedmemError: as `load_interactions`.
+    """
+    path = find_file(settings)
+    table, layout = read_table(path, settings)
+    if settings.min_rating is not None and table.ratings is None:
+        raise FedmemError(f"{path} has no ratings, and data.min_rating={settings.min_rating}.")
+    rows, dropped = keep(table, settings)
+    if not len(rows):
         raise FedmemError(
-            f"There are no interactions for data={settings.name}: looked for {path}.\n"
-            f"To go on, {how_to_get(settings)}"
+            f"{path} leaves no user: all were dropped, the last for {dropped[-1].reason}."
         )
-    table = _read_table(path)
-    lengths = table.groupby("user")["item"].transform("size")
-    table = table[lengths >= settings.min_interactions]
-    if table.empty:
-        raise FedmemError(f"No user in {path} has {settings.min_interactions} interactions.")
-    table = table.sort_values([c for c in ("user", "timestamp") if c in table], kind="stable")
-    user_ids, counts = np.unique(table["user"].to_numpy(), return_counts=True)
-    item_ids, dense = np.unique(table["item"].to_numpy(), return_inverse=True)
+    read = Size(len(table.user_ids), len(table.item_ids), len(table.users))
+    in_time = table.timestamps is not None
+    return Loaded(_assemble(table, rows), path, layout, read, in_time, dropped)
+
+
+def _assemble(table: Table, rows: Rows) -> Interactions:
+    """Dense histories of rows in which each user's stand together, in time order."""
+    users, counts = np.unique(table.users[rows], return_counts=True)
+    items, dense = np.unique(table.items[rows], return_inverse=True)
     return Interactions(
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         items=(dense + 1).astype(np.int32),
-        item_ids=np.concatenate([[0], item_ids]).astype(np.int64),
-        user_ids=user_ids.astype(np.int64),
+        item_ids=padded(table.item_ids[items]),
+        user_ids=table.user_ids[users],
     )
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    with path.open(encoding="latin-1") as file:
-        first = file.readline()
-    separator = next((s for s in ("::", "\t", " ") if s in first), None)
-    header = ":token" in first
-    columns = FORMS.get(len(first.split(separator)))
-    if columns is None:
-        forms = " or ".join(" ".join(form) for form in FORMS.values())
-        raise FedmemError(
-            f"{path} is not a table of interactions: line 1 has not the columns {forms}, "
-            "separated by ::, tabs or spaces."
-        )
-    try:
-        with warnings.catch_warnings():
-            # A row wider than the columns is only warned of, and would be cut.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                path,
-                sep=separator,
-                engine="python" if separator == "::" else "c",
-                names=list(columns),
-                index_col=False,
-                skiprows=1 if header else 0,
-                dtype={"user": np.int64, "item": np.int64},
-                encoding="latin-1",
-            )
-    except (ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        raise FedmemError(f"{path} is not a table of interactions: {error}.") from error
-    for column in columns[2:]:  # user and item are whole numbers already
-        if not pd.api.types.is_numeric_dtype(table[column]) or table[column].isna().any():
-            raise FedmemError(f"{path} has a line whose {column} is missing or no number.")
-    if (table["item"] < 1).any():
-        raise FedmemError(f"{path} has an item id below 1; 0 is kept for padding.")
-    return table
+def write_id_files(folder: Path, interactions: Interactions) -> None:
+    """Write `items.parquet` and `users.parquet`: the data's own id of each dense index.
+
+    Items count from 1, since 0 is padding; users from 0.
+    """
+    write_ids(folder / "items.parquet", interactions.item_ids[1:], first=1)
+    write_ids(folder / "users.parquet", interactions.user_ids, first=0)
 
 
-def how_to_get(settings: DataSettings) -> str:
-    """What a user can do about a file that is not in the data folder."""
-    if settings.name == "ml-100k":
-        return f"fetch the data with: python -m fedmem.download {settings.dir}"
-    return "point data.dir to the folder that holds your files."
+def find_file(settings: DataSettings) -> Path:
+    """The file that `data.path` names, or the one in a folder whose name is recognised.
+
+    Raises:
+        FedmemError: there is none.
+    """
+    path = Path(settings.dir) / settings.path
+    if path.is_file():
+        return path
+    if path.is_dir():
+        for pattern in KNOWN_FILES:
+            found = sorted(f for f in (*path.glob(pattern), *path.glob(f"{pattern}.gz")))
+            if len(found) > 1:
+                names = ", ".join(file.name for file in found[:6])
+                raise FedmemError(f"{path} holds {names}: say which with data.path=FILE.")
+            if found:
+                return found[0]
+        looked_for = f"looked in {path} for {', '.join(KNOWN_FILES)}"
+    elif path.exists():
+        looked_for = f"{path} is neither a file nor a folder"
+    else:
+        looked_for = f"looked for {path}"
+    raise FedmemError(
+        f"There are no interactions for data={settings.name}: {looked_for}.\n"
+        f"To go on, {how_to_get(settings, WITH_INTERACTIONS)}"
+    )
+
+
+def how_to_get(settings: DataSettings, fetched: tuple[str, ...]) -> str:
+    """What a user can do about a file that is not in the data folder.
+
+    Args:
+        settings: of the data.
+        fetched: names of the data that `python -m fedmem.download` fetches such a file for.
+    """
+    if settings.name == "custom":
+        return "set data.path to your file."
+    own = "point data.dir to the folder that holds your files."
+    if settings.name not in fetched:
+        return own
+    name = "" if settings.name == "ml-100k" else f"--data {settings.name} "
+    return f"fetch it with: python -m fedmem.download {name}{settings.dir}, or {own}"

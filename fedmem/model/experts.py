@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedmem.model.kernel import read_out_moments
+from fedmem.model.shared_kernel import shared_read_out_moments
 
 SHARPNESS = 4.0
 """With one head an attention logit is at first this times cos(candidate, entry): attention starts
@@ -26,6 +27,11 @@ out by looking at what is alike."""
 
 NEVER = -1e9
 """Logit of a place without an entry."""
+
+SPREAD = 40.0
+"""Logits of a candidate this far apart have odds whose squares float32 still tells from 0."""
+
+Moments = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -91,29 +97,57 @@ class MemoryExpert(nn.Module):
             candidates: item ids [X, C].
             items: item ids [X, Y, M] of the memories' entries, 0 where there is none.
         """
-        rows, length, entries = items.shape
+        moments = None
+        if len(candidates) == 1 and not torch.is_grad_enabled() and items.device.type == "cpu":
+            moments = self._shared_moments(tables, candidates, items)
+        o_u, o_sum, o_o = moments or self._moments(tables, candidates, items)
         dim = tables.value.shape[1]
-        pairs = (rows, self.heads, candidates.shape[1], length, entries)  # [X, H, C, Y, M]
-        held = items.flatten(1)  # [X, YM]
-        query = self._by_head(F.embedding(candidates, tables.query))  # [X, H, C, D/H]
-        probe = self._by_head(F.embedding(candidates, tables.probe))
-        key = self._by_head(F.embedding(held, tables.key))  # [X, H, YM, D/H]
-        value = self._by_head(F.embedding(held, tables.value))
-        absent = (items == 0)[:, None, None]  # [X, 1, 1, Y, M]
-        logits = (query @ key.mT).view(pairs) + absent * NEVER
-        attention = torch.softmax(logits, dim=-1)
-        along = (probe @ value.mT).view(pairs)
-        values = value.view(rows, self.heads, length, entries, -1)  # [X, H, Y, M, D/H]
-        gram = values @ values.mT  # [X, H, Y, M, M]
-        o_u, o_sum, o_o = read_out_moments(attention, along, values.sum(-1), gram)  # [X, C, Y]
         variance = (o_o / dim - (o_sum / dim).square()).clamp(min=0)
         shift = F.embedding(candidates, tables.shift[:, None])  # [X, C, 1]
         read = o_u * (variance + self.norm.eps).rsqrt() + shift
         return read.mT * (items > 0).any(-1).unsqueeze(2)
 
-    def _by_head(self, x: Tensor) -> Tensor:
-        """[X, N, D] → [X, H, N, D/H]."""
-        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+    def _moments(self, tables: ExpertTables, candidates: Tensor, items: Tensor) -> Moments:
+        """o·u, the sum of o and o·o, each [X, C, Y]."""
+        rows, length, entries = items.shape
+        pairs = (rows, self.heads, candidates.shape[1], length, entries)  # [X, H, C, Y, M]
+        held = items.flatten(1)  # [X, YM]
+        value = self._rows(tables.value, held)  # [X, H, YM, D/H]
+        logits = self._rows(tables.query, candidates) @ self._rows(tables.key, held).mT
+        along = self._rows(tables.probe, candidates) @ value.mT  # [X, H, C, YM]
+        absent = (items == 0)[:, None, None]  # [X, 1, 1, Y, M]
+        attention = torch.softmax(logits.view(pairs) + absent * NEVER, dim=-1)
+        values = value.view(rows, self.heads, length, entries, -1)  # [X, H, Y, M, D/H]
+        gram = values @ values.mT  # [X, H, Y, M, M]
+        return read_out_moments(attention, along.view(pairs), values.sum(-1), gram)
+
+    def _shared_moments(
+        self, tables: ExpertTables, candidates: Tensor, items: Tensor
+    ) -> Moments | None:
+        """The same where all positions share their candidates, X = 1; no gradient.
+
+        Memories hold much the same items, so what a candidate has to do with an entry is computed
+        once for all positions, its exponential included. None where a candidate's logits are too
+        far apart for that.
+        """
+        held, places = torch.unique(items[0], return_inverse=True)  # [N], [Y, M]
+        held = held.unsqueeze(0)
+        logits = self._rows(tables.key, held) @ self._rows(tables.query, candidates).mT
+        along = self._rows(tables.value, held) @ self._rows(tables.probe, candidates).mT
+        largest = logits.amax(2, keepdim=True)  # of [1, H, N, C]
+        if (largest - logits.amin(2, keepdim=True)).max() > SPREAD:
+            return None
+        odds = logits.sub_(largest).exp_() * (held > 0).unsqueeze(2)
+        values = self._rows(tables.value, items[0])  # [Y, H, M, D/H]
+        gram = values @ values.mT  # [Y, H, M, M]
+        moments = shared_read_out_moments(odds[0], along[0], places, values.sum(-1), gram)
+        o_u, o_sum, o_o = (x.mT.unsqueeze(0) for x in moments)
+        return o_u, o_sum, o_o
+
+    def _rows(self, table: Tensor, items: Tensor) -> Tensor:
+        """Rows of a table [I + 1, D] for items [X, N], by head: [X, H, N, D/H]."""
+        rows = F.embedding(items, table)
+        return rows.view(*items.shape, self.heads, -1).transpose(1, 2)
 
 
 class Router(nn.Module):

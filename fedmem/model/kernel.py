@@ -81,7 +81,7 @@ class _ReluDot(_Folding):
             units = torch.relu(positions.unsqueeze(2) + items.unsqueeze(1))  # [X, Y, C, G]
             return (units @ directions.unsqueeze(3)).squeeze(3)
         scores = positions.new_empty(*positions.shape[:2], items.shape[1])
-        _relu_dot(*_arrays(positions, items, directions), scores.numpy())
+        _relu_dot(*as_arrays(positions, items, directions), scores.numpy())
         return scores
 
     @staticmethod
@@ -93,7 +93,7 @@ class _ReluDot(_Folding):
             by_unit = slope.unsqueeze(3) * directions.unsqueeze(2) * (units > 0)
             return by_unit.sum(2), by_unit.sum(1), (slope.unsqueeze(2) @ units).squeeze(2)
         gradients = tuple(x.new_zeros(x.shape) for x in ctx.saved_tensors)
-        _relu_dot_backward(*_arrays(*ctx.saved_tensors, slope), *_arrays(*gradients))
+        _relu_dot_backward(*as_arrays(*ctx.saved_tensors, slope), *as_arrays(*gradients))
         return gradients
 
 
@@ -109,7 +109,7 @@ class _ReadOutMoments(_Folding):
             )
         rows, _, candidates, length, _ = attention.shape
         moments = tuple(attention.new_zeros(rows, candidates, length) for _ in range(3))
-        _moments(*_arrays(attention, along, sums, gram), *_arrays(*moments))
+        _moments(*as_arrays(attention, along, sums, gram), *as_arrays(*moments))
         return moments
 
     @staticmethod
@@ -128,11 +128,12 @@ class _ReadOutMoments(_Folding):
                 squared.transpose(2, 3).mT @ spread,
             )
         gradients = tuple(x.new_zeros(x.shape) for x in ctx.saved_tensors)
-        _moments_backward(*_arrays(*ctx.saved_tensors, *slopes), *_arrays(*gradients))
+        _moments_backward(*as_arrays(*ctx.saved_tensors, *slopes), *as_arrays(*gradients))
         return gradients
 
 
-def _arrays(*tensors: Tensor) -> Arrays:
+def as_arrays(*tensors: Tensor) -> Arrays:
+    """Tensors as arrays that lie in memory in one piece; for reading, or new and contiguous."""
     return [x.detach().contiguous().numpy() for x in tensors]
 
 

@@ -116,16 +116,11 @@ class Scores(NamedTuple):
     total: Tensor
     """[B, P, C]"""
     picture: Tensor
-    """[B, P, C] share of the picture in the item's content, the text has the rest; this and what
-    follows is empty where the stage's score has no such part."""
-    by_sequence: Tensor
-    """[B, P, C] h·e"""
-    by_picture: Tensor
-    """[B, P, C] h·P_v v"""
-    by_text: Tensor
-    """[B, P, C] h·P_t t"""
-    by_memory: Tensor
-    """[B, P, C] (Σ w LN(o))·e"""
+    """[B, P, C] share of the picture in the item's content, the text has the rest; empty where the
+    stage uses no content."""
+    products: dict[str, Tensor]
+    """[B, P, C] each, as far as the stage's score has them: h·e of the `sequence`, h·P_v v of the
+    `picture`, h·P_t t of the `text`, (Σ w LN(o))·e of the `memory`."""
 
 
 class GatingWeight(nn.Module):
@@ -235,11 +230,14 @@ class Recommender(nn.Module):
             return x.reshape(*group, x.shape[2])
 
         hidden, candidates = grouped(hidden), candidates.reshape(group[0], -1)  # [X, Y, D], [X, C]
-        by_sequence = _products(hidden, self.sasrec.item_emb(candidates))  # [X, Y, C]
-        nothing = by_sequence.new_empty(batch, length, 0)
+
+        def ungrouped(x: Tensor) -> Tensor:
+            return x.reshape(batch, length, -1)
+
+        total = _products(hidden, self.sasrec.item_emb(candidates))  # [X, Y, C]
+        products = {"sequence": ungrouped(total)}
         if tables is None:
-            total = by_sequence.reshape(batch, length, -1)
-            return Scores(total, nothing, total, nothing, nothing, nothing)
+            return Scores(products["sequence"], total.new_empty(0), products)
         picture: Tensor = self.align_gating(
             self.align_gating.position_part(hidden),
             F.embedding(candidates, tables.gate),
@@ -249,8 +247,8 @@ class Recommender(nn.Module):
         by_picture = _products(hidden, F.embedding(candidates, tables.visual))
         by_text = _products(hidden, F.embedding(candidates, tables.text))
         by_content = by_text + picture * (by_picture - by_text)
-        total = by_sequence + self.gating_weight.content * by_content
-        found = [picture, by_sequence, by_picture, by_text]
+        total = total + self.gating_weight.content * by_content
+        products |= {"picture": ungrouped(by_picture), "text": ungrouped(by_text)}
         if memories is not None and tables.routed is not None:
             routed = F.embedding(candidates, tables.routed).unsqueeze(1)  # [X, 1, C, E]
             by_memory = torch.zeros_like(total)
@@ -258,21 +256,18 @@ class Recommender(nn.Module):
                 read = self._expert(name)(of_expert, candidates, grouped(memories))
                 by_memory = by_memory + routed[..., k] * read
             total = total + self.gating_weight.memory * by_memory
-            found.append(by_memory)
-        *parts, last = (x.reshape(batch, length, -1) for x in (total, *found))
-        return Scores(*parts, last) if len(found) == 5 else Scores(*parts, last, nothing)
+            products["memory"] = ungrouped(by_memory)
+        return Scores(ungrouped(total), ungrouped(picture), products)
 
     def contributions(self, scores: Scores) -> dict[str, Tensor]:
-        """What sequence, text, picture and memory add to scores, each [B, P, C]: their total."""
-        none = torch.zeros_like(scores.total)
-        parts = {"sequence": scores.by_sequence, "text": none, "picture": none, "memory": none}
-        if scores.picture.numel():
+        """What each of the products adds to the scores, [B, P, C]; together it is their total."""
+        weights: dict[str, Tensor | float] = {"sequence": 1.0}
+        if self.stage.content:
             content = self.gating_weight.content
-            parts["text"] = content * (1 - scores.picture) * scores.by_text
-            parts["picture"] = content * scores.picture * scores.by_picture
-        if scores.by_memory.numel():
-            parts["memory"] = self.gating_weight.memory * scores.by_memory
-        return parts
+            weights["picture"] = content * scores.picture
+            weights["text"] = content * (1 - scores.picture)
+            weights["memory"] = self.gating_weight.memory
+        return {name: weights[name] * product for name, product in scores.products.items()}
 
     def _expert(self, name: str) -> MemoryExpert:
         module: MemoryExpert = self.get_submodule(f"{name}_expert")  # type: ignore[assignment]

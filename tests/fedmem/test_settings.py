@@ -17,7 +17,13 @@ from fedmem.stages import STAGES
 BASE = compose_settings()
 
 OUT_OF_RANGE = [
+    ("data", "format", "excel"),
+    ("data", "encoding", "utf-9"),
+    ("data", "duplicates", "drop"),
     ("data", "min_interactions", 2),
+    ("data", "k_core", 0),
+    ("data", "most_active_users", 0),
+    ("data", "max_history", 2),
     ("model", "dim", 0),
     ("model", "blocks", 0),
     ("model", "heads", 0),
@@ -147,6 +153,9 @@ def test_a_negative_seed_is_refused() -> None:
     ("section", "key", "value"),
     [
         ("data", "min_interactions", 3),
+        ("data", "encoding", "latin-1"),
+        ("data", "max_history", 3),
+        ("data", "k_core", None),
         ("model", "dropout", 0.0),
         ("memory", "top_k", 250),
         ("memory", "threshold", 0.583),

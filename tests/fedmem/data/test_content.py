@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,14 @@ import numpy as np
 import pytest
 import torch
 
+from fedmem.configuration import compose_settings
 from fedmem.data import Interactions, load_content, load_interactions
 from fedmem.errors import FedmemError
 from fedmem.model import Content
 from fedmem.settings import DataSettings, Settings
+from fedmem.stages import STAGES
+from tests.conftest import TEXT_WIDTH, VISUAL_WIDTH
+from tests.in_process_grid import run_in_process
 
 
 def load(settings: Settings) -> Content:
@@ -54,7 +59,7 @@ class Executes:
 
 
 def test_data_without_features_are_refused_in_one_line_by_their_name(settings: Settings) -> None:
-    bare = replace(settings, data=replace(settings.data, text_file=None))
+    bare = replace(settings, data=replace(settings.data, visual_file=None, text_file=None))
     message = error_of(bare)
     assert "data.text_file=null" in message
     assert "stage=pretrain_sasrec" in message
@@ -150,10 +155,77 @@ def test_a_pickled_object_is_refused_and_not_executed(
     assert not harm.exists()
 
 
-@pytest.mark.parametrize("item", [0, -1])
-def test_an_item_id_below_1_does_not_read_a_row_that_is_not_its_own(
-    settings: Settings, data_dir: Path, item: int
+def test_item_0_of_the_data_has_row_0(settings: Settings, data_dir: Path) -> None:
+    with (data_dir / "ratings.dat").open("a") as file:
+        file.write("1 0 1 99\n")
+    torch.save(torch.arange(1.0, 42.0)[:, None], data_dir / "text_features.pt")
+    assert load(settings).text[:3, 0].tolist() == [0, 1, 2]  # padding, item 0, item 1
+
+
+def test_a_negative_item_id_does_not_read_a_row_that_is_not_its_own(
+    settings: Settings, data_dir: Path
 ) -> None:
     with (data_dir / "ratings.dat").open("a") as file:
-        file.write(f"1 {item} 1 99\n")
-    error_of(settings)
+        file.write("1 -1 1 99\n")
+    message = error_of(settings)
+    assert "an id of these data is -1" in message
+    assert ".parquet or .npz" in message
+
+
+def test_ids_that_are_text_have_no_rows_in_a_matrix(settings: Settings, data_dir: Path) -> None:
+    with (data_dir / "ratings.dat").open("a") as file:
+        file.write("1 B00X 1 99\n")
+    message = error_of(settings)
+    assert "41 rows" in message
+    assert "'B00X'" in message
+    assert ".parquet or .npz" in message
+
+
+def test_a_folder_where_a_file_is_meant_is_refused(settings: Settings, data_dir: Path) -> None:
+    (data_dir / "text_features.pt").unlink()
+    (data_dir / "text_features.pt").mkdir()
+    assert f"{data_dir / 'text_features.pt'} is a folder" in error_of(settings)
+
+
+def keyed(folder: Path, ids: list[Any], rows: list[list[float]]) -> DataSettings:
+    np.savez(folder / "text.npz", ids=np.array(ids), vectors=np.array(rows, np.float32))
+    return replace(compose_settings(["data=custom"]).data, dir=str(folder), text_file="text.npz")
+
+
+def test_a_keyed_file_is_matched_by_id_and_what_it_lacks_is_missing(tmp_path: Path) -> None:
+    settings = keyed(tmp_path, [9, 77, 2], [[9, 1], [7, 7], [2, 1]])
+    found = load_content(settings, one_user([2, 5, 9]))
+    assert found.text.tolist() == [[0, 0], [2, 1], [0, 0], [9, 1]]
+    assert found.present.tolist() == [[False, False], [False, True], [False, False], [False, True]]
+
+
+def test_ids_match_where_only_one_side_has_text(tmp_path: Path) -> None:
+    settings = keyed(tmp_path, ["9", "B00X"], [[9], [1]])
+    assert load_content(settings, one_user([2, 9])).text[:, 0].tolist() == [0, 0, 9]
+
+
+def test_a_keyed_file_of_other_items_is_refused_with_its_ids(tmp_path: Path) -> None:
+    with pytest.raises(FedmemError, match=r"3 rows for data\.text_file, of none of the 2 items"):
+        load_content(keyed(tmp_path, [7, 8, 9], [[1], [1], [1]]), one_user([2, 5]))
+
+
+def test_an_item_that_is_keyed_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FedmemError, match="3 rows for 2 items: 5 is there twice"):
+        load_content(keyed(tmp_path, [2, 5, 5], [[1], [2], [3]]), one_user([2, 5]))
+
+
+@pytest.mark.parametrize("absent", ["visual", "text"])
+def test_the_three_stages_run_where_one_kind_of_content_is_absent(
+    make_settings: Callable[..., Settings], absent: str
+) -> None:
+    settings = make_settings(f"data.{absent}_file=null")
+    present = load(settings).present[:, 0 if absent == "visual" else 1]
+    assert not present.any()
+    results, watcher, _ = run_in_process(settings)
+    assert [result.stage for result in results] == list(STAGES)
+    trained = [r.loss for r in watcher.records if r.stage == "align_projectors" and r.round > 0]
+    assert np.isfinite(trained).all()
+    width = {"visual": TEXT_WIDTH, "text": VISUAL_WIDTH}[absent]
+    other = results[1].trained_parameters
+    dim, hidden = settings.model.dim, settings.model.gating_hidden
+    assert other == (1 + width + 2) * dim + 3 * dim * hidden + hidden + 2 * hidden + 2

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from fedmem.configuration import compose_settings
-from fedmem.data import absent_items, load_interactions
+from fedmem.data import absent_items, load_interactions, write_id_files
+from fedmem.data.interactions import find_file, load
+from fedmem.data.preparation import Dropped, Size
 from fedmem.errors import FedmemError
 from fedmem.settings import DataSettings
 
@@ -29,12 +33,12 @@ ROWS = [
 ]
 
 
-def lines(separator: str, rows: list[tuple[int, ...]] = ROWS) -> str:
+def lines(separator: str, rows: Sequence[tuple[object, ...]] = ROWS) -> str:
     return "\n".join(separator.join(map(str, row)) for row in rows) + "\n"
 
 
 def write(folder: Path, text: str) -> DataSettings:
-    (folder / DATA.interactions_file).write_text(text)
+    (folder / DATA.path).write_text(text)
     return replace(DATA, dir=str(folder), min_interactions=3)
 
 
@@ -131,7 +135,7 @@ def test_missing_data_that_can_be_fetched_come_with_the_command(tmp_path: Path) 
         "\x00\x01\x02\n\x03",
         "1,2,3,4\n",
         "1::2::3\n",
-        "1 2 3 4 5\n",
+        "1 2 3 4 5\n1 6 7 8 9\n",
         f"{HEADER}\n",
         "1::2::3::4\n1::2::3::4::5\n",
         "1 2\n1 3 4\n",
@@ -156,28 +160,30 @@ def test_a_file_of_another_form_is_refused_by_its_path(tmp_path: Path, text: str
     assert str(tmp_path / "ratings.dat") in error_of(write(tmp_path, text))
 
 
-@pytest.mark.parametrize("separator", ["::", "\t", " "])
-@pytest.mark.parametrize("column", range(4))
-def test_text_in_a_column_of_numbers_is_refused(
+@pytest.mark.parametrize("separator", ["::", "\t", " ", ","])
+@pytest.mark.parametrize("column", [2, 3])
+def test_text_in_a_column_of_numbers_is_refused_by_its_line(
     tmp_path: Path, separator: str, column: int
 ) -> None:
     bad = ["8", "8", "8", "8"]
     bad[column] = "many"
     settings = write(tmp_path, lines(separator) + separator.join(bad) + "\n")
-    message = error_of(settings)
-    assert str(tmp_path / "ratings.dat") in message
+    name = ("rating", "timestamp")[column - 2]
+    assert error_of(settings) == (
+        f"{tmp_path / 'ratings.dat'}, line {len(ROWS) + 1}: the {name} 'many' is no number."
+    )
 
 
 @pytest.mark.parametrize("separator", ["::", "\t", " "])
 def test_a_line_that_is_cut_short_is_refused(tmp_path: Path, separator: str) -> None:
     settings = write(tmp_path, lines(separator) + separator.join(["7", "50"]) + "\n")
-    assert str(tmp_path / "ratings.dat") in error_of(settings)
+    assert f"{tmp_path / 'ratings.dat'}, line 10 has 2 columns" in error_of(settings)
 
 
 def test_rows_wider_than_the_header_are_refused(tmp_path: Path) -> None:
     rows = [(*row, 7) for row in ROWS]  # users 300, 100, … would come out, none with 3 items
     message = error_of(write(tmp_path, f"{HEADER}\n{lines(chr(9), rows)}"))
-    assert "is not a table" in message
+    assert "line 2 has 5 columns where 4 are expected" in message
 
 
 def test_timestamps_in_nanoseconds_keep_their_order(tmp_path: Path) -> None:
@@ -188,9 +194,81 @@ def test_timestamps_in_nanoseconds_keep_their_order(tmp_path: Path) -> None:
     assert found.item_ids[found.history(0)].tolist() == [7, 6, 5]
 
 
-def test_data_that_leave_no_user_are_refused(tmp_path: Path) -> None:
+def test_data_that_leave_no_user_are_refused_with_the_filter(tmp_path: Path) -> None:
     settings = replace(write(tmp_path, lines("::")), min_interactions=50)
-    assert str(tmp_path / "ratings.dat") in error_of(settings)
+    message = error_of(settings)
+    assert str(tmp_path / "ratings.dat") in message
+    assert "users with under 50 interactions" in message
+
+
+def test_a_user_with_one_item_is_dropped_and_told_of(tmp_path: Path) -> None:
+    found = load(write(tmp_path, lines("::", [*ROWS[:7], (3, 77, 1, 1)])))
+    assert found.interactions.user_ids.tolist() == [2, 7]
+    assert found.read == Size(3, 5, 8)
+    assert found.dropped == [Dropped("users with under 3 interactions", Size(1, 1, 1))]
+    assert found.kept == Size(2, 4, 7)
+
+
+def test_ids_that_are_text_are_dense_in_the_order_of_text(tmp_path: Path) -> None:
+    rows = [(user, f"b{item}", rating, time) for user, item, rating, time in ROWS]
+    found = load_interactions(write(tmp_path, lines("::", rows)))
+    assert found.user_ids.tolist() == [2, 7]
+    assert found.item_ids.tolist() == ["", "b20", "b40", "b50", "b90"]
+    assert found.history(1).tolist() == [3, 1, 4, 2]
+
+
+def test_one_id_that_is_text_makes_all_text(tmp_path: Path) -> None:
+    found = load_interactions(write(tmp_path, lines("::", [*ROWS, (7, "many", 1, 500)])))
+    assert found.item_ids.tolist() == ["", "20", "40", "50", "90", "many"]
+
+
+def test_negative_and_huge_ids_are_ids(tmp_path: Path) -> None:
+    rows = [(-1, item, 1, time) for time, item in enumerate((2**62, -5, 0, 7))]
+    found = load_interactions(write(tmp_path, lines("::", rows)))
+    assert found.user_ids.tolist() == [-1]
+    assert found.item_ids[1:].tolist() == [-5, 0, 7, 2**62]
+    assert found.history(0).tolist() == [4, 1, 2, 3]
+    beyond = [(1, 10**30 + time, 1, time) for time in range(3)]
+    found = load_interactions(replace(write(tmp_path, lines(" ", beyond)), max_history=3))
+    assert found.item_ids[1:].tolist() == [str(10**30 + time) for time in range(3)]
+
+
+def test_the_mapping_is_kept_in_the_data_s_own_ids(tmp_path: Path) -> None:
+    found = load_interactions(
+        write(tmp_path, lines("::", [(u, f"b{i}", r, t) for u, i, r, t in ROWS]))
+    )
+    write_id_files(tmp_path, found)
+    assert pq.read_table(tmp_path / "items.parquet").to_pydict() == {
+        "index": [1, 2, 3, 4],
+        "id": ["b20", "b40", "b50", "b90"],
+    }
+    assert pq.read_table(tmp_path / "users.parquet").to_pydict() == {"index": [0, 1], "id": [2, 7]}
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_folder_holds_interactions_under_a_usual_name(tmp_path: Path) -> None:
+    write(tmp_path, lines("::"))
+    (tmp_path / "movies.dat").write_text("1::Toy Story (1995)::Animation\n")
+    expected = load_interactions(replace(DATA, dir=str(tmp_path), min_interactions=3))
+    folder = replace(DATA, dir=str(tmp_path), path=".", min_interactions=3)
+    assert find_file(folder) == tmp_path / "ratings.dat"
+    assert np.array_equal(load_interactions(folder).items, expected.items)
+    (tmp_path / "ratings.dat").unlink()
+    for name in ("a.csv", "b.csv.gz"):
+        (tmp_path / name).touch()
+    with pytest.raises(FedmemError, match=r"a\.csv, b\.csv\.gz: say which with data\.path"):
+        find_file(folder)
+
+
+def test_a_folder_without_interactions_says_what_was_looked_for(tmp_path: Path) -> None:
+    message = error_of(replace(DATA, dir=str(tmp_path), path="."))
+    assert f"looked in {tmp_path} for ratings.dat, u.data" in message
+
+
+def test_a_file_where_the_folder_is_meant_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ratings.dat").write_text(lines("::"))
+    message = error_of(replace(DATA, dir=str(tmp_path / "ratings.dat")))
+    assert f"looked for {tmp_path / 'ratings.dat' / 'ratings.dat'}" in message
 
 
 @pytest.mark.parametrize("present", [[], [1, 2, 3], [2, 5, 6, 9], [10], list(range(1, 11))])

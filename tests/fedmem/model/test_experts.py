@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fedmem.model.experts import SHARPNESS, ExpertTables, MemoryExpert, Router
+from fedmem.model.shared_kernel import TILE
 
 B, P, C, M, D, I = 2, 3, 4, 5, 8, 30  # noqa: E741 - as in the shapes
 
@@ -108,6 +109,32 @@ def test_a_row_does_not_depend_on_the_other_rows() -> None:
     together = read(module, CANDIDATES, ITEMS)
     alone = read(module, CANDIDATES[1:], ITEMS[1:])
     assert torch.allclose(together[1:], alone, atol=1e-12)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("sharpness", [0.5, 50.0])  # 50: a candidate's odds would underflow
+def test_candidates_shared_by_all_memories_are_read_as_apart(
+    heads: int, sharpness: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, items = expert(heads), held(3)
+    items[0, 1] = ITEMS[0, 1]
+    items[1, 2] = 0
+    with torch.no_grad():
+        module.query.weight *= sharpness
+        candidates = draw_items(2 * TILE + 3, seed=4)
+        expected = read(module, candidates.expand(B, -1), items)
+        answers = []
+        whole = MemoryExpert._shared_moments
+
+        def watched(*given: object) -> object:
+            answers.append(whole(*given))  # type: ignore[arg-type]
+            return answers[-1]
+
+        monkeypatch.setattr(MemoryExpert, "_shared_moments", watched)
+        found = read(module, candidates[None], items.view(1, B * P, M))
+    assert [answer is None for answer in answers] == [sharpness > 1]
+    torch.testing.assert_close(found.view(B, P, -1), expected, rtol=0, atol=1e-12)
+    assert not found.view(B, P, -1)[1, 2].any()
 
 
 def test_an_empty_memory_adds_exactly_nothing() -> None:

@@ -1,0 +1,131 @@
+"""The data's own ids of users and items: whole numbers where all are, else text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+Ids = npt.NDArray[Any]
+"""int64, or objects that are all `str`."""
+EXACT_FLOAT = 2.0**53
+
+
+class BadValue(Exception):
+    """A value that cannot be taken: its row, from 0, and what is wrong with it."""
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(reason)
+        self.row = row
+        self.reason = reason
+
+
+def encode(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], Ids]:
+    """Codes [N] of a column's ids, and the distinct ids, ascending, that they are places in.
+
+    Raises:
+        BadValue: an id is missing, or of a type that cannot be an id.
+    """
+    if column.null_count:
+        raise BadValue(int(np.argmax(column.is_null().to_numpy())), "is missing")
+    encoded = column.combine_chunks()
+    try:
+        encoded = encoded.dictionary_encode()
+    except pa.ArrowNotImplementedError as error:
+        raise BadValue(0, f"is of type {column.type}: ids are whole numbers or text") from error
+    codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    try:
+        ids = to_ids(encoded.dictionary)
+    except BadValue as bad:
+        raise BadValue(int(np.argmax(codes == bad.row)), bad.reason) from bad
+    if ids.dtype == object and (ids == "").any():
+        raise BadValue(int(np.argmax((ids == "")[codes])), "is empty")
+    ids, places = np.unique(ids, return_inverse=True)
+    return places[codes], ids
+
+
+def to_ids(values: pa.Array) -> Ids:
+    """Ids [n] from values of any type that may hold them, blanks around them taken off.
+
+    Text counts as whole numbers where all of it is written as they are (`7`, not `07` or `7.0`) and
+    fits 64 bits. Floating-point numbers must be whole, as where a program wrote ids as 7.0.
+
+    Raises:
+        BadValue: another type, or a floating-point number that is not whole or not exact.
+    """
+    kind = values.type
+    if pa.types.is_integer(kind):
+        try:
+            return _array(values.cast(pa.int64()))
+        except pa.ArrowInvalid:  # above 2^63
+            return _objects(values.cast(pa.string()))
+    if pa.types.is_floating(kind):
+        floats = _array(values.cast(pa.float64()))
+        exact = (floats == np.floor(floats)) & (np.abs(floats) < EXACT_FLOAT)
+        if not exact.all():
+            bad = int(np.argmin(exact))
+            raise BadValue(bad, f"{floats[bad]} is no id: whole numbers and text are")
+        return floats.astype(np.int64)
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise BadValue(0, f"is of type {kind}: ids are whole numbers or text")
+    text = pc.utf8_trim_whitespace(values.cast(pa.large_string()))
+    try:
+        numbers = pc.cast(text, pa.int64())
+    except pa.ArrowInvalid:
+        return _objects(text)
+    if not pc.all(pc.equal(pc.cast(numbers, pa.large_string()), text)).as_py():
+        return _objects(text)  # 07 and 7 are two ids
+    return _array(numbers)
+
+
+def as_text(ids: Ids) -> Ids:
+    """Ids as text, so that those of two files compare where only one has whole numbers alone."""
+    return ids if ids.dtype == object else ids.astype(str).astype(object)
+
+
+def example(ids: Ids) -> str:
+    """Of ids [n] that are text, one that is no whole number, where there is one."""
+    texts = [str(text) for text in ids]
+    return next((text for text in texts if not text.lstrip("-").isdecimal()), texts[0])
+
+
+def padded(ids: Ids) -> Ids:
+    """Ids with an entry before them that stands for padding: 0, or no text."""
+    return np.concatenate([[0] if ids.dtype != object else np.array([""], dtype=object), ids])
+
+
+def fingerprint(ids: Ids) -> str:
+    """Hash of ids in their order."""
+    if ids.dtype == object:
+        content = json.dumps(ids.tolist()).encode()
+    else:
+        content = ids.astype("<i8").tobytes()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def write_ids(path: Path, ids: Ids, first: int) -> None:
+    """Write which dense index, counted from `first`, stands for which id: two columns, Parquet.
+
+    The file is complete under its name, or not there.
+    """
+    partial = path.with_name(path.name + ".partial")
+    table = pa.table({"index": np.arange(first, first + len(ids)), "id": ids})
+    pq.write_table(table, partial)
+    os.replace(partial, path)
+
+
+def _objects(text: pa.Array) -> Ids:
+    return _array(text).astype(object)
+
+
+def _array(values: pa.Array) -> Ids:
+    array: Ids = values.to_numpy(zero_copy_only=False)
+    return array
