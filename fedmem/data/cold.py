@@ -56,15 +56,15 @@ def _load_histories(settings: DataSettings, share: float, seed: int) -> Historie
     interactions = load_interactions(settings)
     is_cold = drawn_cold(interactions.item_ids, share, seed)
     found = part(interactions, is_cold, settings.min_interactions)
-    if share and not len(found.cold.items):
-        raise FedmemError(
-            f"evaluation.cold_items={share} takes out none of the {interactions.num_items} items "
-            f"of data={settings.name}: raise it, or leave it at 0."
-        )
     if not found.warm.num_users:
         raise FedmemError(
             f"evaluation.cold_items={share} leaves no user of data={settings.name} with "
             f"{settings.min_interactions} interactions: lower it."
+        )
+    if share and not len(found.cold.items):
+        raise FedmemError(
+            f"evaluation.cold_items={share} takes out none of the {interactions.num_items} items "
+            f"of data={settings.name}: raise it, or leave it at 0."
         )
     return found
 
