@@ -305,7 +305,7 @@ def test_cold_metrics_do_not_hang_on_the_number_of_nodes(
     make_settings: MakeSettings, tmp_path: Path
 ) -> None:
     found = []
-    for nodes in (1, 24):
+    for nodes in (1, 3):
         settings = make_settings(
             f"federation.nodes={nodes}",
             f"checkpoint.dir={tmp_path / str(nodes)}",
@@ -341,6 +341,19 @@ def test_early_stopping_keeps_the_best_round(make_settings: MakeSettings) -> Non
     assert result.rounds == result.best_round + 3 < 40
     assert scores[result.best_round - 1] == max(scores)
     assert load_all(settings)["pretrain_sasrec"].round == result.best_round
+
+
+def test_the_best_round_of_stage_2_is_so_by_content_too(make_settings: MakeSettings) -> None:
+    settings = make_settings("stages=[pretrain_sasrec,align_projectors]", "federation.rounds=5")
+    results, watcher, _ = run_in_process(settings)
+    worth = {
+        record.round: [record.validation[f"{ranking}/HR@10"] for ranking in ("sampled", "content")]
+        for record in watcher.records
+        if record.stage == "align_projectors" and record.validation
+    }
+    assert worth[0][1] == 0.0  # before content is learned all of it is tied
+    best = max(worth, key=lambda server_round: sum(worth[server_round]))
+    assert results[1].best_round == best > 0
 
 
 def test_fewer_clients_take_part(make_settings: MakeSettings) -> None:

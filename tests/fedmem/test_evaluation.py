@@ -261,6 +261,25 @@ def test_what_is_given_is_what_is_ranked_by(settings: Settings) -> None:
     assert ranks(hidden=-hidden) != ranks()
 
 
+@pytest.mark.parametrize("stage", ["align_projectors", "finetune_moe"])
+def test_by_content_items_are_ranked_as_if_they_had_no_id(settings: Settings, stage: str) -> None:
+    interactions = load_interactions(settings.data)
+    users = np.arange(interactions.num_users)
+    model = drawn(stage, settings, interactions)
+    reads = reads_of(settings, len(users), interactions.num_items)
+    found = rank_users(
+        model, settings, interactions, users, "validation", ("content",), memory_reads=reads
+    )
+    with torch.no_grad():
+        content = model.content()
+        for user in range(len(users)):
+            history = interactions.history(user)
+            scores = content @ last_hidden(model, settings, [history[:-2]])[0]
+            sampled = sampled_negatives(interactions, user, settings.seed, 10)
+            above = int((scores[sampled] > scores[history[-2]] - 1e-6).sum())
+            assert found.ranks["content"][user] == above
+
+
 @pytest.mark.parametrize("micro_batch", [1, 24, 10_000])
 def test_hidden_states_do_not_hang_on_the_batch(settings: Settings, micro_batch: int) -> None:
     interactions = load_interactions(settings.data)
