@@ -152,7 +152,7 @@ class LocalFederation:
         process.send_signal(how)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
-        _kill(list(_started_in(self.folder / f"flwr-{name}")))
+        _kill_started_in(self.folder / f"flwr-{name}")
         process.wait()
 
     def close(self) -> None:
@@ -161,7 +161,7 @@ class LocalFederation:
             process.terminate()
         for name in list(self.processes):
             self.stop(name)
-        _kill(list(_started_in(self.folder)))
+        _kill_started_in(self.folder)
 
     def _start(self, name: str, command: list[str]) -> Process:
         with self.log(name).open("a") as log:
@@ -213,7 +213,10 @@ def _started_in(folder: Path) -> Iterator[int]:
                 yield int(entry.name)
 
 
-def _kill(processes: Sequence[int]) -> None:
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+def _kill_started_in(folder: Path) -> None:
+    """End them at once, and see that they are gone."""
+    while left := list(_started_in(folder)):
+        for process in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.05)

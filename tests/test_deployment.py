@@ -22,7 +22,6 @@ from fedmem.certificates import make_certificates
 from fedmem.checkpoint import Checkpoint
 from fedmem.local_federation import LocalFederation, Process
 from fedmem.settings import Settings
-from fedmem.stages import STAGES
 from tests.conftest import SMALL
 from tests.in_process_grid import run_in_process
 
@@ -135,10 +134,7 @@ def refuse_strangers(federation: LocalFederation) -> None:
 
 def lines_of(federation: LocalFederation, name: str) -> list[str]:
     """What the rounds tell of a node."""
-    (known,) = [line for line in federation.log(name).read_text().splitlines() if "serves" in line][
-        :1
-    ]
-    node = known.split("SuperNode ")[1].split()[0]
+    node = federation.log(name).read_text().split("SuperNode ")[1].split()[0]
     told = [line for record in rounds(federation) for line in record["nodes"]]
     return [line.removeprefix(f"node {node}: ") for line in told if node in line]
 
@@ -153,23 +149,65 @@ def stop_in_mid_round(federation: LocalFederation, name: str, running: Process) 
         assert running.poll() is None
 
 
+def messages_of_last_training(federation: LocalFederation) -> int:
+    return next((r["messages"] for r in reversed(rounds(federation)) if r["round"]), 0)
+
+
+def start_again(federation: LocalFederation, name: str) -> None:
+    """As systemd would: until the SuperLink has noticed that the node was gone."""
+    end = time.monotonic() + PATIENCE
+    while federation.start_node(name).poll() is None and time.monotonic() < end:
+        before = federation.log(name).read_text().count(" serves ")
+        while federation.processes[name].poll() is None:
+            time.sleep(1)
+            if federation.log(name).read_text().count(" serves ") > before:
+                return
+    pytest.fail(f"{name} did not come back")
+
+
 @pytest.mark.slow
-def test_a_node_killed_in_mid_round_and_started_again_changes_no_result(
-    federation: LocalFederation, make_settings: MakeSettings, tmp_path: Path
+def test_a_node_killed_in_mid_round_comes_back_with_its_memory(
+    federation: LocalFederation, make_settings: MakeSettings
 ) -> None:
-    expected, _, _ = run_in_process(make_settings("federation.nodes=3", "federation.rounds=5"))
-    running = federation.run(*overrides("federation.rounds=5"))
-    for stage in STAGES:
-        wait_for(lambda stage=stage: any(r["stage"] == stage for r in rounds(federation)), running)
-        stop_in_mid_round(federation, "node-1", running)
-        federation.stop("node-1", signal.SIGKILL)
-        federation.start_node("node-1")
+    expected, _, _ = run_in_process(make_settings("federation.nodes=3"))
+    running = federation.run(
+        *overrides("federation.rounds=40", "strategy.round_timeout=600", "strategy.patience=100")
+    )
+    wait_for(lambda: len(rounds(federation)) > 85, running)  # the third stage has begun
+    others = [federation.folder / name / "memory.safetensors" for name in ("node-0", "node-2")]
+    stop_in_mid_round(federation, "node-1", running)
+    federation.stop("node-1", signal.SIGKILL)
+    kept = (federation.folder / "node-1" / "memory.safetensors").read_bytes()
+    start_again(federation, "node-1")
+    wait_for(lambda: messages_of_last_training(federation) == 3, running)
+    assert "left without an answer" in lines_of(federation, "node-1")
+    assert "is back" in lines_of(federation, "node-1")
+    assert all(other.is_file() for other in others)
     output = finish(running)
     assert "finetune_moe: best round" in output, output
-    assert all(record["messages"] == 3 for record in rounds(federation) if record["round"])
-    same_as_simulated(federation, tmp_path / "checkpoints", list(STAGES))
+    assert kept
     results = json.loads((federation.folder / "run" / "results.json").read_text())
-    assert results["stages"][2]["memory"] == expected[2].memory  # it is at the node, and survived
+    assert results["stages"][2]["memory"]["ingested"] == expected[2].memory["ingested"]
+
+
+@pytest.mark.slow
+def test_a_superlink_that_stops_loses_no_finished_round(
+    federation: LocalFederation, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    stages = "stages=[pretrain_sasrec,align_projectors]"
+    run_in_process(make_settings("federation.nodes=3", "federation.rounds=12", stages))
+    asked = overrides("federation.rounds=12", stages, "run.resume=run")
+    running = federation.run(*[each for each in asked if "resume" not in each])
+    wait_for(lambda: len(rounds(federation)) > 3, running)
+    federation.stop("superlink", signal.SIGKILL)
+    finish(running)
+    done = len(rounds(federation))
+    assert done < 24
+    federation.start_superlink()
+    output = finish(federation.run(*asked))
+    assert "goes on pretrain_sasrec after round" in output, output
+    assert "align_projectors: best round" in output, output
+    same_as_simulated(federation, tmp_path / "checkpoints", ["pretrain_sasrec", "align_projectors"])
 
 
 @pytest.mark.slow
