@@ -49,10 +49,10 @@ def main(grid: Grid, context: Context) -> None:
     """
     try:
         overrides = shlex.split(str(context.run_config["overrides"]))
-        settings = absolute(compose_settings([OUTPUT_DIR, *overrides]))
+        settings = compose_settings([OUTPUT_DIR, *overrides])
         folder = go_on(settings, overrides, Path(settings.output_dir).parent)
         if folder is None:
-            folder = RunFolder.start(settings, overrides, nodes=0)
+            folder = RunFolder.start(absolute(settings), overrides, nodes=0)
         else:
             say(f"{folder.path}: goes on {folder.state}")
         with folder:
