@@ -10,7 +10,7 @@ from flwr.client import NumPyClient
 from flwr.common import Config, NDArrays, Scalar
 
 from fedmem.batches import RoundKey
-from fedmem.evaluation import Split
+from fedmem.evaluation import Ranks, Split
 from fedmem.node import Node
 from fedmem.participants import UserIndices
 from fedmem.stages import Stage
@@ -35,6 +35,7 @@ class UserClient(NumPyClient):
         self.users = node.users if users is None else users
         parameters = node.model(stage).state_dict()
         self.scope: Names = stage.split(parameters)[0]
+        self.ranks: Ranks | None = None
 
     def get_parameters(self, config: Config) -> NDArrays:
         """The scope's parameters, in the order of `scope`."""
@@ -71,12 +72,13 @@ class UserClient(NumPyClient):
 
         Returns:
             1 − HR@10 of the first ranking as the loss, the number of users, and the sums of
-            `Ranks.sums`.
+            `Ranks.sums`. The ranks themselves are in `ranks`.
         """
         self._take(parameters)
         split = cast(Split, config["split"])
         rankings = tuple(str(config["rankings"]).split(","))
-        sums = self.node.rank(self.stage, self.users, split, rankings).sums()
+        self.ranks = self.node.rank(self.stage, self.users, split, rankings)
+        sums = self.ranks.sums()
         missed = 1.0 - sums[f"{rankings[0]}/HR@10"] / max(sums["users"], 1.0)
         return missed, int(sums["users"]), dict(sums)
 

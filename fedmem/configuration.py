@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from hydra import compose, initialize_config_module
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -15,6 +17,17 @@ from fedmem.errors import FedmemError
 from fedmem.settings import Settings
 
 CONFIG_MODULE = "conf"
+GROUP = "experiment"
+"""What an experiment tells of its arms, which is no setting of a run (`fedmem.experiment`)."""
+
+
+def _in_sweep(then: str, otherwise: str) -> str:
+    """One value in the jobs of a sweep, another elsewhere."""
+    sweeps = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return then if sweeps else otherwise
+
+
+OmegaConf.register_new_resolver("in_sweep", _in_sweep, replace=True)
 
 
 def to_settings(config: DictConfig) -> Settings:
@@ -27,7 +40,8 @@ def to_settings(config: DictConfig) -> Settings:
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise FedmemError(readable(error)) from error
-    return Settings.from_dict(cast(dict[str, Any], values))
+    settings = {k: v for k, v in cast(dict[str, Any], values).items() if k != GROUP}
+    return Settings.from_dict(settings)
 
 
 def compose_settings(overrides: Sequence[str] = (), output_dir: str = "runs/composed") -> Settings:

@@ -9,7 +9,7 @@ A tie counts against the held-out item, and so does a score that is no number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,6 +46,18 @@ class Ranks:
 
     users: npt.NDArray[np.int32]
     ranks: dict[str, npt.NDArray[np.int32]]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Ranks]) -> Ranks | None:
+        """Those of several nodes together, users ascending; None where no node told any."""
+        if not parts:
+            return None
+        users = np.concatenate([part.users for part in parts])
+        order = np.argsort(users)
+        return cls(
+            users[order],
+            {n: np.concatenate([p.ranks[n] for p in parts])[order] for n in parts[0].ranks},
+        )
 
     def sums(self) -> dict[str, float]:
         """`users` and, for each ranking, the sums over users of every metric."""

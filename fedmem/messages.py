@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from fedmem.evaluation import Ranks
 from fedmem.parameters import Parameters
 
 DESCRIBE = "query.describe"
@@ -62,6 +63,7 @@ class Task:
         users: indices of the users that train; None: all that live there.
         split: for evaluation.
         rankings: for evaluation.
+        ranks: for evaluation: whether to answer with each user's ranks too.
     """
 
     settings: str
@@ -74,6 +76,7 @@ class Task:
     users: npt.NDArray[np.integer] | None = None
     split: str = ""
     rankings: tuple[str, ...] = ()
+    ranks: bool = False
 
     def to_record(self) -> RecordDict:
         """As Flower sends it."""
@@ -86,6 +89,7 @@ class Task:
                 "round": self.round,
                 "split": self.split,
                 "rankings": ",".join(self.rankings),
+                "ranks": self.ranks,
             }
         )
         record = RecordDict({"about": about, "scope": self.scope})
@@ -111,6 +115,7 @@ class Task:
             users=None if users is None else users["users"].numpy(),
             split=str(about["split"]),
             rankings=tuple(filter(None, str(about["rankings"]).split(","))),
+            ranks=bool(about["ranks"]),
         )
 
 
@@ -143,16 +148,27 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """Node to server: sums over users, of metrics and, where the memory is on, of its figures."""
+    """Node to server: sums over users, of metrics and, where the memory is on, of its figures.
+
+    Attributes:
+        sums: of metrics, and the number of users.
+        memory: of the memories' figures.
+        ranks: of each user, where the task asked for them.
+    """
 
     sums: dict[str, float]
     memory: dict[str, float]
+    ranks: Ranks | None = None
 
     def to_record(self) -> RecordDict:
         """As Flower sends it."""
-        return RecordDict(
+        record = RecordDict(
             {"sums": to_metric_record(self.sums), "memory": to_metric_record(self.memory)}
         )
+        if self.ranks is not None:
+            arrays = {"users": self.ranks.users, **self.ranks.ranks}
+            record["ranks"] = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+        return record
 
     @classmethod
     def from_record(cls, record: RecordDict) -> EvaluateResult:
@@ -161,7 +177,11 @@ class EvaluateResult:
             {k: float(cast(float, v)) for k, v in record.metric_records[part].items()}
             for part in ("sums", "memory")
         )
-        return cls(sums, memory)
+        ranks = None
+        if "ranks" in record.array_records:
+            arrays = {n: array.numpy() for n, array in record.array_records["ranks"].items()}
+            ranks = Ranks(arrays.pop("users"), arrays)
+        return cls(sums, memory, ranks)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fedmem import losses
+from fedmem.ablation import ablate
 from fedmem.data import Interactions, Windows, load_content, load_interactions
 from fedmem.device import local_gpus, resolve_device
 from fedmem.evaluation import HELD_OUT, Ranks, Split, draw_negatives, last_hidden, rank_users
@@ -54,8 +55,9 @@ class Node:
 
     @cached_property
     def content(self) -> Content:
-        """Content of all items."""
-        return load_content(self.settings.data, self.interactions)
+        """Content of all items, or what `ablation.content` puts in its place."""
+        content = load_content(self.settings.data, self.interactions)
+        return ablate(content, self.settings.ablation.content, self.settings.seed)
 
     @cached_property
     def vectors(self) -> Floats:
@@ -206,7 +208,7 @@ class Node:
         A memory that is already past it does not tell of it.
         """
         if split not in self._reads:
-            self._reads[split] = self._open().replay(self.users, self._ends(split))
+            self._reads[split] = self._replay(self.users, self._ends(split))
         return self._reads[split]
 
     def reads_at_targets(self) -> Ints:
@@ -215,8 +217,14 @@ class Node:
             windows = self.windows
             users = np.repeat(windows.user, windows.lengths)
             positions = ranges(windows.start, windows.lengths)
-            self._reads["training"] = self._open().replay(users, positions)
+            self._reads["training"] = self._replay(users, positions)
         return self._reads["training"]
+
+    def _replay(self, users: npt.NDArray[np.integer], positions: npt.NDArray[np.integer]) -> Ints:
+        """[n, top_k] what these users' memories held just before these positions."""
+        if self.settings.ablation.memory:
+            return self._open().replay(users, positions)
+        return np.zeros((len(users), self.settings.memory.top_k), dtype=np.int32)
 
     @torch.no_grad()
     def _losses_at(self, model: Recommender, places: Places) -> npt.NDArray[np.float64]:

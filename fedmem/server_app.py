@@ -25,6 +25,7 @@ from fedmem.messages import (
     from_array_record,
     to_array_record,
 )
+from fedmem.outcomes import save_ranks
 from fedmem.parameters import content_hash, initial_parameters
 from fedmem.settings import Settings
 from fedmem.stages import Stage, find_stage
@@ -99,11 +100,13 @@ class Run:
         settings: of the run.
         observers: told of every stage and round.
         stop: set from outside to end the run; the parameters of finished stages are kept.
+        keep_ranks: ask the nodes for each user's ranks of the test, and write `ranks.npz`.
     """
 
     settings: Settings
     observers: list[Observer]
     stop: threading.Event = field(default_factory=threading.Event)
+    keep_ranks: bool = False
 
     def __call__(self, grid: Grid) -> list[StageResult]:
         """Run the stages on the nodes of `grid`."""
@@ -144,8 +147,10 @@ class Run:
         best = strategy.start(grid, initial, num_rounds=rounds).arrays
         testing = time.monotonic()
         test, memory = strategy.evaluate(
-            grid, best, strategy.best_round, "test", ",".join(RANKINGS)
+            grid, best, strategy.best_round, "test", ",".join(RANKINGS), self.keep_ranks
         )
+        if strategy.ranks is not None:
+            save_ranks(Path(settings.output_dir), stage.name, strategy.ranks)
         test_seconds = time.monotonic() - testing
         path = Path(settings.checkpoint.dir) / f"{stage.name}.safetensors"
         Checkpoint(

@@ -61,7 +61,7 @@ def simulate(settings: Settings) -> list[StageResult]:
     results: list[StageResult] = []
     failures: list[BaseException] = []
     with make_progress() as progress, MetricsFile(output / "metrics.jsonl") as metrics:
-        run = Run(settings, [progress, metrics])
+        run = Run(settings, [progress, metrics], keep_ranks=settings.simulation.keep_ranks)
 
         def serve(grid: object) -> None:
             try:

@@ -1,6 +1,6 @@
-"""The three stages as data: what each trains, needs and minimises.
+"""The three stages as data: what each trains, needs and minimises; and controls beside them.
 
-Client and server both read `STAGES`; neither has a rule of its own about scope.
+Client and server both read `STAGES` and `CONTROLS`; neither has a rule of its own about scope.
 """
 
 from __future__ import annotations
@@ -122,12 +122,31 @@ STAGES: dict[str, Stage] = {
 }
 
 
+CONTINUE_SASREC = replace(
+    PRETRAIN_SASREC,
+    name="continue_sasrec",
+    requires=("pretrain_sasrec",),
+    rounds=ALIGN_PROJECTORS.rounds + FINETUNE_MOE.rounds,
+)
+"""Stage 1 for as many more rounds as stages 2 and 3 have: what these must be better than."""
+
+CONTINUE_SASREC_FROZEN = replace(
+    CONTINUE_SASREC, name="continue_sasrec_frozen", freezes=FINETUNE_MOE.freezes
+)
+"""The same with the item embeddings frozen, as stage 3 has them."""
+
+CONTROLS: dict[str, Stage] = {
+    stage.name: stage for stage in (CONTINUE_SASREC, CONTINUE_SASREC_FROZEN)
+}
+
+
 def find_stage(name: str) -> Stage:
-    """The stage of this name.
+    """The stage or control of this name.
 
     Raises:
         FedmemError: there is none.
     """
-    if name not in STAGES:
-        raise FedmemError(f"There is no stage {name!r}: choose one of {', '.join(STAGES)}.")
-    return STAGES[name]
+    known = STAGES | CONTROLS
+    if name not in known:
+        raise FedmemError(f"There is no stage {name!r}: choose one of {', '.join(known)}.")
+    return known[name]

@@ -21,7 +21,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result
 
 from fedmem.errors import FedmemError
-from fedmem.evaluation import means
+from fedmem.evaluation import Ranks, means
 from fedmem.exchange import exchange
 from fedmem.messages import (
     EvaluateResult,
@@ -90,6 +90,9 @@ class StageFedAvg(FedAvg):
         threshold: novelty threshold of the memory; 0 where it is off.
         on_round: called with the record of every round.
         stop: set from outside to end the run.
+
+    Attributes:
+        ranks: of all users, from the latest evaluation that asked for them.
     """
 
     def __init__(
@@ -117,6 +120,7 @@ class StageFedAvg(FedAvg):
         self.stop = stop
         self.best_round = 0
         self.best_validation: dict[str, float] = {}
+        self.ranks: Ranks | None = None
         self._optimizer = make_server_optimizer(settings.strategy, stage.pace)
         self._current = ArrayRecord()
         self._informed: set[int] = set()
@@ -186,6 +190,7 @@ class StageFedAvg(FedAvg):
                 self._task(node, server_round, arrays),
                 split=str(config["split"]),
                 rankings=tuple(str(config["rankings"]).split(",")),
+                ranks=bool(config["ranks"]),
             )
             yield self._message(node, task, MessageType.EVALUATE)
 
@@ -204,17 +209,24 @@ class StageFedAvg(FedAvg):
                     total[name] = total.get(name, 0.0) + value
         if not sums:
             return None
+        self.ranks = Ranks.joined([r.ranks for r in results if r.ranks is not None])
         return to_metric_record(means(sums) | {f"memory/{k}": v for k, v in memory.items()})
 
     def evaluate(
-        self, grid: Grid, arrays: ArrayRecord, server_round: int, split: str, rankings: str
+        self,
+        grid: Grid,
+        arrays: ArrayRecord,
+        server_round: int,
+        split: str,
+        rankings: str,
+        ranks: bool = False,
     ) -> tuple[dict[str, float], dict[str, float]]:
-        """One evaluation on all nodes: (metrics, summed memory figures).
+        """One evaluation on all nodes: (metrics, summed memory figures); with `ranks` also those.
 
         Raises:
             FedmemError: no node answered in time.
         """
-        config = ConfigRecord({"split": split, "rankings": rankings})
+        config = ConfigRecord({"split": split, "rankings": rankings, "ranks": ranks})
         replies = self._exchange(
             grid, self.configure_evaluate(server_round, arrays, config, grid), 3600.0
         )
