@@ -41,4 +41,6 @@ def ablate(content: Content, instead: str, seed: int) -> Content:
 def _noise_like(vectors: Tensor, generator: torch.Generator) -> Tensor:
     """Normal noise [N, W] whose rows are as long as those given."""
     noise = torch.randn(vectors.shape, generator=generator)
-    return F.normalize(noise, dim=1) * torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    scaled: Tensor = F.normalize(noise, dim=1) * lengths
+    return scaled

@@ -1,7 +1,7 @@
 """Per-user outcomes: `ranks.npz` of a run, the ranks behind its averages.
 
-A user is told by the place in the data's own order, never by name. Only a simulation, or training on
-pooled data, has this file: in a real federation no rank leaves its node.
+A user is told by a place in the data, never by name. Only a simulation, or training on pooled data,
+has this file: in a real federation no rank leaves its node.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from tests.conftest import ready_node
 
 MakeSettings = Callable[..., Settings]
 USERS = np.arange(24)
+KEY = RoundKey(0, "pretrain_sasrec", 1)
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
