@@ -57,6 +57,21 @@ def compose_settings(overrides: Sequence[str] = (), output_dir: str = "runs/comp
         raise FedmemError(readable(error)) from error
 
 
+def compose_group(experiment: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What an experiment tells of its arms; empty where it is one run.
+
+    Raises:
+        FedmemError: there is no such experiment, or an override does not fit.
+    """
+    try:
+        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            config = compose("config", [f"experiment={experiment}", *overrides])
+            group = OmegaConf.to_container(config.get(GROUP) or OmegaConf.create(), resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise FedmemError(readable(error)) from error
+    return cast(dict[str, Any], group)
+
+
 def readable(error: Exception) -> str:
     """What Hydra or OmegaConf found wrong, in at most two lines."""
     text = str(error)
