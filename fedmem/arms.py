@@ -170,7 +170,7 @@ class Experiment:
                     made[name] = PlannedRun(
                         arm=name,
                         seed=seed,
-                        folder=folder / name / f"seed={seed}",
+                        folder=folder / name / f"seed-{seed}",
                         module=f"fedmem.{arm.command}",
                         overrides=(*self._overrides(name), f"seed={seed}"),
                         settings=replace(composed[name], seed=seed),

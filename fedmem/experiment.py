@@ -2,12 +2,12 @@
 
 An experiment is a file in `conf/experiment/`: settings that all its runs share and, under
 `experiment`, its arms. An arm is run once for each seed, as a process of its own, in the folder
-`runs/experiments/NAME/<arm>/seed=<seed>`. Arms that start `from` others get the checkpoints of the
+`runs/experiments/NAME/<arm>/seed-<seed>`. Arms that start `from` others get the checkpoints of the
 same seed.
 
     python -m fedmem.experiment ml-100k                     # what is missing, one after the other
     python -m fedmem.experiment ml-100k --parallel 2        # two at a time
-    python -m fedmem.experiment ml-100k --arms full longer  # these, and what they start from
+    python -m fedmem.experiment ml-100k --arms full,longer  # these, and what they start from
     python -m fedmem.experiment ml-100k --dry-run           # what would be run
     python -m fedmem.experiment ml-100k data.dir=FOLDER     # any setting, for all runs
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -93,6 +94,12 @@ def _last_line(run: PlannedRun) -> str:
     return told[-1] if told else "it said nothing"
 
 
+def _seeds(listed: str) -> list[int]:
+    if not re.fullmatch(r"\d+(,\d+)*", listed):
+        raise FedmemError(f"--seeds={listed} must be whole numbers, joined by commas.")
+    return [int(seed) for seed in listed.split(",")]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; exits with 2 for a mistake that the user can mend, 1 where a run failed."""
     parser = argparse.ArgumentParser(
@@ -100,21 +107,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("name", help="a file in conf/experiment/, without .yaml")
     parser.add_argument("overrides", nargs="*", help="settings for all its runs, as key=value")
-    parser.add_argument("--arms", nargs="+", help="only these, and what they start from")
-    parser.add_argument("--seeds", nargs="+", type=int, help="in the place of the experiment's own")
+    parser.add_argument("--arms", help="only these, joined by commas, and what they start from")
+    parser.add_argument("--seeds", help="joined by commas, in the place of the experiment's own")
     parser.add_argument("--parallel", type=int, default=1, help="runs at a time, sharing the cores")
     parser.add_argument(
         "--out", type=Path, help="folder of its runs; runs/experiments/NAME if not given"
     )
     parser.add_argument("--dry-run", action="store_true", help="print commands, run nothing")
-    asked = parser.parse_args(arguments)
+    asked = parser.parse_intermixed_args(arguments)
     console = Console()
     with readable_exit():
         if asked.parallel < 1:
             raise FedmemError(f"--parallel={asked.parallel} is out of range: at least 1.")
         experiment = load_experiment(asked.name, asked.overrides)
         folder = asked.out or Path("runs") / "experiments" / experiment.name
-        runs = experiment.plan(folder, asked.seeds or experiment.seeds, asked.arms)
+        seeds = experiment.seeds if asked.seeds is None else _seeds(asked.seeds)
+        runs = experiment.plan(folder, seeds, asked.arms and asked.arms.split(","))
         if asked.dry_run:
             for run in runs:
                 done = "# done: " if run.is_done() else ""

@@ -42,7 +42,7 @@ def test_an_arm_starts_from_the_checkpoints_of_its_parents() -> None:
     assert "seed=7" in words
     assert "ablation.memory=false" in words
     for parent, stage in (("stage1", "pretrain_sasrec"), ("full", "align_projectors")):
-        path = f"out/{parent}/seed=7/checkpoints/{stage}.safetensors"
+        path = f"out/{parent}/seed-7/checkpoints/{stage}.safetensors"
         assert f"checkpoint.{stage}={path}" in words
 
 
@@ -52,6 +52,7 @@ def test_an_arm_starts_from_the_checkpoints_of_its_parents() -> None:
         (["nonsense"], "experiment=nonsense is unknown: choose one of ml-100k"),
         (["ml-100k", "--arms", "ful"], "no arm 'ful'"),
         (["ml-100k", "federation.round=3"], "federation.round is no setting"),
+        (["ml-100k", "--seeds", "one"], "--seeds=one"),
         (["ml-100k", "--parallel", "0"], "--parallel=0 is out of range"),
     ],
 )
@@ -164,6 +165,6 @@ def test_an_experiment_runs_for_real_and_then_has_nothing_left_to_do(
         "full": ["align_projectors", "finetune_moe"],
         "centralised": ["centralised"],
     }.items():
-        assert list(load_ranks(out / arm / "seed=0")) == stages
+        assert list(load_ranks(out / arm / "seed-0")) == stages
     second = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "4 of 4 runs are done" in second.stdout
