@@ -15,6 +15,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -103,8 +104,8 @@ def check(settings: Settings) -> None:
         load_content(settings.data, interactions)
     made_here: set[str] = set()
     for stage in stages:
-        if not made_here.issuperset(stage.requires):
-            load_parents(settings, stage, interactions.fingerprint)
+        found = tuple(name for name in stage.requires if name not in made_here)
+        load_parents(settings, replace(stage, requires=found), interactions.fingerprint)
         made_here.add(stage.name)
 
 
