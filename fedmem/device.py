@@ -12,16 +12,14 @@ def local_gpus() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def resolve_device(device: str, gpus: int) -> str:
-    """`cpu` or `cuda` for a `simulation.device`, where there are so many GPUs.
+def resolve_device(device: str, gpus: int, setting: str = "simulation.device") -> str:
+    """`cpu` or `cuda` for the value of such a setting, where there are so many GPUs.
 
     Raises:
         FedmemError: `cuda` is asked for, and there is no GPU.
     """
     if device == "cuda" and not gpus:
-        raise FedmemError(
-            "simulation.device=cuda, but CUDA finds no GPU: set simulation.device to auto or cpu."
-        )
+        raise FedmemError(f"{setting}=cuda, but CUDA finds no GPU: set {setting} to auto or cpu.")
     return "cuda" if device != "cpu" and gpus else "cpu"
 
 

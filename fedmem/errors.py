@@ -15,13 +15,19 @@ class FedmemError(Exception):
 
 
 @contextmanager
-def readable_exit() -> Iterator[None]:
-    """End the command with one or two lines for a user's mistake or Ctrl-C, never a traceback."""
+def readable_exit(
+    interrupted: str = "finished stages keep their checkpoints",
+) -> Iterator[None]:
+    """End the command with one or two lines for a user's mistake or Ctrl-C, never a traceback.
+
+    Args:
+        interrupted: what Ctrl-C leaves.
+    """
     try:
         yield
     except FedmemError as error:
         print(f"fedmem: {error}", file=sys.stderr)
         sys.exit(MISTAKE_EXIT_CODE)
     except KeyboardInterrupt:
-        print("fedmem: interrupted; finished stages keep their checkpoints.", file=sys.stderr)
+        print(f"fedmem: interrupted; {interrupted}.", file=sys.stderr)
         sys.exit(INTERRUPTED_EXIT_CODE)

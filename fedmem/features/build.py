@@ -1,0 +1,164 @@
+"""Make content vectors from an item table: the command, its options, and its progress."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fedmem.device import local_gpus, resolve_device
+from fedmem.errors import FedmemError
+from fedmem.features.coverage import Coverage, print_coverage, write_coverage
+from fedmem.features.encode import encode_items
+from fedmem.features.encoders import EFFICIENTNET, Encoder, image_encoder, text_encoder
+from fedmem.features.options import add_table_options, named_columns
+from fedmem.features.sources import Pictures, Source, Texts
+from fedmem.features.store import VectorStore
+from fedmem.features.table import COLUMNS, Item, read_items
+from fedmem.features.vectors import Vectors, reduce_by_pca, write_features
+from fedmem.settings import DEVICES
+
+TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+IMAGE_MODEL = "sentence-transformers/clip-ViT-B-32"
+TEMPLATE = "{title}. Genres: {genres}. {description:.600}"
+STORE = "made"
+"""Folder beside the feature files that keeps every vector made so far."""
+
+Input = TypeVar("Input")
+
+
+def main(arguments: Sequence[str], console: Console | None = None) -> list[Coverage]:
+    """Make what the arguments ask for, and report it.
+
+    Raises:
+        FedmemError: the table, a folder or a model does not allow it, or no item has content.
+    """
+    args = parser().parse_args(arguments)
+    console = console or Console()
+    texts, pictures = Texts(args.template), Pictures()
+    items = read_items(args.items, named_columns(args), args.descriptions, args.images)
+    device = resolve_device(args.device, local_gpus(), setting="--device")
+    with_text = args.only != "images" and any(map(texts.raw, items))
+    with_picture = args.only != "text" and any(item.image for item in items)
+    if not with_text and not with_picture:
+        wanted = {"images": "a picture", "text": "a text"}.get(args.only, "a text or a picture")
+        raise FedmemError(
+            f"No item of {args.items} has {wanted}: name its columns (--title-column, …), "
+            "or give --descriptions FILE or --images FOLDER."
+        )
+    made = []
+    if with_text:
+        # Texts of about a length together: a batch takes as long as its longest.
+        items_by_length = sorted(items, key=lambda item: -len(texts.raw(item) or b""))
+        encoder = text_encoder(args.text_model, device)
+        made.append(_make("text", items_by_length, texts, encoder, args, console))
+    if with_picture:
+        image = image_encoder(args.image_model, device)
+        made.append(_make("visual", items, pictures, image, args, console))
+    write_coverage(args.out / "features.json", made)
+    print_coverage(made, console)
+    return made
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    made = argparse.ArgumentParser(
+        prog="python -m fedmem.features",
+        description="Make text and image vectors from an item table. The same command goes on "
+        "where it was stopped, and makes only what changed.",
+        epilog="To look at vectors: python -m fedmem.features inspect --help",
+    )
+    add = made.add_argument
+    add_table_options(made, tuple(COLUMNS), required=True)
+    add("--out", type=Path, required=True, help="folder for the feature files")
+    add("--descriptions", type=Path, metavar="JSON", help="an object: item id to description")
+    add("--images", type=Path, metavar="FOLDER", help="of <item id>.jpg, .png or .webp")
+    add("--text-model", default=TEXT_MODEL, metavar="NAME_OR_FOLDER", help="default: %(default)s")
+    add(
+        "--image-model",
+        default=IMAGE_MODEL,
+        metavar="NAME_OR_FOLDER",
+        help=f"default: %(default)s; also {EFFICIENTNET}, which needs no download",
+    )
+    add("--image-width", type=_count, metavar="N", help="keep N principal components")
+    add("--template", default=TEMPLATE, help="of the text; default: %(default)r")
+    add("--only", choices=("text", "images"), help="make one kind only; default: what there is")
+    add("--device", choices=DEVICES, default="auto", help="default: CUDA where there is a GPU")
+    add("--batch-size", type=_count, default=32, metavar="N", help="default: %(default)s")
+    return made
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1")
+    return int(text)
+
+
+def _make(
+    kind: str,
+    items: Sequence[Item],
+    source: Source[Input],
+    encoder: Encoder[Input],
+    args: argparse.Namespace,
+    console: Console,
+) -> Coverage:
+    """Encode one kind of content and write its file."""
+    started = time.monotonic()
+    store = VectorStore(args.out / STORE, encoder.identity, encoder.width)
+    with _progress(kind, len(items), console) as advance:
+        found = encode_items(items, source, encoder, store, args.batch_size, advance)
+    if not found.keys:
+        item, reason = next(iter(found.unreadable.items()))
+        raise FedmemError(f"No picture of {args.items} can be used; item {item}: {reason}.")
+    ids = list(found.keys)
+    vectors: Vectors = store.take(list(found.keys.values()))
+    if kind == "visual" and args.image_width is not None:
+        if args.image_width > min(vectors.shape):
+            raise FedmemError(
+                f"--image-width {args.image_width} is too many: {len(ids)} vectors of "
+                f"{encoder.width} numbers have {min(vectors.shape)} components."
+            )
+        vectors, kept = reduce_by_pca(vectors, args.image_width)
+        console.print(f"visual: {args.image_width} components keep {kept:.1%} of the variance")
+    path = write_features(args.out, f"{kind}_features", [i.id for i in items], ids, vectors)
+    return Coverage(
+        kind=kind,
+        file=str(path),
+        model=args.text_model if kind == "text" else args.image_model,
+        encoder=encoder.identity,
+        template=args.template if kind == "text" else None,
+        width=vectors.shape[1],
+        items=len(items),
+        covered=len(ids),
+        absent=len(found.absent),
+        unreadable=found.unreadable,
+        made=found.made,
+        seconds=time.monotonic() - started,
+    )
+
+
+@contextmanager
+def _progress(kind: str, total: int, console: Console) -> Iterator[Callable[[int], None]]:
+    """A bar in a terminal, a line at every tenth elsewhere."""
+    if console.is_terminal:
+        columns = (TextColumn("{task.description:<6}"), BarColumn(), MofNCompleteColumn())
+        left = TimeRemainingColumn(elapsed_when_finished=True)
+        with Progress(*columns, left, console=console) as progress:
+            task = progress.add_task(kind, total=total)
+            yield lambda count: progress.advance(task, count)
+        return
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        before, done = done, done + count
+        if before * 10 // total < done * 10 // total:
+            console.print(f"{kind}: {done:,} of {total:,} items", highlight=False)
+
+    yield advance

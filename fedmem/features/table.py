@@ -1,0 +1,235 @@
+"""The item table: ids, titles, genres, descriptions and pictures, from a file of any usual form."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+import pandas as pd
+
+from fedmem.errors import FedmemError
+
+COLUMNS = {
+    "id": ("item_id", "itemid", "id", "item", "movie_id", "movieid", "product_id", "asin"),
+    "title": ("title", "name", "movie_title"),
+    "genres": ("genres", "genre", "categories", "category", "class", "tags"),
+    "description": ("description", "plot", "overview", "summary", "text"),
+    "image": ("image", "image_path", "picture", "poster", "photo"),
+}
+"""What each column may be called, in any case, where the user does not name it."""
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row; what is not known is empty."""
+
+    id: str
+    title: str = ""
+    genres: str = ""
+    """Separated by commas."""
+    description: str = ""
+    image: Path | None = None
+    """Where the picture should be; the file may be missing."""
+
+
+def read_items(
+    path: Path,
+    named: Mapping[str, str],
+    descriptions: Path | None = None,
+    images: Path | None = None,
+) -> list[Item]:
+    """Read an item table, in the file's order.
+
+    Args:
+        path: `.csv`, `.tsv`, `.jsonl` or `.parquet` with named columns, RecBole's `.item`, or
+            MovieLens' `movies.dat`; `.gz` of any that is text.
+        named: column by field, of those whose name is not among `COLUMNS`.
+        descriptions: a JSON object from item id to description, before the table's own.
+        images: folder of `<item id>.jpg`, `.jpeg`, `.png` or `.webp`; where the table has a column
+            of paths, what these are relative to (else the table's own folder).
+
+    Raises:
+        FedmemError: a file or column is missing, the table is empty, or an id is empty or twice.
+    """
+    rows = _read_rows(path)
+    if not rows:
+        raise FedmemError(f"{path} has no items.")
+    columns = _find_columns(path, list(rows[0]), named)
+    told = _read_descriptions(descriptions) if descriptions else {}
+    find_image = _image_finder(path, "image" in columns, images)
+    items: list[Item] = []
+    first_row: dict[str, int] = {}
+    for number, row in enumerate(rows, 1):
+        cells = {field: _cell(row.get(column)) for field, column in columns.items()}
+        item = cells["id"]
+        if not item:
+            raise FedmemError(f"{path}: item {number} of the table has no {columns['id']}.")
+        if first_row.setdefault(item, number) != number:
+            raise FedmemError(
+                f"{path} has id {item} twice, as items {first_row[item]} and {number} of the table."
+            )
+        items.append(
+            Item(
+                id=item,
+                title=cells.get("title", ""),
+                genres=", ".join(g.strip() for g in cells.get("genres", "").split("|")),
+                description=told.get(item) or cells.get("description", ""),
+                image=find_image(item, cells.get("image", "")),
+            )
+        )
+    return items
+
+
+def _read_rows(path: Path) -> Rows:
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    if suffix not in READERS:
+        raise FedmemError(f"{path} is of no known form: use one of {', '.join(READERS)}.")
+    if not path.is_file():
+        raise FedmemError(f"There is no item table {path}.")
+    try:
+        return READERS[suffix](path)
+    except UnicodeDecodeError as error:
+        raise FedmemError(f"{path} is not UTF-8: {error.reason} at byte {error.start}.") from error
+    except (OSError, EOFError, ValueError, csv.Error) as error:
+        raise FedmemError(f"{path} cannot be read as {suffix}: {error}.") from error
+
+
+def _open(path: Path, encoding: str = "utf-8-sig") -> TextIO:
+    if path.suffix == ".gz":
+        return cast(TextIO, gzip.open(path, "rt", encoding=encoding, newline=""))
+    return path.open(encoding=encoding, newline="")
+
+
+def _read_movies(path: Path) -> Rows:
+    """MovieLens: id::title::genre|genre, in latin-1."""
+    with _open(path, "latin-1") as file:
+        lines = [line.rstrip("\r\n").split("::") for line in file if line.strip()]
+    for number, line in enumerate(lines, 1):
+        if len(line) != 3:
+            raise ValueError(f"line {number} is not id::title::genres")
+    return [dict(zip(("id", "title", "genres"), line, strict=True)) for line in lines]
+
+
+def _read_separated(path: Path, separator: str, quotes: bool = True) -> Rows:
+    with _open(path) as file:
+        table = csv.reader(
+            file, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+        )
+        header = next(table, [])
+        rows = []
+        for line in table:
+            if line and len(line) != len(header):
+                raise ValueError(
+                    f"line {table.line_num} has {len(line)} columns, the header {len(header)}"
+                )
+            if line:
+                rows.append(dict(zip(header, line, strict=True)))
+    return rows
+
+
+def _read_recbole(path: Path) -> Rows:
+    """RecBole: tabs, `name:type` in the header, the tokens of a class separated by spaces."""
+    rows = [
+        {name.partition(":")[0]: cell for name, cell in row.items()}
+        for row in _read_separated(path, "\t", quotes=False)
+    ]
+    for row in rows:
+        if "class" in row:
+            row["class"] = "|".join(row["class"].split())
+    return rows
+
+
+def _read_json_lines(path: Path) -> Rows:
+    rows: Rows = []
+    names: dict[str, None] = {}  # a line may lack what another has
+    with _open(path) as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise ValueError(f"line {number} is no JSON: {error.msg}") from error
+                if not isinstance(row, dict):
+                    raise ValueError(f"line {number} is no object")
+                rows.append(row)
+                names.update(dict.fromkeys(row))
+    return [{**dict.fromkeys(names), **row} for row in rows]
+
+
+def _read_parquet(path: Path) -> Rows:
+    table = pd.read_parquet(path, dtype_backend="pyarrow")  # whole numbers stay whole
+    names = [str(name) for name in table.columns]
+    return [
+        dict(zip(names, row, strict=True))
+        for row in table.astype(object).itertuples(index=False, name=None)
+    ]
+
+
+READERS: Mapping[str, Callable[[Path], Rows]] = {
+    ".csv": lambda path: _read_separated(path, ","),
+    ".tsv": lambda path: _read_separated(path, "\t"),
+    ".jsonl": _read_json_lines,
+    ".parquet": _read_parquet,
+    ".item": _read_recbole,
+    ".dat": _read_movies,
+}
+
+
+def _find_columns(path: Path, present: list[str], named: Mapping[str, str]) -> dict[str, str]:
+    """The table's column of each field that it has."""
+    listed = f"the columns are {', '.join(present)}"
+    by_name = {name.lower(): name for name in reversed(present)}
+    columns = {}
+    for field, usual in COLUMNS.items():
+        if field in named:
+            if named[field] not in present:
+                raise FedmemError(f"{path} has no column {named[field]}: {listed}.")
+            columns[field] = named[field]
+        elif found := next((by_name[name] for name in usual if name in by_name), None):
+            columns[field] = found
+    if "id" not in columns:
+        raise FedmemError(f"{path} has no column of item ids: {listed}; name it: --id-column NAME")
+    return columns
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "|".join(_cell(part) for part in value)
+    return "" if value is None or value is pd.NA or value != value else str(value).strip()
+
+
+def _read_descriptions(path: Path) -> dict[str, str]:
+    try:
+        told = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise FedmemError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(told, dict) or not all(isinstance(text, str) for text in told.values()):
+        raise FedmemError(f"{path} must be one JSON object from item id to description.")
+    return {item: text.strip() for item, text in told.items()}
+
+
+def _image_finder(
+    table: Path, has_column: bool, folder: Path | None
+) -> Callable[[str, str], Path | None]:
+    if folder is not None and not folder.is_dir():
+        raise FedmemError(f"There is no folder of images {folder}.")
+    if has_column:
+        base = folder or table.parent
+        return lambda _, path: base / path if path else None
+    if folder is None:
+        return lambda _item, _path: None
+    by_id = {
+        path.stem: path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in IMAGE_SUFFIXES
+    }
+    return lambda item, _: by_id.get(item)

@@ -1,0 +1,70 @@
+"""Vectors as the recommender reads them: unit length, in a file by row or by item id."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Vectors = npt.NDArray[np.floating]
+
+ROWS_AN_ITEM, ROWS_AT_LEAST = 10, 10_000
+"""A file by row may have so many rows; ids with wider gaps are kept beside the vectors."""
+
+
+def reduce_by_pca(vectors: Vectors, size: int) -> tuple[npt.NDArray[np.float64], float]:
+    """Project [N, W] on its first principal components: [N, size], share of variance kept."""
+    values = np.asarray(vectors, dtype=np.float64)
+    centred = values - values.mean(axis=0)
+    _, singular, axes = np.linalg.svd(centred, full_matrices=False)
+    # The sign of a component is arbitrary: make its largest loading positive.
+    axes *= np.sign(np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1))
+    variance = singular**2
+    return centred @ axes[:size].T, float(variance[:size].sum() / variance.sum())
+
+
+def write_features(
+    folder: Path,
+    name: str,
+    all_ids: Sequence[str],
+    ids: Sequence[str],
+    vectors: Vectors,
+) -> Path:
+    """Write vectors, at unit length and in float16, to a file that `data.…_file` takes.
+
+    Where ids are whole numbers without wide gaps: `name.pt`, a tensor [largest id + 1, W] whose row
+    is the item id, zeros where an item has no vector. Else `name.npz`: `ids` [N] and `vectors`
+    [N, W] of the items that have one.
+
+    Args:
+        folder: where to.
+        name: of the file, without its ending.
+        all_ids: of all items of the table.
+        ids: [N] of the items that have a vector.
+        vectors: [N, W].
+    """
+    values = np.asarray(vectors, dtype=np.float64)
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    unit = np.divide(values, length, out=np.zeros_like(values), where=length > 0).astype(np.float16)
+    by_row = _are_rows(all_ids)
+    path = folder / f"{name}.{'pt' if by_row else 'npz'}"
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        if by_row:
+            rows = np.zeros((max(map(int, all_ids)) + 1, unit.shape[1]), dtype=np.float16)
+            rows[[int(item) for item in ids]] = unit
+            torch.save(torch.from_numpy(rows), file)
+        else:
+            np.savez(file, ids=np.array(ids, dtype=np.str_), vectors=unit)
+    os.replace(partial, path)
+    return path
+
+
+def _are_rows(ids: Sequence[str]) -> bool:
+    whole = all(re.fullmatch(r"[1-9]\d*", item) for item in ids)
+    return whole and max(map(int, ids)) <= max(ROWS_AN_ITEM * len(ids), ROWS_AT_LEAST)

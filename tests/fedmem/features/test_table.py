@@ -1,0 +1,156 @@
+"""Item tables of every form give the same items, and what is wrong with one is named."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fedmem.errors import FedmemError
+from fedmem.features.table import Item, read_items
+
+ROWS = [
+    {"id": "7", "title": "Amélie, or so", "genres": "Comedy|Romance"},
+    {"id": "12", "title": 'The "Net"', "genres": "Thriller"},
+]
+ITEMS = [
+    Item("7", "Amélie, or so", "Comedy, Romance"),
+    Item("12", 'The "Net"', "Thriller"),
+]
+
+
+def write_dat(path: Path) -> None:
+    path.write_text("".join("::".join(r.values()) + "\n" for r in ROWS), encoding="latin-1")
+
+
+def write_item(path: Path) -> None:
+    lines = [f"{r['id']}\t{r['title']}\t{r['genres'].replace('|', ' ')}\n" for r in ROWS]
+    header = "item_id:token\tmovie_title:token_seq\tclass:token_seq\n"
+    path.write_text(header + "".join(lines), encoding="utf-8")
+
+
+def write_json_lines(path: Path) -> None:
+    rows = [{**r, "id": int(r["id"]), "genres": r["genres"].split("|")} for r in ROWS]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_gzip(path: Path) -> None:
+    path.write_bytes(gzip.compress(pd.DataFrame(ROWS).to_csv(index=False).encode()))
+
+
+def write_parquet(path: Path) -> None:
+    pd.DataFrame([{**r, "id": int(r["id"])} for r in ROWS]).to_parquet(path)
+
+
+FORMS: dict[str, Callable[[Path], object]] = {
+    "movies.dat": write_dat,
+    "items.csv": lambda path: pd.DataFrame(ROWS).to_csv(path, index=False),
+    "items.tsv": lambda path: pd.DataFrame(ROWS).to_csv(path, index=False, sep="\t"),
+    "items.csv.gz": write_gzip,
+    "items.jsonl": write_json_lines,
+    "items.parquet": write_parquet,
+    "films.item": write_item,
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_gives_the_same_items(name: str, tmp_path: Path) -> None:
+    FORMS[name](tmp_path / name)
+    assert read_items(tmp_path / name, {}) == ITEMS
+
+
+def written(folder: Path, text: str, name: str = "items.csv", encoding: str = "utf-8") -> Path:
+    path = folder / name
+    path.write_text(text, encoding=encoding)
+    return path
+
+
+def test_columns_are_found_by_name_in_any_case_or_as_named(tmp_path: Path) -> None:
+    path = written(tmp_path, "MovieId,Caption,Overview\n1,A,long ago\n")
+    assert read_items(path, {}) == [Item("1", description="long ago")]
+    assert read_items(path, {"title": "Caption"}) == [Item("1", "A", description="long ago")]
+
+
+def test_descriptions_by_id_come_before_the_tables_own(tmp_path: Path) -> None:
+    path = written(tmp_path, "id,plot\n1,own\n2,own\n")
+    told = written(tmp_path, json.dumps({"2": " told ", "9": "of nobody"}), "plots.json")
+    assert [item.description for item in read_items(path, {}, told)] == ["own", "told"]
+
+
+def test_pictures_are_found_by_id_in_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "posters"
+    folder.mkdir()
+    for name in ("1.jpg", "2.PNG", "3.webp", "4.txt"):
+        (folder / name).touch()
+    path = written(tmp_path, "id\n1\n2\n3\n4\n5\n")
+    found = [item.image and item.image.name for item in read_items(path, {}, images=folder)]
+    assert found == ["1.jpg", "2.PNG", "3.webp", None, None]
+
+
+def test_pictures_are_found_by_a_column_of_paths(tmp_path: Path) -> None:
+    path = written(tmp_path, "id,image\n1,a/b.jpg\n2,\n")
+    assert [item.image for item in read_items(path, {})] == [tmp_path / "a/b.jpg", None]
+    (tmp_path / "c").mkdir()
+    assert read_items(path, {}, images=tmp_path / "c")[0].image == tmp_path / "c/a/b.jpg"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("items.csv", "", ["no items"]),
+        ("items.csv", "id,title\n", ["no items"]),
+        ("items.csv", "title,year\nA,1\n", ["no column of item ids", "title, year", "--id-column"]),
+        ("items.csv", "id,title\n1,A\n2,B\n1,C\n", ["id 1 twice", "items 1 and 3"]),
+        ("items.csv", "id,title\n1,A\n,B\n", ["item 2", "no id"]),
+        ("items.csv", "id,title\n1,A\n2,B,C\n", ["line 3 has 3 columns", "header 2"]),
+        ("items.csv", f"id,title\n1,{'A' * 200_000}\n", ["field larger than field limit"]),
+        ("movies.dat", "1::A::B\n2::C\n", ["line 2", "id::title::genres"]),
+        ("items.jsonl", '{"id": 1}\n{"id"\n', ["line 2 is no JSON"]),
+        ("items.jsonl", '{"id": 1}\n[2]\n', ["line 2 is no object"]),
+        ("items.parquet", "nothing of the kind", ["cannot be read as .parquet"]),
+        ("items.csv.gz", "nothing of the kind", ["cannot be read as .csv"]),
+        ("items.xls", "", ["no known form", ".csv"]),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused_in_a_line(
+    name: str, text: str, words: list[str], tmp_path: Path
+) -> None:
+    path = written(tmp_path, text, name)
+    with pytest.raises(FedmemError) as caught:
+        read_items(path, {})
+    message = str(caught.value)
+    assert str(path) in message
+    assert [word for word in words if word not in message] == []
+    assert len(message.splitlines()) <= 2
+
+
+def test_another_encoding_is_named_with_its_place(tmp_path: Path) -> None:
+    path = written(tmp_path, "id,title\n1,Amélie\n", encoding="latin-1")
+    with pytest.raises(FedmemError, match=r"not UTF-8.*byte 13"):
+        read_items(path, {})
+
+
+def test_a_truncated_gzip_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv.gz"
+    text = "id,title\n" + "".join(f"{i},{i * 7919 % 1000}\n" for i in range(5000))
+    path.write_bytes(gzip.compress(text.encode())[:-300])
+    with pytest.raises(FedmemError, match=r"items\.csv\.gz cannot be read"):
+        read_items(path, {})
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path, "id,title\n1,A\n")
+    with pytest.raises(FedmemError, match=r"no item table .*none\.csv"):
+        read_items(tmp_path / "none.csv", {})
+    with pytest.raises(FedmemError, match="no column Caption: the columns are id, title"):
+        read_items(path, {"title": "Caption"})
+    with pytest.raises(FedmemError, match=r"no folder of images .*none"):
+        read_items(path, {}, images=tmp_path / "none")
+    with pytest.raises(FedmemError, match=r"plots\.json cannot be read"):
+        read_items(path, {}, tmp_path / "plots.json")
+    with pytest.raises(FedmemError, match="one JSON object"):
+        read_items(path, {}, written(tmp_path, '{"1": 2}', "plots.json"))
