@@ -10,7 +10,7 @@ from flwr.client import NumPyClient
 from flwr.common import Config, NDArrays, Scalar
 
 from fedmem.batches import RoundKey
-from fedmem.evaluation import Split
+from fedmem.evaluation import COLD, COLD_USERS, Split
 from fedmem.node import Node
 from fedmem.participants import UserIndices
 from fedmem.stages import Stage
@@ -67,7 +67,7 @@ class UserClient(NumPyClient):
 
         Args:
             parameters: the round's parameters of the scope.
-            config: `split`, and `rankings` joined by commas.
+            config: `split`, and `rankings` joined by commas; `cold` stands for all of cold items.
 
         Returns:
             1 − HR@10 of the first ranking as the loss, the number of users, and the sums of
@@ -76,7 +76,10 @@ class UserClient(NumPyClient):
         self._take(parameters)
         split = cast(Split, config["split"])
         rankings = tuple(str(config["rankings"]).split(","))
-        sums = self.node.rank(self.stage, self.users, split, rankings).sums()
+        warm = tuple(ranking for ranking in rankings if ranking != COLD)
+        sums = self.node.rank(self.stage, self.users, split, warm).sums()
+        if COLD in rankings:
+            sums |= self.node.rank_cold(self.stage, self.users).sums(COLD_USERS)
         missed = 1.0 - sums[f"{rankings[0]}/HR@10"] / max(sums["users"], 1.0)
         return missed, int(sums["users"]), dict(sums)
 

@@ -12,7 +12,7 @@ from flwr.clientapp import ClientApp
 
 from clients import CohortClient, UserClient
 from fedmem import messages
-from fedmem.data import load_interactions
+from fedmem.data import load_histories
 from fedmem.errors import FedmemError
 from fedmem.evaluation import Split
 from fedmem.frozen import FrozenStore
@@ -105,7 +105,7 @@ def _cached_node(settings_json: str, index: int, nodes: int) -> Node:
 def _homes(settings_json: str, nodes: int) -> list[UserIndices]:
     """The users of every node: each process finds them by itself, and all find the same."""
     settings = Settings.from_json(settings_json)
-    interactions = load_interactions(settings.data)
+    interactions = load_histories(settings).warm
     users = participants(settings.federation, interactions.num_users, settings.seed)
     work = expected_work(settings, interactions.lengths[users])
     return share_out(users, work, nodes)

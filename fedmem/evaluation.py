@@ -4,12 +4,12 @@
   same for every stage.
 - `full`: the held-out item among all items but the user's own history.
 
-A tie counts against the held-out item, and so does a score that is no number.
+For a validation `content` is `sampled` as if none of these items had an ID embedding: by h·z̄ alone.
+Items that were kept from training have rankings of their own, see `fedmem.cold_evaluation`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,17 +22,18 @@ from fedmem.data import Interactions, absent_items, by_length
 from fedmem.device import positions_at_once
 from fedmem.dropout import NO_DROPOUT
 from fedmem.model import Recommender
+from fedmem.ranking import by_embeddings, by_model, ranks_among, ranks_among_all
 from fedmem.settings import Settings
 
 Split = Literal["validation", "test"]
 RANKINGS = ("sampled", "full")
 CUTOFFS = (5, 10, 20)
+COLD = "cold"
+"""The rankings of cold items together; also what each of their names starts with."""
+USERS, COLD_USERS = "users", "cold_users"
+"""Names under which the users are counted that any sums are over."""
 HELD_OUT: dict[Split, int] = {"test": 1, "validation": 2}
 """Where the held-out item stands, from the end of the history."""
-SCORES_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 26}
-"""Scores that are held at a time: what fits the cache of a CPU, or fills a GPU."""
-READS_AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 21}
-"""The same where each score reads a memory."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ class Ranks:
     users: npt.NDArray[np.int32]
     ranks: dict[str, npt.NDArray[np.int32]]
 
-    def sums(self) -> dict[str, float]:
-        """`users` and, for each ranking, the sums over users of every metric."""
-        totals: dict[str, float] = {"users": float(len(self.users))}
+    def sums(self, count: str = USERS) -> dict[str, float]:
+        """The users under the name `count`, and for each ranking the sums of every metric."""
+        totals: dict[str, float] = {count: float(len(self.users))}
         for ranking, ranks in self.ranks.items():
             for name, values in metrics_of(ranks).items():
                 totals[f"{ranking}/{name}"] = float(values.sum())
@@ -73,9 +74,16 @@ def metrics_of(ranks: npt.NDArray[np.integer]) -> dict[str, npt.NDArray[np.float
 
 
 def means(sums: dict[str, float]) -> dict[str, float]:
-    """Metrics from sums that were added over any number of nodes."""
-    users = max(sums["users"], 1.0)
-    return {name: value / users for name, value in sums.items() if name != "users"}
+    """Metrics from sums that were added over any number of nodes.
+
+    A sum is divided by its users: `cold_users` for the rankings of cold items, `users` for others.
+    """
+    counts = {count: max(sums.get(count, 0.0), 1.0) for count in (USERS, COLD_USERS)}
+    return {
+        name: value / counts[COLD_USERS if name.startswith(COLD) else USERS]
+        for name, value in sums.items()
+        if name not in counts
+    }
 
 
 def sampled_negatives(
@@ -125,52 +133,30 @@ def rank_users(
         users: [U] user indices.
         split: `validation` is the item before the last, predicted from what came before it; `test`
             is the last.
-        rankings: of `RANKINGS`.
+        rankings: of `RANKINGS`, or `content`.
         memory_reads: [U, M] items that each user's memory held just before the held-out item;
             required where the stage reads the memory.
         negatives: [U, C] from `draw_negatives`; None: drawn here.
         hidden: [U, D] from `last_hidden` before the held-out items; None: computed here.
     """
-    device, held_out = model.sasrec.norm.weight.device, HELD_OUT[split]
-    if negatives is None and "sampled" in rankings:
+    held_out = HELD_OUT[split]
+    if negatives is None and {"sampled", "content"} & set(rankings):
         count = settings.evaluation.negatives
         negatives = draw_negatives(interactions, users, settings.seed, count)
+    histories = [interactions.history(int(user)) for user in users]
     if hidden is None:
-        histories = [interactions.history(int(user))[:-held_out] for user in users]
-        hidden = last_hidden(model, settings, histories)
-
-    def on_device(array: npt.NDArray[np.integer]) -> Tensor:
-        return torch.from_numpy(array).long().to(device)
-
-    positives = on_device(interactions.items[interactions.offsets[users + 1] - held_out])  # [U]
-    tables = model.tables()
-    ranks = {ranking: np.zeros(len(users), dtype=np.int32) for ranking in rankings}
-
-    def score(batch: slice, candidates: Tensor) -> Tensor:
-        reads = None if memory_reads is None else on_device(memory_reads[batch]).unsqueeze(1)
-        return model.score(hidden[batch].unsqueeze(1), candidates, tables, reads).total[:, 0]
-
-    at_once = SCORES_AT_ONCE[device.type]
-    pairs = at_once if memory_reads is None else READS_AT_ONCE[device.type]
-    if "sampled" in rankings:
-        assert negatives is not None
-        for batch in _slices(len(users), pairs // (1 + negatives.shape[1])):
-            others = on_device(negatives[batch])  # [B, C]
-            scores = score(batch, torch.cat([positives[batch, None], others], dim=1))
-            ranks["sampled"][batch] = _ranks(scores[:, :1], scores[:, 1:], others > 0)
-    if "full" in rankings:
-        items = interactions.num_items
-        for batch in _slices(len(users), at_once // items):
-            scores = torch.empty(batch.stop - batch.start, items, device=device)
-            for part in _slices(items, pairs // len(scores)):
-                everything = torch.arange(part.start + 1, part.stop + 1, device=device)
-                scores[:, part] = score(batch, everything)
-            counted = torch.ones_like(scores, dtype=torch.bool)
-            lengths = interactions.lengths[users[batch]]
-            own = np.concatenate([interactions.history(int(user)) for user in users[batch]])
-            counted[on_device(np.repeat(np.arange(len(lengths)), lengths)), on_device(own - 1)] = 0
-            at_positive = scores.gather(1, positives[batch, None] - 1)
-            ranks["full"][batch] = _ranks(at_positive, scores, counted)
+        hidden = last_hidden(model, settings, [history[:-held_out] for history in histories])
+    positives = interactions.items[interactions.offsets[users + 1] - held_out]  # [U]
+    scorer = by_model(model, hidden, memory_reads)
+    ranks = {}
+    for ranking in rankings:
+        if ranking == "full":
+            found = ranks_among_all(scorer, positives, histories, interactions.num_items)
+        else:
+            assert negatives is not None
+            by = scorer if ranking == "sampled" else by_embeddings(hidden, model.content())
+            found = ranks_among(by, positives, negatives)
+        ranks[ranking] = found
     return Ranks(users.astype(np.int32), ranks)
 
 
@@ -189,16 +175,3 @@ def last_hidden(
         states = model.sasrec(torch.from_numpy(items).to(device), NO_DROPOUT)  # [B, T, D]
         hidden[rows] = states[torch.arange(len(rows)), lengths[rows] - 1]
     return hidden
-
-
-def _slices(count: int, size: int) -> Iterator[slice]:
-    """0 … count in stretches of at most `size`, at least 1."""
-    size = max(size, 1)
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))
-
-
-def _ranks(positive: Tensor, scores: Tensor, counted: Tensor) -> npt.NDArray[np.int32]:
-    """How many counted scores [B, C] are not surely below the positive's [B, 1]."""
-    not_below = ~(scores < positive)
-    return (not_below & counted).sum(1).to(torch.int32).cpu().numpy()

@@ -10,19 +10,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedmem import losses
-from fedmem.data import Interactions, Windows, load_content, load_interactions
+from fedmem.cold_evaluation import rank_cold
+from fedmem.data import Histories, Interactions, Windows, load_content, load_histories
 from fedmem.device import local_gpus, resolve_device
 from fedmem.evaluation import HELD_OUT, Ranks, Split, draw_negatives, last_hidden, rank_users
 from fedmem.hidden_states import HiddenStates
 from fedmem.memory import MemoryBank, Novelties, item_vectors, novelty_histogram
 from fedmem.memory.bank import Packed
-from fedmem.memory.novelty import Floats, Ints, Places
+from fedmem.memory.novelty import Floats, Ints
 from fedmem.model import Content, Recommender
 from fedmem.participants import UserIndices
 from fedmem.ragged import ranges
 from fedmem.settings import Settings
 from fedmem.stages import Stage
+from fedmem.surprise import losses_at
 from fedmem.training import LocalTrainer
 
 
@@ -48,14 +49,24 @@ class Node:
         self._reads: dict[str, Ints] = {}  # until the memories change
 
     @cached_property
+    def histories(self) -> Histories:
+        """Histories of the users that live here, those with cold items apart."""
+        return load_histories(self.settings)
+
+    @property
     def interactions(self) -> Interactions:
-        """Histories of the users that live here."""
-        return load_interactions(self.settings.data)
+        """Histories of the users that live here, without cold items."""
+        return self.histories.warm
 
     @cached_property
     def content(self) -> Content:
         """Content of all items."""
         return load_content(self.settings.data, self.interactions)
+
+    @cached_property
+    def cold_content(self) -> Content:
+        """Content of the cold items."""
+        return load_content(self.settings.data, self.histories.cold)
 
     @cached_property
     def vectors(self) -> Floats:
@@ -141,7 +152,8 @@ class Node:
         if (bank.cursors(self.users) >= ends).all():
             return False
         places = bank.open_losses(self.users, ends)
-        bank.ingest(self.users, ends, self._losses_at(self.model(stage), places))
+        losses = losses_at(self.model(stage), self.settings, self.interactions, places)
+        bank.ingest(self.users, ends, losses)
         self._reads = {}
         return True
 
@@ -173,6 +185,17 @@ class Node:
             reads,
             self.negatives[rows] if "sampled" in rankings else None,
             hidden,
+        )
+
+    def rank_cold(self, stage: Stage, users: UserIndices) -> Ranks:
+        """Rank the latest cold items of users that live here, by the stage's model."""
+        return rank_cold(
+            self.model(stage),
+            self.settings,
+            self.histories,
+            users,
+            self.cold_content if stage.content else None,
+            self._open().replay if stage.memory else None,
         )
 
     def _frozen_hidden_states(self, model: Recommender) -> HiddenStates:
@@ -217,22 +240,3 @@ class Node:
             positions = ranges(windows.start, windows.lengths)
             self._reads["training"] = self._open().replay(users, positions)
         return self._reads["training"]
-
-    @torch.no_grad()
-    def _losses_at(self, model: Recommender, places: Places) -> npt.NDArray[np.float64]:
-        """The model's cross-entropy [n] over all items at places of the histories.
-
-        The first position has nothing before it to predict from: its loss is that of a guess.
-        """
-        offsets, items = self.interactions.offsets, self.interactions.items
-        first = offsets[np.searchsorted(offsets, places, side="right") - 1]
-        result = np.full(len(places), np.log(self.interactions.num_items))
-        later = np.flatnonzero(places > first)
-        hidden = last_hidden(model, self.settings, [items[first[k] : places[k]] for k in later])
-        for batch in np.array_split(np.arange(len(later)), 1 + len(later) // 256):
-            targets = torch.from_numpy(items[places[later[batch]]]).long().to(hidden.device)
-            values = losses.cross_entropy_over_items(
-                hidden[batch], model.sasrec.item_emb.weight, targets
-            )
-            result[later[batch]] = values.cpu().numpy()
-        return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fedmem import losses
 from fedmem.batches import Batch, Scoring
@@ -72,6 +73,9 @@ class Objective(nn.Module):
         aligned = losses.misalignment(*tables.content_products(targets, picture))
         aligned = aligned * self.model.has_content[targets]
         per_position = hard * (weights.score * cross_entropy + weights.alignment * aligned)
+        if weights.content:
+            by_content = self._content_loss(hidden, targets, scoring.negatives, tables)
+            per_position = per_position + weights.content * by_content
         total = (share * per_position).sum()
         if tables.routed is not None and weights.load_balance:
             routed = tables.routed[targets]  # [B, P, E]
@@ -79,6 +83,16 @@ class Objective(nn.Module):
             imbalance = share.sum(1) * losses.imbalance(usage)  # [B]
             total = total + weights.load_balance * imbalance.sum()
         return total
+
+    def _content_loss(
+        self, hidden: Tensor, targets: Tensor, negatives: Tensor, tables: ItemTables
+    ) -> Tensor:
+        """The cross-entropy [B, P] of h·z̄; 0 at targets without content."""
+        content = tables.content(self.model.lean)  # [I + 1, D]
+        positive = (hidden * F.embedding(targets, content)).sum(-1, keepdim=True)  # [B, P, 1]
+        negative = hidden @ F.embedding(negatives, content).mT  # [B, P, C]
+        cross_entropy = losses.cross_entropy_over_candidates(positive, negative)
+        return cross_entropy * self.model.has_content[targets]
 
     def _scores(
         self, scoring: Scoring, hidden: Tensor, targets: Tensor, tables: ItemTables

@@ -82,6 +82,9 @@ def print_results(
             clock(result.seconds),
         )
     console.print(table)
+    if settings.evaluation.cold_items:
+        console.print()
+        console.print(_cold_table(results))
     console.print(
         f"sampled: the held-out item among {settings.evaluation.negatives} that the user never "
         "touched\nfull: among all items but the user's own\n"
@@ -90,3 +93,22 @@ def print_results(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _cold_table(results: list[StageResult]) -> Table:
+    """HR@10 of the stages on the latest item of each user that was kept from training."""
+    columns = {
+        "cold_sampled": "sampled",
+        "cold_full": "full",
+        "cold_text": "by text\nalone",
+        "cold_picture": "by picture\nalone",
+        "cold_id": "by ID\nalone",
+    }
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("HR@10 on items\nkept from training", no_wrap=True)
+    for heading in columns.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    for result in results:
+        figures = [result.test.get(f"{ranking}/HR@10") for ranking in columns]
+        table.add_row(result.stage, *("-" if x is None else f"{x:.4f}" for x in figures))
+    return table

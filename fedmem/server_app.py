@@ -15,7 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedmem.checkpoint import Checkpoint, load_parents
 from fedmem.errors import FedmemError
-from fedmem.evaluation import RANKINGS
+from fedmem.evaluation import COLD, RANKINGS
 from fedmem.exchange import exchange
 from fedmem.memory import auto_threshold
 from fedmem.messages import (
@@ -47,7 +47,7 @@ class StageResult:
         seconds: wall time, evaluations included.
         test_seconds: the part of it that the evaluation on the test items took.
         validation: metrics of the best round.
-        test: metrics of the best round, both rankings.
+        test: metrics of the best round, both rankings, and those of cold items where there are any.
         threshold: novelty threshold of the memory; None where it is off.
         memory: figures of the memories at the test; None where they are off.
         checkpoint: where the parameters are.
@@ -143,8 +143,9 @@ class Run:
         initial = to_array_record({name: parameters[name] for name in scope})
         best = strategy.start(grid, initial, num_rounds=rounds).arrays
         testing = time.monotonic()
+        rankings = [*RANKINGS, COLD] if settings.evaluation.cold_items else RANKINGS
         test, memory = strategy.evaluate(
-            grid, best, strategy.best_round, "test", ",".join(RANKINGS)
+            grid, best, strategy.best_round, "test", ",".join(rankings)
         )
         test_seconds = time.monotonic() - testing
         path = Path(settings.checkpoint.dir) / f"{stage.name}.safetensors"

@@ -324,6 +324,7 @@ class LossSettings:
 
     identity: float | None
     score: float | None
+    content: float | None
     alignment: float | None
     hardness: float | None
     load_balance: float | None
@@ -339,9 +340,14 @@ class EvaluationSettings:
 
     negatives: int
     """Never-touched items that the `sampled` ranking sets beside the positive."""
+    cold_items: float
+    """Share of the items that is kept from training, to be ranked by content alone."""
 
     def __post_init__(self) -> None:
         _require(self.negatives >= 1, "evaluation.negatives", self.negatives, "at least 1")
+        _require(
+            0 <= self.cold_items < 1, "evaluation.cold_items", self.cold_items, "from 0 to below 1"
+        )
 
 
 @dataclass(frozen=True)

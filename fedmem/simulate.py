@@ -29,7 +29,7 @@ from fedmem.checkpoint import load_parents
 from fedmem.client_app import app as client_app
 from fedmem.cluster import backend_config, survey
 from fedmem.configuration import CONFIG_MODULE, readable, to_settings
-from fedmem.data import load_content, load_interactions, print_summary, write_id_files
+from fedmem.data import load_content, load_histories, print_summary, write_id_files
 from fedmem.errors import INTERRUPTED_EXIT_CODE, FedmemError, readable_exit
 from fedmem.exchange import Interrupted
 from fedmem.participants import participants
@@ -58,7 +58,7 @@ def simulate(settings: Settings) -> list[StageResult]:
     settings = placement.settle(settings)
     output = Path(settings.output_dir)
     output.mkdir(parents=True, exist_ok=True)
-    write_id_files(output, load_interactions(settings.data))
+    write_id_files(output, load_histories(settings).warm)
     results: list[StageResult] = []
     failures: list[BaseException] = []
     with make_progress() as progress, MetricsFile(output / "metrics.jsonl") as metrics:
@@ -95,17 +95,19 @@ def check(settings: Settings) -> None:
     Raises:
         FedmemError: as `simulate`.
     """
-    interactions = load_interactions(settings.data)
+    histories = load_histories(settings)
     num_users, nodes = count_users(settings), settings.federation.nodes
     if nodes != "auto" and nodes > num_users:
         raise FedmemError(f"federation.nodes={nodes}, but only {num_users} users take part.")
     stages = [find_stage(name) for name in settings.stages]
     if any(stage.content for stage in stages):
-        load_content(settings.data, interactions)
+        load_content(settings.data, histories.warm)
+        if histories.cold.num_items:
+            load_content(settings.data, histories.cold)
     made_here: set[str] = set()
     for stage in stages:
         if not made_here.issuperset(stage.requires):
-            load_parents(settings, stage, interactions.fingerprint)
+            load_parents(settings, stage, histories.warm.fingerprint)
         made_here.add(stage.name)
 
 
@@ -115,16 +117,18 @@ def count_users(settings: Settings) -> int:
     Raises:
         FedmemError: the data are not there, or have fewer than are asked for.
     """
-    num_users = load_interactions(settings.data).num_users
+    num_users = load_histories(settings).warm.num_users
     return len(participants(settings.federation, num_users, settings.seed))
 
 
 def announce(settings: Settings, placement: Placement) -> None:
     """Say what is about to run, since Ray takes some seconds to start."""
     print_summary(settings.data, content=any(find_stage(name).content for name in settings.stages))
+    histories = load_histories(settings)
+    cold = f" and {histories.cold.num_items:,} cold ones" if histories.cold.num_items else ""
     line = (
         f"{settings.data.name}: {count_users(settings):,} users, "
-        f"{load_interactions(settings.data).num_items:,} items; "
+        f"{histories.warm.num_items:,} items{cold}; "
         f"{placement.nodes} nodes on {placement.workers} workers "
         f"of {placement.threads} threads, {placement.device}"
     )

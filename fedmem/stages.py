@@ -20,6 +20,8 @@ class LossWeights:
     """Softmax cross-entropy of h·e over all items: the loss of stage 1."""
     score: float
     """Softmax cross-entropy of the stage's full score over sampled candidates."""
+    content: float
+    """Softmax cross-entropy of h·z̄, content in the place of the IDs, over the same candidates."""
     alignment: float
     """1 − cos(z, e) of the target's content and ID embedding."""
     hardness: float
@@ -52,6 +54,8 @@ class Stage:
     content: bool
     memory: bool
     rounds: int
+    validated_by: tuple[str, ...]
+    """Rankings of a validation; the best round has the highest mean of their HR@10."""
     pace: float
     """Multiplies `strategy.learning_rate`."""
     loss: LossWeights
@@ -87,8 +91,11 @@ PRETRAIN_SASREC = Stage(
     content=False,
     memory=False,
     rounds=100,
+    validated_by=("sampled",),
     pace=1.0,
-    loss=LossWeights(identity=1.0, score=0.0, alignment=0.0, hardness=0.0, load_balance=0.0),
+    loss=LossWeights(
+        identity=1.0, score=0.0, content=0.0, alignment=0.0, hardness=0.0, load_balance=0.0
+    ),
 )
 
 ALIGN_PROJECTORS = Stage(
@@ -99,9 +106,12 @@ ALIGN_PROJECTORS = Stage(
     requires=("pretrain_sasrec",),
     content=True,
     memory=False,
-    rounds=30,
+    rounds=60,
+    validated_by=("sampled", "content"),
     pace=0.4,
-    loss=LossWeights(identity=0.0, score=1.0, alignment=0.1, hardness=0.5, load_balance=0.0),
+    loss=LossWeights(
+        identity=0.0, score=1.0, content=0.3, alignment=0.1, hardness=0.5, load_balance=0.0
+    ),
 )
 
 FINETUNE_MOE = Stage(
@@ -113,8 +123,11 @@ FINETUNE_MOE = Stage(
     content=True,
     memory=True,
     rounds=100,
+    validated_by=("sampled",),
     pace=1.0,
-    loss=LossWeights(identity=1.0, score=0.5, alignment=0.05, hardness=0.0, load_balance=0.01),
+    loss=LossWeights(
+        identity=1.0, score=0.5, content=0.1, alignment=0.05, hardness=0.0, load_balance=0.01
+    ),
 )
 
 STAGES: dict[str, Stage] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -37,7 +37,13 @@ from fedmem.stages import Stage
 from strategies.server_optimizer import Arrays, make_server_optimizer
 
 SELECTED_BY = "sampled/HR@10"
-"""The validation metric by which the best round is chosen and a stage stops early."""
+"""The validation metric that is shown of a round."""
+
+
+def worth(validation: Mapping[str, float]) -> float:
+    """What the best round has most of: the mean of HR@10 over the rankings of its validation."""
+    found = [value for name, value in validation.items() if name.endswith("/HR@10")]
+    return sum(found) / len(found)
 
 
 @dataclass(frozen=True)
@@ -276,7 +282,7 @@ class StageFedAvg(FedAvg):
             if server_round % every == 0 or server_round == num_rounds:
                 validating = time.monotonic()
                 validation, memory = self.evaluate(
-                    grid, arrays, server_round, "validation", "sampled"
+                    grid, arrays, server_round, "validation", ",".join(self.stage.validated_by)
                 )
                 result.evaluate_metrics_clientapp[server_round] = to_metric_record(validation)
                 self._record = replace(
@@ -287,7 +293,7 @@ class StageFedAvg(FedAvg):
                 )
                 since_best += 1
                 first = not self.best_validation
-                if first or validation[SELECTED_BY] > self.best_validation[SELECTED_BY]:
+                if first or worth(validation) > worth(self.best_validation):
                     best, since_best = arrays, 0
                     self.best_round, self.best_validation = server_round, validation
             self.on_round(replace(self._record, seconds=time.monotonic() - started))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -11,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, Context, Message, MessageType
+from rich.console import Console
 
 from fedmem import client_app
 from fedmem.checkpoint import Checkpoint
+from fedmem.data import load_histories
 from fedmem.errors import FedmemError
+from fedmem.evaluation import COLD
 from fedmem.messages import NeedsFrozen, Task
-from fedmem.results import write_results
+from fedmem.results import print_results, write_results
 from fedmem.settings import Settings
 from fedmem.stages import STAGES
 from tests.in_process_grid import InProcessGrid, run_in_process
@@ -85,7 +89,10 @@ def test_a_stage_first_ranks_exactly_as_the_checkpoint_it_starts_from(settings: 
         ("pretrain_sasrec", "align_projectors"),
         ("align_projectors", "finetune_moe"),
     ):
-        assert validation[stage, 0] == validation[parent, best[parent]]
+        before, start = validation[parent, best[parent]], validation[stage, 0]
+        shared = {name for name in start if name.startswith("sampled/")}
+        assert len(shared) == 7
+        assert {name: start[name] for name in shared} == {name: before[name] for name in shared}
 
 
 def test_only_the_scope_travels_and_the_frozen_rest_once(settings: Settings) -> None:
@@ -271,6 +278,57 @@ def test_what_is_held_out_changes_nothing_that_is_trained(
         assert all(np.array_equal(before[name].numpy(), after[name].numpy()) for name in before)
 
 
+def test_cold_items_change_nothing_that_is_trained(
+    make_settings: MakeSettings, data_dir: Path, tmp_path: Path
+) -> None:
+    """A run that keeps items from training is one on a file that never had them."""
+    cold = make_settings("evaluation.cold_items=0.3", f"checkpoint.dir={tmp_path / 'cold'}")
+    results, _, _ = run_in_process(cold)
+    items = set(load_histories(cold).cold.item_ids[1:].tolist())
+    other = tmp_path / "without"
+    shutil.copytree(data_dir, other)
+    lines = (data_dir / "ratings.dat").read_text().splitlines()
+    kept = [line for line in lines if int(line.split()[1]) not in items]
+    (other / "ratings.dat").write_text("\n".join(kept) + "\n")
+    plain = make_settings(f"data.dir={other}", f"checkpoint.dir={tmp_path / 'plain'}")
+    expected, _, _ = run_in_process(plain)
+    for stage, checkpoint in load_all(cold).items():
+        assert checkpoint.hash == load_all(plain)[stage].hash
+    for result, of_plain in zip(results, expected, strict=True):
+        warm = {name: x for name, x in result.test.items() if not name.startswith(COLD)}
+        assert warm == of_plain.test
+        assert set(result.test) - set(warm) >= {"cold_id/HR@10"}
+    assert "cold_full/MRR" in results[1].test
+
+
+def test_cold_metrics_do_not_hang_on_the_number_of_nodes(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    found = []
+    for nodes in (1, 3):
+        settings = make_settings(
+            f"federation.nodes={nodes}",
+            f"checkpoint.dir={tmp_path / str(nodes)}",
+            "evaluation.cold_items=0.2",
+            "stages=[pretrain_sasrec,align_projectors]",
+        )
+        found.append([result.test for result in run_in_process(settings)[0]])
+    assert found[0][1] == pytest.approx(found[1][1])
+
+
+def test_the_results_show_what_cold_items_came_to(make_settings: MakeSettings) -> None:
+    settings = make_settings("evaluation.cold_items=0.3")
+    results, _, _ = run_in_process(settings)
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_results(results, settings, console)
+    _, _, shown = console.export_text().partition("kept from training")
+    rows = [line.split() for line in shown.splitlines() if line.startswith(tuple(STAGES))]
+    for row, result in zip(rows, results, strict=True):
+        names = ("cold_sampled", "cold_full", "cold_text", "cold_picture", "cold_id")
+        figures = [result.test.get(f"{name}/HR@10") for name in names]
+        assert row[1:] == ["-" if x is None else f"{x:.4f}" for x in figures]
+
+
 def test_early_stopping_keeps_the_best_round(make_settings: MakeSettings) -> None:
     settings = make_settings(
         "stage=pretrain_sasrec",
@@ -283,6 +341,19 @@ def test_early_stopping_keeps_the_best_round(make_settings: MakeSettings) -> Non
     assert result.rounds == result.best_round + 3 < 40
     assert scores[result.best_round - 1] == max(scores)
     assert load_all(settings)["pretrain_sasrec"].round == result.best_round
+
+
+def test_the_best_round_of_stage_2_is_so_by_content_too(make_settings: MakeSettings) -> None:
+    settings = make_settings("stages=[pretrain_sasrec,align_projectors]", "federation.rounds=5")
+    results, watcher, _ = run_in_process(settings)
+    worth = {
+        record.round: [record.validation[f"{ranking}/HR@10"] for ranking in ("sampled", "content")]
+        for record in watcher.records
+        if record.stage == "align_projectors" and record.validation
+    }
+    assert worth[0][1] == 0.0  # before content is learned all of it is tied
+    best = max(worth, key=lambda server_round: sum(worth[server_round]))
+    assert results[1].best_round == best > 0
 
 
 def test_fewer_clients_take_part(make_settings: MakeSettings) -> None:

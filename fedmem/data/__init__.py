@@ -1,5 +1,6 @@
 """Histories and content: reading them, splitting them by time, cutting training windows."""
 
+from fedmem.data.cold import Histories, load_histories
 from fedmem.data.content import load_content
 from fedmem.data.interactions import (
     Interactions,
@@ -11,11 +12,13 @@ from fedmem.data.summary import print_summary
 from fedmem.data.windows import Windows, by_length
 
 __all__ = [
+    "Histories",
     "Interactions",
     "Windows",
     "absent_items",
     "by_length",
     "load_content",
+    "load_histories",
     "load_interactions",
     "print_summary",
     "write_id_files",

@@ -64,6 +64,15 @@ class ItemTables:
         of_experts = [table for tables in self.experts.values() for table in vars(tables).values()]
         return [self.visual, self.text, self.gate, self.products, *routed, *of_experts]
 
+    def content(self, lean: Tensor) -> Tensor:
+        """z̄ [I + 1, D]: z with the picture and the text of each item weighed alike.
+
+        Args:
+            lean: [I + 1] from `leanings`.
+        """
+        picture = torch.sigmoid(lean).unsqueeze(1)
+        return picture * self.visual + (1 - picture) * self.text
+
     def content_products(self, items: Tensor, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """|z|², z·e and |e|², each [...], of items [...] whose picture has these weights [...].
 
@@ -109,6 +118,9 @@ class Scores(NamedTuple):
     picture: Tensor
     """[B, P, C] share of the picture in the item's content, the text has the rest; empty where the
     stage uses no content."""
+    products: dict[str, Tensor]
+    """[B, P, C] each, as far as the stage's score has them: h·e of the `sequence`, h·P_v v of the
+    `picture`, h·P_t t of the `text`, (Σ w LN(o))·e of the `memory`."""
 
 
 class GatingWeight(nn.Module):
@@ -141,7 +153,9 @@ class Recommender(nn.Module):
         if stage.content:
             if content is None:
                 raise ValueError(f"{stage.name} needs the items' content")
+            self.visual: Tensor
             self.register_buffer("visual", content.visual, persistent=False)
+            self.text: Tensor
             self.register_buffer("text", content.text, persistent=False)
             self.has_content: Tensor
             self.register_buffer("has_content", content.present.any(1), persistent=False)
@@ -183,6 +197,13 @@ class Recommender(nn.Module):
             experts=experts,
         )
 
+    def content(self) -> Tensor:
+        """z̄ [I + 1, D], which stands in the place of an ID embedding where there is none."""
+        tables = self.tables()
+        if tables is None:
+            raise ValueError(f"{self.stage.name} has no content")
+        return tables.content(self.lean)
+
     def score(
         self,
         hidden: Tensor,
@@ -209,9 +230,14 @@ class Recommender(nn.Module):
             return x.reshape(*group, x.shape[2])
 
         hidden, candidates = grouped(hidden), candidates.reshape(group[0], -1)  # [X, Y, D], [X, C]
+
+        def ungrouped(x: Tensor) -> Tensor:
+            return x.reshape(batch, length, -1)
+
         total = _products(hidden, self.sasrec.item_emb(candidates))  # [X, Y, C]
+        products = {"sequence": ungrouped(total)}
         if tables is None:
-            return Scores(total.reshape(batch, length, -1), total.new_empty(0))
+            return Scores(products["sequence"], total.new_empty(0), products)
         picture: Tensor = self.align_gating(
             self.align_gating.position_part(hidden),
             F.embedding(candidates, tables.gate),
@@ -222,6 +248,7 @@ class Recommender(nn.Module):
         by_text = _products(hidden, F.embedding(candidates, tables.text))
         by_content = by_text + picture * (by_picture - by_text)
         total = total + self.gating_weight.content * by_content
+        products |= {"picture": ungrouped(by_picture), "text": ungrouped(by_text)}
         if memories is not None and tables.routed is not None:
             routed = F.embedding(candidates, tables.routed).unsqueeze(1)  # [X, 1, C, E]
             by_memory = torch.zeros_like(total)
@@ -229,7 +256,18 @@ class Recommender(nn.Module):
                 read = self._expert(name)(of_expert, candidates, grouped(memories))
                 by_memory = by_memory + routed[..., k] * read
             total = total + self.gating_weight.memory * by_memory
-        return Scores(*(x.reshape(batch, length, -1) for x in (total, picture)))
+            products["memory"] = ungrouped(by_memory)
+        return Scores(ungrouped(total), ungrouped(picture), products)
+
+    def contributions(self, scores: Scores) -> dict[str, Tensor]:
+        """What each of the products adds to the scores, [B, P, C]; together it is their total."""
+        weights: dict[str, Tensor | float] = {"sequence": 1.0}
+        if self.stage.content:
+            content = self.gating_weight.content
+            weights["picture"] = content * scores.picture
+            weights["text"] = content * (1 - scores.picture)
+            weights["memory"] = self.gating_weight.memory
+        return {name: weights[name] * product for name, product in scores.products.items()}
 
     def _expert(self, name: str) -> MemoryExpert:
         module: MemoryExpert = self.get_submodule(f"{name}_expert")  # type: ignore[assignment]

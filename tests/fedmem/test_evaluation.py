@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from fedmem import evaluation
 from fedmem.configuration import compose_settings
 from fedmem.data import Interactions, load_content, load_interactions
 from fedmem.dropout import NO_DROPOUT
@@ -26,6 +25,7 @@ from fedmem.evaluation import (
     sampled_negatives,
 )
 from fedmem.model import Recommender
+from fedmem.ranking import READS_AT_ONCE, SCORES_AT_ONCE
 from fedmem.settings import Settings
 from fedmem.stages import STAGES
 from tests.conftest import SMALL
@@ -209,7 +209,7 @@ def test_how_many_scores_are_held_at_a_time_does_not_matter(
     memory = STAGES[stage].memory
     reads = reads_of(settings, len(users), interactions.num_items) if memory else None
     expected = rank_users(model, settings, interactions, users, "test", memory_reads=reads)
-    for chunks in (evaluation.SCORES_AT_ONCE, evaluation.READS_AT_ONCE):
+    for chunks in (SCORES_AT_ONCE, READS_AT_ONCE):
         monkeypatch.setitem(chunks, "cpu", at_once)
         found = rank_users(model, settings, interactions, users, "test", memory_reads=reads)
         for ranking in RANKINGS:
@@ -259,6 +259,25 @@ def test_what_is_given_is_what_is_ranked_by(settings: Settings) -> None:
     assert ranks(negatives=negatives, hidden=hidden) == ranks()
     assert ranks(negatives=negatives * 0)["sampled"] == [0, 0, 0]
     assert ranks(hidden=-hidden) != ranks()
+
+
+@pytest.mark.parametrize("stage", ["align_projectors", "finetune_moe"])
+def test_by_content_items_are_ranked_as_if_they_had_no_id(settings: Settings, stage: str) -> None:
+    interactions = load_interactions(settings.data)
+    users = np.arange(interactions.num_users)
+    model = drawn(stage, settings, interactions)
+    reads = reads_of(settings, len(users), interactions.num_items)
+    found = rank_users(
+        model, settings, interactions, users, "validation", ("content",), memory_reads=reads
+    )
+    with torch.no_grad():
+        content = model.content()
+        for user in range(len(users)):
+            history = interactions.history(user)
+            scores = content @ last_hidden(model, settings, [history[:-2]])[0]
+            sampled = sampled_negatives(interactions, user, settings.seed, 10)
+            above = int((scores[sampled] > scores[history[-2]] - 1e-6).sum())
+            assert found.ranks["content"][user] == above
 
 
 @pytest.mark.parametrize("micro_batch", [1, 24, 10_000])

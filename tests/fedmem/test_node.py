@@ -73,23 +73,6 @@ def test_restored_memories_are_read_anew(settings: Settings) -> None:
     assert not np.array_equal(restored, empty)  # by the items without content that surprised
 
 
-def test_losses_of_many_users_are_those_of_each_alone(make_settings: MakeSettings) -> None:
-    node, other = Node(make_settings()), Node(make_settings("client.micro_batch=2"))
-    model = node.model(STAGE)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter))
-    offsets = node.interactions.offsets
-    places = np.concatenate([offsets[:-1], offsets[:-1] + 3, offsets[1:] - 1])
-    found = node._losses_at(model, places)
-    np.testing.assert_allclose(found, other._losses_at(model, places), rtol=1e-5)
-    alone = [node._losses_at(model, places[k : k + 1])[0] for k in range(len(places))]
-    np.testing.assert_allclose(found, alone, rtol=1e-5)
-    assert found[: node.interactions.num_users] == pytest.approx(np.log(40))
-    assert len(node._losses_at(model, places[:0])) == 0
-
-
 def test_the_histogram_counts_training_items_with_content(settings: Settings) -> None:
     node = Node(settings)
     vectors = node.vectors

@@ -23,7 +23,7 @@ from tests.conftest import ready_node
 MakeSettings = Callable[..., Settings]
 ALL_STAGES = pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 WITH_CONTENT = pytest.mark.parametrize("name", ["align_projectors", "finetune_moe"])
-WEIGHTS = ("identity", "score", "alignment", "hardness", "load_balance")
+WEIGHTS = ("identity", "score", "content", "alignment", "hardness", "load_balance")
 
 
 def batch_of(node: Node, stage: Stage, rows: list[int]) -> Batch:
@@ -133,6 +133,27 @@ def test_the_score_loss_is_the_targets_share_of_a_softmax_position_by_position(
         cross_entropy = torch.logsumexp(scores, 0) - scores[0]
         hard = 1 + hardness * torch.sigmoid(cross_entropy)
         expected = expected + share * hard * 2.0 * cross_entropy
+    torch.testing.assert_close(objective(batch), expected)
+
+
+@WITH_CONTENT
+def test_the_content_loss_is_a_softmax_of_the_state_and_content_alone(
+    name: str, make_settings: MakeSettings
+) -> None:
+    stage = STAGES[name]
+    node, objective = ready(only(make_settings, content=3.0), stage)
+    rows = np.flatnonzero((node.windows.targets(np.arange(len(node.windows))) == 3).any(1))
+    batch, model = batch_of(node, stage, [*rows.tolist(), 0]), objective.model
+    assert batch.scoring is not None
+    expected = torch.zeros(()).double()
+    states, content = model.sasrec(batch.inputs, NO_DROPOUT), model.content()
+    for b, _, t, share in positions_of(batch):
+        item = batch.targets[b, t]
+        if item == 3:  # it has no content
+            continue
+        items = torch.cat([item[None], batch.scoring.negatives[b]])
+        scores = content[items] @ states[b, t]
+        expected = expected + share * 3.0 * (torch.logsumexp(scores, 0) - scores[0])
     torch.testing.assert_close(objective(batch), expected)
 
 

@@ -155,6 +155,18 @@ def test_dropout_of_the_gating_belongs_to_the_position() -> None:
     assert torch.allclose(alone.total, forms[0].total[1:, 2:], atol=1e-12)
 
 
+@pytest.mark.parametrize("stage", ["pretrain_sasrec", "align_projectors", "finetune_moe"])
+@pytest.mark.parametrize("shape", [(ITEMS,), (B, C), (B, P, C)])
+def test_the_parts_of_a_score_add_up_to_it(stage: str, shape: tuple[int, ...]) -> None:
+    model = trained(stage)
+    hidden, candidates = draw(B, P, D).double(), draw_items(*shape)
+    scores = model.score(hidden, candidates, model.tables(), read_by(model))
+    parts = model.contributions(scores)
+    torch.testing.assert_close(sum(parts.values()), scores.total, rtol=0, atol=1e-12)
+    names = ["sequence", "picture", "text", "memory"]
+    assert list(parts) == names[: {"pretrain_sasrec": 1, "align_projectors": 3}.get(stage, 4)]
+
+
 @pytest.mark.parametrize("stage", ["align_projectors", "finetune_moe"])
 @pytest.mark.parametrize("shape", [(ITEMS,), (B, C), (B, P, C)])
 def test_at_its_start_a_stage_scores_exactly_as_stage_1(stage: str, shape: tuple[int, ...]) -> None:

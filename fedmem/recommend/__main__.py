@@ -1,0 +1,154 @@
+"""The command: options, the checkpoint, and what is printed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from fedmem.checkpoint import Checkpoint, checkpoint_path
+from fedmem.configuration import compose_settings
+from fedmem.data.titles import find_titles, read_titles
+from fedmem.errors import FedmemError, readable_exit
+from fedmem.node import Node
+from fedmem.participants import participants
+from fedmem.recommend.new_items import load_new_items
+from fedmem.recommend.person import find_user, memory_of, of_history
+from fedmem.recommend.recommendation import PARTS, Recommended, recommend
+from fedmem.settings import Settings
+from fedmem.stages import STAGES, Stage, find_stage
+
+LATEST = 5
+"""Items of the history that are shown."""
+
+
+def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> None:
+    """The command; exits with 2 for a mistake that the user can mend."""
+    with readable_exit():
+        run(arguments, console or Console())
+
+
+def run(arguments: Sequence[str] | None, console: Console) -> list[Recommended]:
+    """What the command does; the items that it printed.
+
+    Raises:
+        FedmemError: the user, an item, a checkpoint or a file is not there or does not fit.
+    """
+    args = parser().parse_intermixed_args(arguments)
+    if args.top_k < 1:
+        raise FedmemError(f"--top-k {args.top_k} is out of range: at least 1.")
+    settings = compose_settings(args.settings)
+    node = Node(settings)
+    node.users = participants(settings.federation, node.interactions.num_users, settings.seed)
+    if args.user is not None:
+        person = find_user(settings, node.histories, args.user)
+    else:
+        person = of_history(settings, node.interactions, args.history.split(","))
+    stage, checkpoint, path = find_checkpoint(settings, args.stage)
+    checkpoint.require_fit(path, stage.name, node.interactions.fingerprint, settings.model)
+    node.settings = replace(settings, model=checkpoint.model)  # which may have other experts
+    model = node.load(stage, checkpoint.parameters, checkpoint.hash).cpu()
+    folder = Path(settings.data.dir)
+    titles = find_titles(folder) if args.titles is None else read_titles(args.titles)
+    new = None
+    if args.new_items is not None:
+        table = read_titles(args.new_items)
+        new = load_new_items(settings, node, model, table, args.new_visual, args.new_text)
+        titles = {**table, **titles}
+    found = recommend(
+        model,
+        node.settings,
+        person.history,
+        args.top_k,
+        memory_of(node, model, person.history) if stage.memory else None,
+        None if new is None else new.content,
+        None if new is None else new.among(person.touched) + node.interactions.num_items,
+    )
+    ids = node.interactions.item_ids
+    own = [str(item) for item in [*ids, *(() if new is None else new.ids[1:])]]
+    console.print(
+        f"{person.name}: {len(person.history):,} items, the latest "
+        + "; ".join(titles.get(own[item], own[item]) for item in person.history[: -LATEST - 1 : -1])
+        + f"\n{path}, {stage.name}, round {checkpoint.round}\n",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(_table(found, own, titles))
+    return found
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options; whatever else stands on its line is settings of the run."""
+    made = argparse.ArgumentParser(
+        prog="python -m fedmem.recommend",
+        description="The best items for a user, and what each score is made of.",
+        epilog="Settings are those of the run that made the checkpoint: "
+        "python -m fedmem.recommend --user 42 data=ml-1m data.dir=FOLDER",
+    )
+    who = made.add_mutually_exclusive_group(required=True)
+    who.add_argument("--user", metavar="ID", help="a user of the data, by the data's own id")
+    who.add_argument(
+        "--history", metavar="ID,ID,…", help="the data's own ids of items, oldest first"
+    )
+    made.add_argument("--top-k", type=int, default=10, metavar="K", help="how many; 10")
+    made.add_argument("--stage", help="whose checkpoint; the last that is there")
+    made.add_argument(
+        "--titles", type=Path, metavar="FILE", help="titles by id; a usual name in data.dir"
+    )
+    made.add_argument(
+        "--new-items",
+        type=Path,
+        metavar="TABLE",
+        help="ids and titles; those that the model does not know are recommended by content alone",
+    )
+    for kind in ("visual", "text"):
+        made.add_argument(
+            f"--new-{kind}",
+            type=Path,
+            metavar="FILE",
+            help=f"their {kind} vectors; those of data.{kind}_file",
+        )
+    made.add_argument("settings", nargs="*", metavar="key=value", help="settings of the run")
+    return made
+
+
+def find_checkpoint(settings: Settings, name: str | None) -> tuple[Stage, Checkpoint, Path]:
+    """The named stage's checkpoint, or that of the last stage that has one.
+
+    Raises:
+        FedmemError: it is not there, or cannot be read.
+    """
+    wanted = [find_stage(name)] if name else list(reversed(STAGES.values()))
+    for stage in wanted:
+        path = checkpoint_path(settings.checkpoint, stage.name)
+        if path.is_file():
+            return stage, Checkpoint.load(path), path
+    raise FedmemError(
+        f"There is no checkpoint of {name or 'any stage'} in {settings.checkpoint.dir}: point "
+        f"checkpoint.dir to one, or make it with python -m fedmem.simulate "
+        f"data={settings.data.name} data.dir={settings.data.dir}"
+    )
+
+
+def _table(found: list[Recommended], own: list[str], titles: dict[str, str]) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("", justify="right")
+    table.add_column("item", no_wrap=True)
+    table.add_column("title", overflow="ellipsis", no_wrap=True, max_width=40)
+    for heading in ("score", *PARTS):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for place, one in enumerate(found, 1):
+        name = own[one.item]
+        title = titles.get(name, "") + (" (new)" if one.is_new else "")
+        parts = [f"{one.parts[part]:+.2f}" if one.parts[part] else "-" for part in PARTS]
+        table.add_row(str(place), name, title, f"{one.score:.2f}", *parts)
+    return table
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Whom to recommend to: a user of the data, or somebody with a history of their items."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmem.data import Histories, Interactions
+from fedmem.data.ids import Ids, as_text
+from fedmem.errors import FedmemError
+from fedmem.memory import TwoTierMemory, auto_threshold
+from fedmem.model import Recommender
+from fedmem.node import Node
+from fedmem.settings import Settings
+from fedmem.surprise import losses_at
+
+NAMED = 3
+"""Ids that an error message lists."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Whom to recommend to.
+
+    Attributes:
+        name: as shown.
+        history: [n] dense ids of the items that the model knows, oldest first.
+        touched: own ids, as text, of all items that are not to be recommended.
+    """
+
+    name: str
+    history: npt.NDArray[np.int32]
+    touched: set[str]
+
+
+def find_user(settings: Settings, histories: Histories, wanted: str) -> Person:
+    """A user of the data.
+
+    Raises:
+        FedmemError: there is none of this id.
+    """
+    warm, cold = histories.warm, histories.cold
+    ids = as_text(warm.user_ids)
+    found = np.flatnonzero(ids == wanted)
+    if not len(found):
+        raise FedmemError(
+            f"There is no user {wanted} in data={settings.data.name}, which has {len(ids):,}: "
+            f"near it are {_near(warm.user_ids, wanted)}."
+        )
+    user = int(found[0])
+    history = warm.history(user)
+    touched = [*warm.item_ids[history], *cold.item_ids[cold.history(user)]]
+    return Person(f"user {wanted}", history, {str(item) for item in touched})
+
+
+def of_history(settings: Settings, interactions: Interactions, items: Sequence[str]) -> Person:
+    """Somebody with this history of items, by their own ids, oldest first.
+
+    Raises:
+        FedmemError: an item is not known.
+    """
+    dense = {str(own): place for place, own in enumerate(interactions.item_ids) if place}
+    wanted = [item.strip() for item in items if item.strip()]
+    for item in wanted:
+        if item not in dense:
+            raise FedmemError(
+                f"There is no item {item} in data={settings.data.name}: near it are "
+                f"{_near(interactions.item_ids[1:], item)}."
+            )
+    if not wanted:
+        raise FedmemError("--history names no item: give ids, separated by commas.")
+    history = np.array([dense[item] for item in wanted], dtype=np.int32)
+    return Person("this history", history, set(wanted))
+
+
+def memory_of(
+    node: Node, model: Recommender, history: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int32]:
+    """Items [M] that a memory gives after this history; the threshold is that of all users."""
+    settings = node.settings
+    threshold = settings.memory.threshold
+    if threshold == "auto":
+        threshold = auto_threshold(node.novelty_histogram(), settings.memory.write_ratio)
+    memory = TwoTierMemory(settings.memory, threshold, node.vectors)
+    alone = replace(
+        node.interactions,
+        offsets=np.array([0, len(history)]),
+        items=history,
+        user_ids=node.interactions.user_ids[:1],
+    )
+    memory.extend(history, losses_at(model, settings, alone, np.arange(len(history))))
+    return memory.retrieve()[0]
+
+
+def _near(ids: Ids, wanted: str) -> str:
+    """A few ids that are most like the one that is not there."""
+    texts = as_text(ids).tolist()
+    if ids.dtype != object and wanted.lstrip("-").isdecimal():
+        places = np.argsort(np.abs(ids - int(wanted)), kind="stable")[:NAMED]
+        return ", ".join(texts[place] for place in np.sort(places))
+    close = difflib.get_close_matches(wanted, texts, n=NAMED, cutoff=0.0)
+    return ", ".join(close or texts[:NAMED])

@@ -1,0 +1,96 @@
+"""The best items for one history, and what each of their scores is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fedmem.evaluation import last_hidden
+from fedmem.model import Content, Recommender
+from fedmem.model.new_items import with_new_items
+from fedmem.settings import Settings
+
+PARTS = ("sequence", "text", "picture", "memory")
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """One item.
+
+    Attributes:
+        item: dense id; new items come after the known ones.
+        score: the model's.
+        parts: what of the score comes from each of `PARTS`; they add up to it.
+        is_new: whether the item has content alone.
+    """
+
+    item: int
+    score: float
+    parts: dict[str, float]
+    is_new: bool
+
+
+@torch.no_grad()
+def recommend(
+    model: Recommender,
+    settings: Settings,
+    history: npt.NDArray[np.int32],
+    top_k: int,
+    memory: npt.NDArray[np.int32] | None = None,
+    new: Content | None = None,
+    excluded: npt.NDArray[np.integer] | None = None,
+) -> list[Recommended]:
+    """The items with the highest scores, the best first; none of the history is among them.
+
+    Args:
+        model: the stage's model.
+        settings: of the run.
+        history: [n] dense ids, oldest first, at least one.
+        top_k: how many.
+        memory: [M] items that the user's memory gives; required where the stage reads it.
+        new: content of new items [K + 1]; they get the ids after those of the model.
+        excluded: further items to leave out.
+    """
+    known = len(model.sasrec.item_emb.weight)
+    if new is not None:
+        model = with_new_items(model, settings.model, new)
+    items = torch.arange(1, len(model.sasrec.item_emb.weight))
+    hidden = last_hidden(model, settings, [history])[:, None]  # [1, 1, D]
+    reads = None if memory is None else torch.from_numpy(memory).long()[None, None]
+    scores = model.score(hidden, items, model.tables(), reads)
+    parts = {name: part[0, 0] for name, part in model.contributions(scores).items()}
+    if new is not None:
+        parts = _credit_content(model, parts, known)
+    total = scores.total[0, 0].clone()
+    left_out = np.concatenate([history, [] if excluded is None else excluded]).astype(np.int64)
+    total[left_out - 1] = -torch.inf
+    best = total.topk(min(top_k, int(total.isfinite().sum()))).indices.tolist()
+    return [
+        Recommended(
+            item=place + 1,
+            score=float(total[place]),
+            parts={name: float(parts[name][place]) if name in parts else 0.0 for name in PARTS},
+            is_new=place + 1 >= known,
+        )
+        for place in best
+    ]
+
+
+def _credit_content(model: Recommender, parts: dict[str, Tensor], known: int) -> dict[str, Tensor]:
+    """The parts [I], with what stands in for a new item's ID credited to its content.
+
+    Picture and text share it as they share the stand-in, alike where the item has both.
+    """
+    stands_in = parts["sequence"].clone()
+    stands_in[: known - 1] = 0.0
+    picture = torch.sigmoid(model.lean[1:])
+    return {
+        **parts,
+        "sequence": parts["sequence"] - stands_in,
+        "picture": parts["picture"] + picture * stands_in,
+        "text": parts["text"] + (1 - picture) * stands_in,
+    }
