@@ -12,13 +12,13 @@ from rich.table import Table
 
 from fedmem.checkpoint import Checkpoint, checkpoint_path
 from fedmem.configuration import compose_settings
-from fedmem.data.titles import find_titles, read_titles
 from fedmem.errors import FedmemError, readable_exit
 from fedmem.node import Node
 from fedmem.participants import participants
 from fedmem.recommend.new_items import load_new_items
 from fedmem.recommend.person import find_user, memory_of, of_history
 from fedmem.recommend.recommendation import PARTS, Recommended, recommend
+from fedmem.recommend.titles import find_titles, read_titles
 from fedmem.settings import Settings
 from fedmem.stages import STAGES, Stage, find_stage
 

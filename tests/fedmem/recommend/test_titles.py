@@ -1,0 +1,24 @@
+"""Titles from an item table, named or found beside the data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedmem.recommend.titles import find_titles, read_titles
+
+EXPECTED = {"7": "Misérables, Les", "12": "Heat"}
+FORMS = {
+    "movies.dat": "7::Misérables, Les::Drama\n12::Heat::Action\n".encode("latin-1"),
+    "items.csv": 'item_id,title\n7,"Misérables, Les"\n12,Heat\n'.encode(),
+    "ml.item": "item_id:token\ttitle:token_seq\n7\tMisérables, Les\n12\tHeat\n".encode(),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_table_is_read_and_found_beside_the_data(name: str, tmp_path: Path) -> None:
+    assert find_titles(tmp_path) == {}
+    (tmp_path / name).write_bytes(FORMS[name])
+    assert read_titles(tmp_path / name) == EXPECTED
+    assert find_titles(tmp_path) == EXPECTED
