@@ -139,7 +139,7 @@ def _table(found: list[Recommended], own: list[str], titles: dict[str, str]) -> 
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("", justify="right")
     table.add_column("item", no_wrap=True)
-    table.add_column("title", overflow="ellipsis", no_wrap=True, max_width=40)
+    table.add_column("title", overflow="ellipsis", no_wrap=True, max_width=34)
     for heading in ("score", *PARTS):
         table.add_column(heading, justify="right", no_wrap=True)
     for place, one in enumerate(found, 1):
