@@ -13,5 +13,5 @@ class CohortClient(UserClient):
     The average over cohorts, weighted by the cohorts' targets, is then the average over users.
     """
 
-    def _train(self, trainer: LocalTrainer, key: RoundKey) -> Update:
-        return trainer.train_cohort(self.users, key)
+    def _train(self, trainer: LocalTrainer, key: RoundKey, limit: float) -> Update:
+        return trainer.train_cohort(self.users, key, limit)

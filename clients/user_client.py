@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import numpy as np
@@ -48,17 +49,23 @@ class UserClient(NumPyClient):
 
         Args:
             parameters: the round's parameters of the scope.
-            config: `round`, from 1.
+            config: `round`, from 1; `norm-limit`, see `LocalTrainer.train_cohort`.
 
         Returns:
             The change of each parameter (it keeps digits that the new parameter would round away),
-            the number of targets trained on, and `loss` and `users`.
+            the number of targets trained on, and `loss`, `users` and `left-out`.
         """
         self._take(parameters)
         key = RoundKey(self.node.settings.seed, self.stage.name, int(cast(int, config["round"])))
-        update = self._train(self.node.trainer(self.stage), key)
+        limit = float(cast(float, config.get("norm-limit", math.inf)))
+        update = self._train(self.node.trainer(self.stage), key, limit)
         change = [update.change[name].cpu().numpy() for name in self.scope]
-        return change, update.weight, {"loss": update.loss, "users": update.users}
+        told: dict[str, Scalar] = {
+            "loss": update.loss,
+            "users": update.users,
+            "left-out": update.left_out,
+        }
+        return change, update.weight, told
 
     def evaluate(
         self, parameters: NDArrays, config: dict[str, Scalar]
@@ -83,7 +90,7 @@ class UserClient(NumPyClient):
         missed = 1.0 - sums[f"{rankings[0]}/HR@10"] / max(sums["users"], 1.0)
         return missed, int(sums["users"]), dict(sums)
 
-    def _train(self, trainer: LocalTrainer, key: RoundKey) -> Update:
+    def _train(self, trainer: LocalTrainer, key: RoundKey, limit: float) -> Update:
         (user,) = self.users
         return trainer.train_user(int(user), key)
 

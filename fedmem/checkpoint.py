@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
-
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from fedmem.errors import FedmemError
 from fedmem.parameters import Parameters, content_hash
+from fedmem.sealed import load_sealed, of_another_version, save_sealed
 from fedmem.settings import CheckpointSettings, ModelSettings, Settings
 from fedmem.stages import Stage
 
-METADATA_KEY = "fedmem"
 NOT_SIZES = ("dropout", "experts")
 """Model settings that a checkpoint may differ in."""
 
@@ -52,14 +45,7 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Write the file: complete under its name, or not at all."""
         about = {k: v for k, v in vars(self).items() if k not in ("parameters", "model")}
-        about["model"] = asdict(self.model)
-        about["hash"] = self.hash
-        about["seal"] = _seal(about)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        tensors = {name: value.contiguous() for name, value in self.parameters.items()}
-        save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(about)})
-        os.replace(partial, path)
+        save_sealed(path, {**about, "model": asdict(self.model)}, self.parameters)
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
@@ -68,27 +54,13 @@ class Checkpoint:
         Raises:
             FedmemError: it is no checkpoint of fedmem, or is damaged.
         """
+        about, parameters = load_sealed(path, "checkpoint")
+        del about["hash"]
         try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {}).get(METADATA_KEY, "null"))
-                parameters = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError) as error:
-            raise FedmemError(f"{path} cannot be read as a checkpoint: {error}.") from error
-        if about is None:
-            raise FedmemError(f"{path} is a safetensors file, but no checkpoint of fedmem.")
-        try:
-            seal, expected = about.pop("seal"), about["hash"]
-            whole = seal == _seal(about)
-            del about["hash"]
             about["model"] = ModelSettings(**about["model"])
-            checkpoint = cls(**about, parameters=parameters)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise FedmemError(
-                f"{path} is damaged, or of another version of fedmem: {error}."
-            ) from error
-        if not whole or checkpoint.hash != expected:
-            raise FedmemError(f"{path} is damaged: its content does not match its own hash.")
-        return checkpoint
+            return cls(**about, parameters=parameters)
+        except (KeyError, TypeError) as error:
+            raise of_another_version(path, error) from error
 
     def require_fit(self, path: Path, stage: str, catalogue: str, model: ModelSettings) -> None:
         """Check that this checkpoint is the stage's, of these data and of this size.
@@ -108,11 +80,6 @@ class Checkpoint:
         if differing:
             listed = ", ".join(f"model.{k}={theirs[k]} (here {ours[k]})" for k in differing)
             raise FedmemError(f"{path} is of another model size: {listed}.")
-
-
-def _seal(about: dict[str, Any]) -> str:
-    """Hash of what stands beside the parameters, their own hash included."""
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def checkpoint_path(settings: CheckpointSettings, stage: str) -> Path:

@@ -19,9 +19,10 @@ from fedmem.frozen import FrozenStore
 from fedmem.memory import MemoryBank
 from fedmem.messages import Description, EvaluateResult, NeedsFrozen, Task, TrainResult
 from fedmem.node import Node
+from fedmem.node_store import NodeStore, memory_key
 from fedmem.participants import UserIndices, expected_work, participants, share_out
 from fedmem.settings import Settings
-from fedmem.stages import Stage, find_stage
+from fedmem.stages import find_stage
 
 MEMORY = "memory"
 MEMORY_ABOUT = "memory-about"
@@ -62,13 +63,16 @@ def train(message: Message, context: Context) -> Message:
     if client is None:
         return Message(NeedsFrozen(task.frozen_hash).to_record(), reply_to=message)
     if client.stage.memory:
-        _bring_memory(client.node, client.stage, "validation", task.threshold, context)
-    change, weight, metrics = client.fit(_ordered(task, client), {"round": task.round})
+        _bring_memory(client, "validation", task, context)
+    change, weight, metrics = client.fit(
+        _ordered(task, client), {"round": task.round, "norm-limit": task.norm_limit}
+    )
     result = TrainResult(
         change=dict(zip(client.scope, change, strict=True)),
         weight=weight,
         loss=float(cast(float, metrics["loss"])),
         users=int(cast(int, metrics["users"])),
+        left_out=int(cast(int, metrics["left-out"])),
     )
     return Message(result.to_record(), reply_to=message)
 
@@ -83,8 +87,7 @@ def evaluate(message: Message, context: Context) -> Message:
     parameters = _ordered(task, client)
     memory: dict[str, float] = {}
     if client.stage.memory:
-        split = cast(Split, task.split)
-        bank = _bring_memory(client.node, client.stage, split, task.threshold, context)
+        bank = _bring_memory(client, cast(Split, task.split), task, context)
         memory = {k: float(v) for k, v in vars(bank.statistics()).items()}
     config = {"split": task.split, "rankings": ",".join(task.rankings)}
     _, _, sums = client.evaluate(parameters, dict(config))
@@ -154,20 +157,36 @@ def _ordered(task: Task, client: UserClient) -> list[messages.NDArray]:
     return [task.scope[name].numpy() for name in client.scope]
 
 
-def _bring_memory(
-    node: Node, stage: Stage, split: Split, threshold: float, context: Context
-) -> MemoryBank:
-    """Bring the users' memories up to the split's held-out item, and keep them in the context.
+def _bring_memory(client: UserClient, split: Split, task: Task, context: Context) -> MemoryBank:
+    """Bring the users' memories up to the split's held-out item; keep them in context and on disk.
 
-    Another process may have served this node last, so what the context holds comes first.
+    Another process may have served this node last, so what the context holds comes first; where the
+    context is new, as after a restart, what the disk holds.
     """
-    bank = node.open_bank(threshold)
+    node = client.node
+    bank = node.open_bank(task.threshold)
+    store = NodeStore(_own_folder(node.settings, context))
+    key = memory_key(node.settings, task.frozen_hash, bank.rules)
     kept = context.state.config_records.get(MEMORY_ABOUT)
-    if kept is not None and kept["rules"] == bank.rules and kept["stamp"] != bank.stamp:
+    if kept is None:
+        node.restore(store.get(key) or bank.empty())
+    elif kept["rules"] == bank.rules and kept["stamp"] != bank.stamp:
         arrays = context.state.array_records[MEMORY]
         node.restore({name: array.numpy() for name, array in arrays.items()})
-    if node.ingest(stage, split):
+    if node.ingest(client.stage, split) or kept is None:
         packed = bank.pack()
+        store.put(key, packed)
         context.state[MEMORY] = ArrayRecord({n: Array(v) for n, v in packed.items()})
         context.state[MEMORY_ABOUT] = ConfigRecord({"rules": bank.rules, "stamp": bank.stamp})
     return bank
+
+
+def _own_folder(settings: Settings, context: Context) -> Path:
+    """Where the node keeps what is its own: `state-dir` of its configuration, or under the run's.
+
+    Simulated nodes have no configuration, and are told apart by their partition.
+    """
+    given = context.node_config.get("state-dir")
+    if given is not None:
+        return Path(str(given))
+    return Path(settings.output_dir) / "nodes" / str(context.node_config["partition-id"])

@@ -16,6 +16,8 @@ from fedmem.errors import FedmemError
 from fedmem.placement import Machine, Placement, this_machine
 
 ANSWER_SECONDS = 30
+WORKER_RESTARTS = 3
+"""Times that Ray starts a worker again that has died, before the run ends."""
 
 
 def survey(address: str | None) -> list[Machine]:
@@ -64,5 +66,12 @@ def backend_config(address: str | None, placement: Placement) -> dict[str, Any]:
         init["address"] = address
     return {
         "init_args": init,
-        "client_resources": {"num_cpus": placement.cpus, "num_gpus": placement.gpus},
+        # Flower hands these on to Ray's actors. A message that met the end of its worker is handled
+        # again by the next, to the same result: what a node does depends on the message alone.
+        "client_resources": {
+            "num_cpus": placement.cpus,
+            "num_gpus": placement.gpus,
+            "max_restarts": WORKER_RESTARTS,
+            "max_task_retries": WORKER_RESTARTS,
+        },
     }

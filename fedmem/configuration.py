@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from typing import Any, cast
 
 from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -36,8 +38,9 @@ def compose_settings(overrides: Sequence[str] = (), output_dir: str = "runs/comp
     Raises:
         FedmemError: as `to_settings`, and for a group that has no such choice.
     """
-    try:
-        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+    ready = contextlib.nullcontext() if GlobalHydra.instance().is_initialized() else None
+    try:  # within the command, Hydra knows the tree already
+        with ready or initialize_config_module(CONFIG_MODULE, version_base="1.3"):
             return to_settings(compose("config", [*overrides, f"output_dir={output_dir}"]))
     except HydraException as error:
         raise FedmemError(readable(error)) from error

@@ -15,19 +15,17 @@ class FedmemError(Exception):
 
 
 @contextmanager
-def readable_exit(
-    interrupted: str = "finished stages keep their checkpoints",
-) -> Iterator[None]:
+def readable_exit(interrupted: str = "") -> Iterator[None]:
     """End the command with one or two lines for a user's mistake or Ctrl-C, never a traceback.
 
     Args:
-        interrupted: what Ctrl-C leaves.
+        interrupted: said after Ctrl-C, where the interrupt brings no message of its own.
     """
     try:
         yield
     except FedmemError as error:
         print(f"fedmem: {error}", file=sys.stderr)
         sys.exit(MISTAKE_EXIT_CODE)
-    except KeyboardInterrupt:
-        print(f"fedmem: interrupted; {interrupted}.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"fedmem: interrupted. {str(error) or interrupted}".rstrip(), file=sys.stderr)
         sys.exit(INTERRUPTED_EXIT_CODE)

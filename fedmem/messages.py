@@ -6,6 +6,7 @@ once, under its content hash; a node that does not have it (any more) answers `N
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -62,6 +63,7 @@ class Task:
         users: indices of the users that train; None: all that live there.
         split: for evaluation.
         rankings: for evaluation.
+        norm_limit: norm of the mean change above which its users are looked at one by one.
     """
 
     settings: str
@@ -74,6 +76,7 @@ class Task:
     users: npt.NDArray[np.integer] | None = None
     split: str = ""
     rankings: tuple[str, ...] = ()
+    norm_limit: float = math.inf
 
     def to_record(self) -> RecordDict:
         """As Flower sends it."""
@@ -86,6 +89,7 @@ class Task:
                 "round": self.round,
                 "split": self.split,
                 "rankings": ",".join(self.rankings),
+                "norm-limit": self.norm_limit,
             }
         )
         record = RecordDict({"about": about, "scope": self.scope})
@@ -111,21 +115,28 @@ class Task:
             users=None if users is None else users["users"].numpy(),
             split=str(about["split"]),
             rankings=tuple(filter(None, str(about["rankings"]).split(","))),
+            norm_limit=cast(float, about["norm-limit"]),
         )
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Node to server: the weighted mean change of the users trained, and its weight."""
+    """Node to server: what `fedmem.training.Update` says."""
 
     change: dict[str, NDArray]
     weight: int
     loss: float
     users: int
+    left_out: int = 0
 
     def to_record(self) -> RecordDict:
         """As Flower sends it."""
-        metrics = {"num-examples": self.weight, "loss": self.loss, "users": self.users}
+        metrics = {
+            "num-examples": self.weight,
+            "loss": self.loss,
+            "users": self.users,
+            "left-out": self.left_out,
+        }
         change = ArrayRecord({name: Array(value) for name, value in self.change.items()})
         return RecordDict({"change": change, "metrics": to_metric_record(metrics)})
 
@@ -138,6 +149,7 @@ class TrainResult:
             weight=cast(int, metrics["num-examples"]),
             loss=cast(float, metrics["loss"]),
             users=cast(int, metrics["users"]),
+            left_out=cast(int, metrics["left-out"]),
         )
 
 

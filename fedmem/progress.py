@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
+from fedmem.run_folder import shown
 from fedmem.server_app import Observer, StageResult
 from fedmem.stages import Stage
-from strategies import RoundRecord
-from strategies.stage_fedavg import SELECTED_BY
+from strategies import SELECTED_BY, RoundRecord
 
 
 class ProgressDisplay(Observer, Protocol):
@@ -40,7 +40,7 @@ class PlainProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._rounds = 0
+        self._rounds = self._done = 0
         self._started = 0.0
 
     def __enter__(self) -> Self:
@@ -48,16 +48,19 @@ class PlainProgress:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def on_stage(self, stage: Stage, rounds: int, trained_parameters: int) -> None:
-        """Say what begins."""
-        self._rounds = rounds
+    def on_stage(self, stage: Stage, rounds: int, trained_parameters: int, done: int) -> None:
+        """Say what begins, or goes on."""
+        self._rounds, self._done = rounds, done
         self._started = time.monotonic()
-        self._print(f"{stage.name}: {rounds} rounds, {trained_parameters:,} parameters trained")
+        goes_on = f", goes on after round {done}" if done else ""
+        self._print(
+            f"{stage.name}: {rounds} rounds, {trained_parameters:,} parameters trained{goes_on}"
+        )
 
     def on_round(self, record: RoundRecord) -> None:
-        """Say how a validated round went, and what was refused in any."""
-        for reason in record.refused:
-            self._print(f"{record.stage} round {record.round}: refused {reason}")
+        """Say how a validated round went, and what was refused or left out in any."""
+        for line in exclusions(record):
+            self._print(f"{record.stage} round {record.round}: {line}")
         if record.validation is None:
             return
         parts = [f"{record.stage} round {record.round}/{self._rounds}"]
@@ -65,7 +68,7 @@ class PlainProgress:
             parts.append(f"loss {record.loss:.4f}")
         parts.append(f"validation HR@10 {record.validation[SELECTED_BY]:.4f}")
         if record.round:
-            left = (time.monotonic() - self._started) / record.round
+            left = (time.monotonic() - self._started) / (record.round - self._done)
             parts.append(f"{clock(left * (self._rounds - record.round))} left")
         self._print("  ".join(parts))
 
@@ -73,7 +76,7 @@ class PlainProgress:
         """Say where the stage's parameters are."""
         self._print(
             f"{result.stage}: best round {result.best_round}, "
-            f"{clock(result.seconds)}, {result.checkpoint}"
+            f"{clock(result.seconds)}, {shown(result.checkpoint)}"
         )
 
     def _print(self, line: str) -> None:
@@ -102,9 +105,11 @@ class LiveProgress:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def on_stage(self, stage: Stage, rounds: int, trained_parameters: int) -> None:
+    def on_stage(self, stage: Stage, rounds: int, trained_parameters: int, done: int) -> None:
         """Add the stage's bar."""
-        self._task = self._progress.add_task(stage.name, total=rounds, loss="-", hr="-")
+        self._task = self._progress.add_task(
+            stage.name, total=rounds, completed=done, loss="-", hr="-"
+        )
 
     def on_round(self, record: RoundRecord) -> None:
         """Move the bar."""
@@ -115,15 +120,24 @@ class LiveProgress:
         if record.validation is not None:
             fields["hr"] = f"{record.validation[SELECTED_BY]:.4f}"
         self._progress.update(self._task, completed=record.round, **fields)  # type: ignore[arg-type]
-        for reason in record.refused:
+        for line in exclusions(record):
             self._progress.console.print(
-                f"round {record.round}: refused {reason}", markup=False, highlight=False
+                f"round {record.round}: {line}", markup=False, highlight=False
             )
 
     def on_result(self, result: StageResult) -> None:
         """Fill the bar, also of a stage that stopped early."""
         assert self._task is not None
         self._progress.update(self._task, total=result.rounds, completed=result.rounds)
+
+
+def exclusions(record: RoundRecord) -> list[str]:
+    """What took no part in a round, a line each."""
+    lines = [f"refused {reason}" for reason in record.refused]
+    if record.left_out:
+        users = record.users + record.left_out
+        lines.append(f"{record.left_out} of {users} users left out by their nodes")
+    return lines
 
 
 def clock(seconds: float) -> str:

@@ -1,52 +1,14 @@
-"""What a run leaves behind: `metrics.jsonl` as it goes, then `results.json` and a table."""
+"""The table that a run ends with."""
 
 from __future__ import annotations
-
-import json
-import os
-from dataclasses import asdict
-from pathlib import Path
-from typing import Self
 
 from rich.console import Console
 from rich.table import Table
 
 from fedmem.progress import clock
+from fedmem.run_folder import shown
 from fedmem.server_app import StageResult
 from fedmem.settings import Settings
-from fedmem.stages import Stage
-from strategies import RoundRecord
-
-
-class MetricsFile:
-    """Writes every round to a file, a line of JSON each, as it ends."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8", buffering=1)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def on_stage(self, stage: Stage, rounds: int, trained_parameters: int) -> None:
-        """Nothing to write."""
-
-    def on_round(self, record: RoundRecord) -> None:
-        """Write the round."""
-        self._file.write(json.dumps(asdict(record)) + "\n")
-
-    def on_result(self, result: StageResult) -> None:
-        """Nothing to write: results have a file of their own."""
-
-
-def write_results(path: Path, settings: Settings, results: list[StageResult]) -> None:
-    """Write settings and stage results as JSON: complete under its name, or not at all."""
-    content = {"settings": asdict(settings), "stages": [asdict(result) for result in results]}
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
 
 
 def print_results(
@@ -88,7 +50,7 @@ def print_results(
     console.print(
         f"sampled: the held-out item among {settings.evaluation.negatives} that the user never "
         "touched\nfull: among all items but the user's own\n"
-        f"run: {settings.output_dir}",
+        f"run: {shown(settings.output_dir)}",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +27,8 @@ from fedmem.messages import (
     to_array_record,
 )
 from fedmem.parameters import content_hash, initial_parameters
+from fedmem.run_folder import RunFolder
+from fedmem.run_state import StageState
 from fedmem.settings import Settings
 from fedmem.stages import Stage, find_stage
 from strategies import RoundRecord, StageFedAvg
@@ -42,7 +45,7 @@ class StageResult:
         rounds: rounds run.
         best_round: the round whose parameters were kept.
         trained_parameters: numbers in the scope.
-        bytes_down: mean bytes of a training message to a node, after the first contact.
+        bytes_down: mean bytes of a training message to a node, without the frozen rest.
         bytes_up: mean bytes of its reply.
         seconds: wall time, evaluations included.
         test_seconds: the part of it that the evaluation on the test items took.
@@ -51,6 +54,7 @@ class StageResult:
         threshold: novelty threshold of the memory; None where it is off.
         memory: figures of the memories at the test; None where they are off.
         checkpoint: where the parameters are.
+        stopped: why the stage had to stop before its end; None: it had not.
     """
 
     stage: str
@@ -66,6 +70,12 @@ class StageResult:
     threshold: float | None
     memory: dict[str, float] | None
     checkpoint: str
+    stopped: str | None
+
+
+def read_results(folder: RunFolder) -> list[StageResult]:
+    """What the finished stages of a run came to."""
+    return [StageResult(**result) for result in folder.state.results]
 
 
 @dataclass
@@ -81,8 +91,8 @@ class Federation:
 class Observer(Protocol):
     """What watches a run: progress displays, metric files."""
 
-    def on_stage(self, stage: Stage, rounds: int, trained_parameters: int) -> None:
-        """A stage starts, for at most so many rounds."""
+    def on_stage(self, stage: Stage, rounds: int, trained_parameters: int, done: int) -> None:
+        """A stage starts, for at most so many rounds, or goes on after those that are done."""
 
     def on_round(self, record: RoundRecord) -> None:
         """A round has ended."""
@@ -93,27 +103,42 @@ class Observer(Protocol):
 
 @dataclass
 class Run:
-    """Runs the stages of a run, one after the other.
+    """Runs the stages of a run, one after the other, from where its folder says that it stands.
 
     Args:
         settings: of the run.
         observers: told of every stage and round.
-        stop: set from outside to end the run; the parameters of finished stages are kept.
+        stop: set from outside to end the run; it can go on from its last finished round.
+        folder: of the run; None: a new one, in `output_dir`.
     """
 
     settings: Settings
-    observers: list[Observer]
+    observers: Sequence[Observer]
     stop: threading.Event = field(default_factory=threading.Event)
+    folder: RunFolder | None = None
 
     def __call__(self, grid: Grid) -> list[StageResult]:
-        """Run the stages on the nodes of `grid`."""
-        stages = [find_stage(name) for name in self.settings.stages]
-        federation = self._meet(grid, content=any(stage.content for stage in stages))
-        return [self._run_stage(grid, federation, stage) for stage in stages]
+        """Run the stages on the nodes of `grid`; none comes after one that had to stop."""
+        with contextlib.ExitStack() as opened:
+            folder = self.folder or opened.enter_context(RunFolder.start(self.settings))
+            results = read_results(folder)
+            stages = [find_stage(name) for name in self.settings.stages[len(results) :]]
+            if stages:
+                federation = self._meet(grid, content=any(stage.content for stage in stages))
+            for stage in stages:
+                if results and results[-1].stopped:
+                    break
+                results.append(self._run_stage(grid, federation, stage, folder))
+            folder.end_run(self.settings)
+            return results
 
-    def _run_stage(self, grid: Grid, federation: Federation, stage: Stage) -> StageResult:
+    def _run_stage(
+        self, grid: Grid, federation: Federation, stage: Stage, folder: RunFolder
+    ) -> StageResult:
         settings, started = self.settings, time.monotonic()
         parents = load_parents(settings, stage, federation.catalogue)
+        folder.start_stage({name: parent.hash for name, parent in parents.items()})
+        state = folder.state.stage
         parameters = initial_parameters(
             settings.model,
             stage,
@@ -125,64 +150,77 @@ class Run:
         scope, rest = stage.split(parameters)
         frozen = {name: parameters[name] for name in rest}
         trained = sum(parameters[name].numel() for name in scope)
-        threshold = self._threshold(grid, federation) if stage.memory else None
+        if state is not None:
+            threshold = state.threshold
+        else:
+            threshold = self._threshold(grid, federation) if stage.memory else None
         rounds = settings.federation.rounds or stage.rounds
-        records: list[RoundRecord] = []
+        records = [RoundRecord(**record) for record in folder.rounds(stage.name)]
+        before = sum(record.seconds for record in records)
+
+        def on_round(record: RoundRecord, state: StageState, is_best: bool) -> None:
+            records.append(record)
+            for observer in self.observers:
+                observer.on_round(record)
+            folder.end_round(asdict(record), state, is_best)
+
         strategy = StageFedAvg(
             settings,
             stage,
             federation.homes,
             to_array_record(frozen),
             content_hash(frozen),
-            threshold or 0.0,
-            lambda record: self._tell(records, record),
+            threshold,
+            on_round,
             self.stop,
+            state,
         )
         for observer in self.observers:
-            observer.on_stage(stage, rounds, trained)
+            observer.on_stage(stage, rounds, trained, state.round if state else 0)
         initial = to_array_record({name: parameters[name] for name in scope})
         best = strategy.start(grid, initial, num_rounds=rounds).arrays
+        standing = strategy.standing
+        if standing.best is None:
+            folder.give_up()
+            raise FedmemError(standing.trouble or f"{stage.name} has no round to run.")
         testing = time.monotonic()
         rankings = [*RANKINGS, COLD] if settings.evaluation.cold_items else RANKINGS
         test, memory = strategy.evaluate(
-            grid, best, strategy.best_round, "test", ",".join(rankings)
+            grid, best, standing.best_round, "test", ",".join(rankings)
         )
         test_seconds = time.monotonic() - testing
-        path = Path(settings.checkpoint.dir) / f"{stage.name}.safetensors"
-        Checkpoint(
+        checkpoint = Checkpoint(
             stage=stage.name,
             catalogue=federation.catalogue,
             model=settings.model,
-            round=strategy.best_round,
-            metrics=strategy.best_validation,
+            round=standing.best_round,
+            metrics=standing.best_validation,
             parents={name: parent.hash for name, parent in parents.items()},
             parameters={**frozen, **from_array_record(best)},
-        ).save(path)
-        later = [r for r in records if r.messages and r.round > 1] or records[-1:]
-        messages = max(sum(r.messages for r in later), 1)
+        )
+        path = Path(settings.checkpoint.dir) / f"{stage.name}.safetensors"
+        checkpoint.save(path)
+        messages = max(sum(record.messages for record in records), 1)
         result = StageResult(
             stage=stage.name,
             rounds=max(record.round for record in records),
-            best_round=strategy.best_round,
+            best_round=standing.best_round,
             trained_parameters=trained,
-            bytes_down=sum(r.bytes_down for r in later) / messages,
-            bytes_up=sum(r.bytes_up for r in later) / messages,
-            seconds=time.monotonic() - started,
+            bytes_down=sum(r.bytes_down - r.bytes_frozen for r in records) / messages,
+            bytes_up=sum(r.bytes_up for r in records) / messages,
+            seconds=before + time.monotonic() - started,
             test_seconds=test_seconds,
-            validation=strategy.best_validation,
+            validation=standing.best_validation,
             test=test,
             threshold=threshold,
             memory=memory or None,
             checkpoint=str(path),
+            stopped=standing.trouble,
         )
+        folder.end_stage(asdict(result), checkpoint.hash)
         for observer in self.observers:
             observer.on_result(result)
         return result
-
-    def _tell(self, records: list[RoundRecord], record: RoundRecord) -> None:
-        records.append(record)
-        for observer in self.observers:
-            observer.on_round(record)
 
     def _meet(self, grid: Grid, content: bool) -> Federation:
         """Wait for all nodes, and let them describe themselves.

@@ -32,6 +32,7 @@ EXPERTS = ("visual", "semantic", "identity")
 EXECUTIONS = ("auto", "batched", "stacked", "loop")
 PRECISIONS = ("float32", "bfloat16")
 SERVER_OPTIMIZERS = ("none", "adam", "momentum")
+AGGREGATIONS = ("mean", "median", "trimmed_mean", "krum")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -265,6 +266,18 @@ class StrategySettings:
     epsilon: float
     patience: int
     """Evaluations without a better validation HR@10 after which a stage stops."""
+    aggregation: str
+    """Of the nodes' changes, one of `AGGREGATIONS`; all but `mean` weigh every node alike."""
+    bad_share: float
+    """Share of the nodes that may be bad: `trimmed_mean` cuts it off at both ends of each number,
+    `krum` looks for a node that the others agree with."""
+    guard_ratio: float | None
+    """An update that is not finite, or whose norm is above this many times the median, is left out;
+    null: all are taken as they come."""
+    loss_limit: float | None
+    """A loss above this many times the stage's lowest stops the stage; null: none does."""
+    collapse: float | None
+    """A validation HR@10 below this share of the best stops the stage; null: none does."""
 
     def __post_init__(self) -> None:
         _require(
@@ -278,6 +291,24 @@ class StrategySettings:
             _require(0 <= getattr(self, key) < 1, f"strategy.{key}", getattr(self, key), "in [0,1)")
         _require(self.epsilon > 0, "strategy.epsilon", self.epsilon, "above 0")
         _require(self.patience >= 1, "strategy.patience", self.patience, "at least 1")
+        _require(
+            self.aggregation in AGGREGATIONS,
+            "strategy.aggregation",
+            self.aggregation,
+            f"one of {', '.join(AGGREGATIONS)}",
+        )
+        _require(
+            0 < self.bad_share < 0.5, "strategy.bad_share", self.bad_share, "above 0, below 0.5"
+        )
+        for key in ("guard_ratio", "loss_limit"):
+            value = getattr(self, key)
+            _require(value is None or value > 1, f"strategy.{key}", value, "above 1, or null")
+        _require(
+            self.collapse is None or 0 < self.collapse < 1,
+            "strategy.collapse",
+            self.collapse,
+            "above 0, below 1, or null",
+        )
 
 
 @dataclass(frozen=True)
@@ -401,6 +432,15 @@ class SimulationSettings:
 
 
 @dataclass(frozen=True)
+class RunSettings:
+    """What the command does with runs that were begun before."""
+
+    resume: str | None
+    """The folder of a run that goes on, with its own settings; `auto`: the newest unfinished run
+    that was asked for with the same settings, if there is one; null: a new run."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """One run."""
 
@@ -417,6 +457,7 @@ class Settings:
     evaluation: EvaluationSettings
     checkpoint: CheckpointSettings
     simulation: SimulationSettings
+    run: RunSettings
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed", self.seed, "at least 0")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 
-# Before Flower and Ray are imported: neither may report usage.
+# Before Flower and Ray are imported: neither may report usage, nor Ray what it tries again, as it
+# does when its workers end.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_enable_output_error_log_if_still_retry", "0")
 
+import contextlib
+import errno
 import logging
 import shutil
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -21,7 +25,9 @@ from types import FrameType
 import hydra
 import torch
 from flwr.simulation import run_simulation
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -33,36 +39,79 @@ from fedmem.data import load_content, load_histories, print_summary, write_id_fi
 from fedmem.errors import INTERRUPTED_EXIT_CODE, FedmemError, readable_exit
 from fedmem.exchange import Interrupted
 from fedmem.participants import participants
-from fedmem.placement import Placement, place
+from fedmem.placement import Placement
+from fedmem.placement import place as place_nodes
 from fedmem.precision import check_precision
 from fedmem.progress import make_progress
-from fedmem.results import MetricsFile, print_results, write_results
-from fedmem.server_app import Run, StageResult, make_server_app
+from fedmem.results import print_results
+from fedmem.resume import AUTO, absolute, go_on, how_to_go_on, own_settings
+from fedmem.run_folder import NODES, RunFolder, shown
+from fedmem.server_app import Run, StageResult, make_server_app, read_results
 from fedmem.settings import Settings
 from fedmem.stages import find_stage
+from strategies.aggregation import require_enough
 
 
-def simulate(settings: Settings) -> list[StageResult]:
-    """Run the stages of a run on simulated nodes and write what came out to `output_dir`.
+def simulate(
+    settings: Settings, overrides: Sequence[str] = (), place: Path | None = None
+) -> tuple[Settings, list[StageResult]]:
+    """Run the stages of a run on simulated nodes and write what comes out to `output_dir`.
+
+    Args:
+        settings: of the run; what `run.resume` names goes on with its own.
+        overrides: what of them was asked for on the command line.
+        place: where `run.resume=auto` looks; None: beside `output_dir`.
+
+    Returns:
+        The settings of the run, which are its own where it goes on, and what the stages came to;
+        the last one may have had to stop, see `StageResult.stopped`.
 
     Raises:
-        FedmemError: the settings, the data or a checkpoint do not allow it.
-        KeyboardInterrupt: Ctrl-C; finished stages keep their checkpoints.
+        FedmemError: the settings, the data, a checkpoint or the disk do not allow it.
+        KeyboardInterrupt: Ctrl-C; the run can go on.
     """
-    check(settings)
-    address = settings.simulation.ray_address
-    placement = place(settings, survey(address), count_users(settings))
-    if address is None:
-        check_precision(settings.client.precision, torch.device(placement.device))
-    announce(settings, placement)
-    settings = placement.settle(settings)
-    output = Path(settings.output_dir)
-    output.mkdir(parents=True, exist_ok=True)
-    write_id_files(output, load_histories(settings).warm)
+    with readable_disk_errors(), contextlib.ExitStack() as opened:
+        made = Path(settings.output_dir)
+        if settings.run.resume not in (None, AUTO):
+            remove_unused(made, Path(str(settings.run.resume)))
+        folder = go_on(settings, overrides, place or made.parent)
+        if folder is not None:
+            opened.enter_context(folder)
+            remove_unused(made, folder.path)
+            settings = own_settings(folder.state, overrides)
+            if folder.state.done:
+                say(f"{shown(folder.path)}: this run is done, there is nothing left to do.")
+                return settings, read_results(folder)
+            say(f"{shown(folder.path)}: goes on {folder.state}")
+        check(settings)
+        address = settings.simulation.ray_address
+        placement = place_nodes(settings, survey(address), count_users(settings))
+        require_enough(settings.strategy, placement.nodes)
+        if address is None:
+            check_precision(settings.client.precision, torch.device(placement.device))
+        announce(settings, placement)
+        if folder is None:
+            settings = absolute(settings)
+            folder = RunFolder.start(settings, overrides, placement.nodes)
+            opened.enter_context(folder)
+            write_id_files(folder.path, load_histories(settings).warm)
+        with telling_how_to_go_on(folder):
+            settings = placement.settle(settings)
+            return settings, run_stages(settings, placement, folder)
+
+
+def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> list[StageResult]:
+    """Run what is left of a run on the nodes of Flower's simulation.
+
+    Args:
+        settings: of the run, settled.
+        placement: what runs where.
+        folder: of the run, open.
+    """
     results: list[StageResult] = []
     failures: list[BaseException] = []
-    with make_progress() as progress, MetricsFile(output / "metrics.jsonl") as metrics:
-        run = Run(settings, [progress, metrics])
+    with make_progress() as progress:
+        run = Run(settings, [progress], folder=folder)
 
         def serve(grid: object) -> None:
             try:
@@ -78,15 +127,49 @@ def simulate(settings: Settings) -> list[StageResult]:
                 server_app=make_server_app(serve),
                 client_app=client_app,
                 num_supernodes=placement.nodes,
-                backend_config=backend_config(address, placement),
+                backend_config=backend_config(settings.simulation.ray_address, placement),
             )
-        shutil.rmtree(output / "frozen", ignore_errors=True)
-    if run.stop.is_set():
+    shutil.rmtree(folder.path / "frozen", ignore_errors=True)
+    if folder.state.done:
+        shutil.rmtree(folder.path / NODES, ignore_errors=True)
+    if run.stop.is_set() and not folder.state.done:
         raise KeyboardInterrupt
     if failures:
         raise failures[0]
-    write_results(output / "results.json", settings, results)
     return results
+
+
+@contextmanager
+def telling_how_to_go_on(folder: RunFolder) -> Iterator[None]:
+    """Let what ends a run that can go on say how."""
+    try:
+        with readable_disk_errors():
+            yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(how_to_go_on(folder.path)) from error
+    except FedmemError as error:
+        if folder.state.done:
+            raise
+        raise FedmemError(f"{error}\n{how_to_go_on(folder.path)}") from error
+
+
+@contextmanager
+def readable_disk_errors() -> Iterator[None]:
+    """Make a disk that is full or cannot be written an error that a user can read."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        raise FedmemError(f"{error.filename}: {error.strerror}. Nothing is lost.") from error
+
+
+def remove_unused(made: Path, used: Path) -> None:
+    """Remove the folder that Hydra made for this call, where another run goes on."""
+    if made.is_dir() and made.absolute() != used.absolute():
+        own = {each.name for each in made.iterdir()}
+        if own == {"hydra"}:
+            shutil.rmtree(made)
 
 
 def check(settings: Settings) -> None:
@@ -132,6 +215,11 @@ def announce(settings: Settings, placement: Placement) -> None:
         f"{placement.nodes} nodes on {placement.workers} workers "
         f"of {placement.threads} threads, {placement.device}"
     )
+    say(line)
+
+
+def say(line: str) -> None:
+    """Print a line as it is."""
     Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -166,8 +254,18 @@ def quiet_libraries() -> None:
 @hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name="config", version_base="1.3")
 def _hydra_main(config: DictConfig) -> None:
     with readable_exit():
-        settings = to_settings(config)
-        print_results(simulate(settings), settings)
+        settings, called = to_settings(config), HydraConfig.get()
+        place = Path(settings.output_dir).parent
+        if called.mode == RunMode.MULTIRUN:
+            place = place.parent
+        settings, results = simulate(settings, list(called.overrides.task), place)
+        if results:
+            print_results(results, settings)
+        for result in results:
+            if result.stopped:
+                raise FedmemError(
+                    f"{result.stopped}\nIts best round is kept: {shown(result.checkpoint)}"
+                )
 
 
 def main() -> None:

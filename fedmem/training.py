@@ -3,11 +3,15 @@
 A stage's loss is a sum over training windows of terms that depend on the window alone. So a user's
 gradient is a sum over its windows, and with one local SGD step the weighted mean of the users'
 changes is one step on the sum over all their windows: a cohort is one batch, exactly.
+
+A user whose update cannot be meant is left out, where users are trained one by one. One batch shows
+only their sum: where that cannot be meant, the cohort is trained again one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +22,7 @@ from torch import Tensor
 from fedmem.batches import Batch, BatchMaker, RoundKey, Rows
 from fedmem.data import Windows, by_length
 from fedmem.device import positions_at_once
+from fedmem.guard import is_fit, norm_limit
 from fedmem.hidden_states import HiddenStates
 from fedmem.model import Recommender
 from fedmem.objective import Objective
@@ -42,12 +47,31 @@ class Update:
         weight: targets trained on, the weight of the change in any further average.
         loss: mean loss a target.
         users: users trained.
+        left_out: users that were trained in vain, since their updates could not be meant.
     """
 
     change: dict[str, Tensor]
     weight: int
     loss: float
     users: int
+    left_out: int = 0
+
+    @property
+    def norm(self) -> float:
+        """Euclidean length of the change."""
+        return math.sqrt(sum(float(_norms(x[None])) ** 2 for x in self.change.values()))
+
+
+def _norms(changes: Tensor) -> Tensor:
+    """Norms [S] of changes [S, ...]."""
+    rows = changes.reshape(len(changes), -1)
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+    return norms
+
+
+GroupsOf = Callable[[UserIndices, RoundKey, float, list[float]], Iterator[Update]]
+"""(users, key, limit, norms): mean updates of groups of users. The norm of each user's is appended
+to `norms`; one that is not finite, or is above the limit, is left out of its group's mean."""
 
 
 class LocalTrainer:
@@ -103,13 +127,28 @@ class LocalTrainer:
                 parameter.copy_(before[name])
         return Update(change, weight, loss, users=1)
 
-    def train_cohort(self, users: UserIndices, key: RoundKey) -> Update:
-        """The weighted mean of `train_user` over users, in the way of `client.execution`."""
-        ways = {"batched": self._batched, "stacked": self._stacked, "loop": self._loop}
+    def train_cohort(self, users: UserIndices, key: RoundKey, limit: float = math.inf) -> Update:
+        """The weighted mean of `train_user` over users, in the way of `client.execution`.
+
+        Args:
+            users: user indices.
+            key: of the round.
+            limit: norm of the mean above which users are looked at one by one.
+        """
         way = self.settings.client.execution
         if way == "auto":
             way = self._fastest()
-        return ways[way](users, key)
+        one_by_one = self._stacks if way == "stacked" else self._singles
+        if way != "batched":
+            return self._guarded(one_by_one, users, key)
+        update = self._batched(users, key)
+        if not self._guards or is_fit(update.norm, update.loss, limit):
+            return update
+        return self._guarded(one_by_one, users, key)
+
+    @property
+    def _guards(self) -> bool:
+        return self.settings.strategy.guard_ratio is not None
 
     def _fastest(self) -> str:
         if self.settings.client.local_steps == 1:
@@ -128,18 +167,29 @@ class LocalTrainer:
         }
         return Update(change, weight, loss, len(users))
 
-    def _stacked(self, users: UserIndices, key: RoundKey) -> Update:
+    def _guarded(self, groups_of: GroupsOf, users: UserIndices, key: RoundKey) -> Update:
+        """The mean over users whose updates can be meant; twice the work where some cannot."""
+        norms: list[float] = []
+        update = self._mean(groups_of(users, key, math.inf, norms))
+        limit = norm_limit(norms, self.settings.strategy.guard_ratio)
+        if any(limit < norm < math.inf for norm in norms):
+            # They could be taken off again, but with them the digits that they drowned.
+            update = self._mean(groups_of(users, key, limit, []))
+        return replace(update, users=len(users) - update.left_out)
+
+    def _stacks(
+        self, users: UserIndices, key: RoundKey, limit: float, norms: list[float]
+    ) -> Iterator[Update]:
         """Users of similar length side by side, as many at a time as memory allows."""
         client, lengths = self.settings.client, self.windows.lengths
         rows = [self._rows_of(np.array([user])) for user in users]
         rows = [own for own in sorted(rows, key=lambda own: lengths[own].sum()) if len(own)]
         held = sum(p.numel() * p.element_size() for p in self.scope.values())
         size = max(1, STACK_BYTES // (held * COPIES))
-        updates = []
         for start in range(0, len(rows), size):
             group = rows[start : start + size]
             weights = np.array([lengths[own].sum() for own in group])
-            change, loss = train_stacked(
+            change, losses = train_stacked(
                 self._objective,
                 self.scope,
                 group,
@@ -148,28 +198,48 @@ class LocalTrainer:
                 client.local_steps,
                 client.learning_rate,
             )
+            own_norms = torch.stack([_norms(x) for x in change.values()]).norm(dim=0).tolist()
+            norms += own_norms
+            fit = [
+                not self._guards or is_fit(norm, loss, limit)
+                for norm, loss in zip(own_norms, losses.tolist(), strict=True)
+            ]
+            if not all(fit):
+                kept = torch.tensor(fit)
+                change = {name: each[kept.to(each.device)] for name, each in change.items()}
+                losses, weights = losses[kept.to(losses.device)], weights[fit]
             total = int(weights.sum())
-            shares = torch.from_numpy(weights / total).to(self._device, torch.float32)
+            shares = torch.from_numpy(weights / max(total, 1)).to(self._device, torch.float32)
             mean = {name: torch.tensordot(shares, each, 1) for name, each in change.items()}
-            updates.append(Update(mean, total, float(loss.sum()) / total, len(group)))
-        return replace(self._mean(updates), users=len(users))
+            loss = float(losses.sum()) / max(total, 1)
+            yield Update(mean, total, loss, sum(fit), len(fit) - sum(fit))
 
-    def _loop(self, users: UserIndices, key: RoundKey) -> Update:
+    def _singles(
+        self, users: UserIndices, key: RoundKey, limit: float, norms: list[float]
+    ) -> Iterator[Update]:
         """One user after the other."""
-        return self._mean(self.train_user(int(user), key) for user in users)
+        for user in users:
+            update = self.train_user(int(user), key)
+            norms.append(update.norm)
+            if not self._guards or is_fit(norms[-1], update.loss, limit):
+                yield update
+            else:
+                nothing = {name: torch.zeros_like(p) for name, p in self.scope.items()}
+                yield Update(nothing, weight=0, loss=0.0, users=0, left_out=1)
 
     def _mean(self, updates: Iterable[Update]) -> Update:
         """The mean of updates, weighted by their targets."""
         total = {name: torch.zeros_like(p) for name, p in self.scope.items()}
-        weight, loss, users = 0, 0.0, 0
+        weight, loss, users, left_out = 0, 0.0, 0, 0
         for update in updates:
             for name, value in update.change.items():
                 total[name].add_(value, alpha=update.weight)
             weight += update.weight
             loss += update.loss * update.weight
             users += update.users
+            left_out += update.left_out
         change = {name: value / max(weight, 1) for name, value in total.items()}
-        return Update(change, weight, loss / max(weight, 1), users)
+        return Update(change, weight, loss / max(weight, 1), users, left_out)
 
     def _accumulate_gradient(self, rows: Rows, key: RoundKey, step: int) -> float:
         """Leave the gradient of the loss, summed over the rows' targets, in `.grad`; the sum."""

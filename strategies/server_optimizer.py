@@ -22,12 +22,25 @@ class ServerOptimizer(ABC):
     def step(self, parameters: Arrays, change: Arrays) -> Arrays:
         """The next parameters, from the current ones and the averaged change of each."""
 
+    @abstractmethod
+    def state(self) -> Arrays:
+        """What it carries from step to step; `load_state` of a new one goes on from it."""
+
+    @abstractmethod
+    def load_state(self, state: Arrays) -> None:
+        """Go on from what `state` gave."""
+
 
 class PlainAverage(ServerOptimizer):
     """FedAvg (McMahan et al. 2017): the next parameters are the average of the users'."""
 
     def step(self, parameters: Arrays, change: Arrays) -> Arrays:  # noqa: D102
         return {name: value + change[name] for name, value in parameters.items()}
+
+    def state(self) -> Arrays:  # noqa: D102
+        return {}
+
+    def load_state(self, state: Arrays) -> None: ...  # noqa: D102
 
 
 class Momentum(ServerOptimizer):
@@ -43,6 +56,12 @@ class Momentum(ServerOptimizer):
             self._velocity[name] = self._settings.beta_1 * velocity + value
         rate = self._settings.learning_rate
         return {name: x + rate * self._velocity[name] for name, x in parameters.items()}
+
+    def state(self) -> Arrays:  # noqa: D102
+        return _joined(velocity=self._velocity)
+
+    def load_state(self, state: Arrays) -> None:  # noqa: D102
+        self._velocity = _part("velocity", state)
 
 
 class Adam(ServerOptimizer):
@@ -68,6 +87,23 @@ class Adam(ServerOptimizer):
             square_hat = self._square[name] / (1 - s.beta_2**self._steps)
             result[name] = x + s.learning_rate * mean_hat / (np.sqrt(square_hat) + s.epsilon)
         return result
+
+    def state(self) -> Arrays:  # noqa: D102
+        steps = {"steps": np.array(float(self._steps))}
+        return steps | _joined(mean=self._mean, square=self._square)
+
+    def load_state(self, state: Arrays) -> None:  # noqa: D102
+        self._steps = int(state.get("steps", 0))
+        self._mean, self._square = _part("mean", state), _part("square", state)
+
+
+def _joined(**parts: Arrays) -> Arrays:
+    return {f"{part}/{name}": x for part, own in parts.items() for name, x in own.items()}
+
+
+def _part(part: str, state: Arrays) -> Arrays:
+    prefix = f"{part}/"
+    return {n.removeprefix(prefix): x for n, x in state.items() if n.startswith(prefix)}
 
 
 def make_server_optimizer(settings: StrategySettings, pace: float = 1.0) -> ServerOptimizer:

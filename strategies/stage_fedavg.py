@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from flwr.app import (
@@ -23,62 +24,18 @@ from flwr.serverapp.strategy import FedAvg, Result
 from fedmem.errors import FedmemError
 from fedmem.evaluation import means
 from fedmem.exchange import exchange
-from fedmem.messages import (
-    EvaluateResult,
-    NeedsFrozen,
-    Task,
-    TrainResult,
-    payload_bytes,
-    to_metric_record,
-)
+from fedmem.messages import EvaluateResult, NeedsFrozen, Task, payload_bytes, to_metric_record
 from fedmem.participants import UserIndices, sample_round
+from fedmem.run_state import StageState
 from fedmem.settings import Settings
 from fedmem.stages import Stage
-from strategies.server_optimizer import Arrays, make_server_optimizer
+from strategies.aggregation import aggregate, require_enough
+from strategies.reply_checks import ReplyChecks
+from strategies.rounds import OnRound, Rounds
+from strategies.server_optimizer import make_server_optimizer
+from strategies.standing import Standing
 
-SELECTED_BY = "sampled/HR@10"
-"""The validation metric that is shown of a round."""
-
-
-def worth(validation: Mapping[str, float]) -> float:
-    """What the best round has most of: the mean of HR@10 over the rankings of its validation."""
-    found = [value for name, value in validation.items() if name.endswith("/HR@10")]
-    return sum(found) / len(found)
-
-
-@dataclass(frozen=True)
-class RoundRecord:
-    """What one round did; a line of `metrics.jsonl`.
-
-    Attributes:
-        stage: name of the stage.
-        round: from 1; 0 is the validation of what the stage starts from.
-        loss: mean loss a target; None in round 0.
-        users: users trained.
-        targets: targets trained on.
-        messages: replies to the training messages.
-        bytes_down: bytes of all training messages to the nodes.
-        bytes_up: bytes of all their replies.
-        seconds: wall time, validation included.
-        evaluation_seconds: the part of it that the validation took.
-        validation: metrics, in the rounds that have them.
-        memory: figures of the memories, where they are on and a validation looked at them.
-        refused: replies that were left out, and why.
-    """
-
-    stage: str
-    round: int
-    loss: float | None = None
-    users: int = 0
-    targets: int = 0
-    messages: int = 0
-    bytes_down: int = 0
-    bytes_up: int = 0
-    seconds: float = 0.0
-    evaluation_seconds: float = 0.0
-    validation: dict[str, float] | None = None
-    memory: dict[str, float] | None = None
-    refused: list[str] = field(default_factory=list)
+EVALUATION_SECONDS = 3600.0
 
 
 class StageFedAvg(FedAvg):
@@ -93,9 +50,13 @@ class StageFedAvg(FedAvg):
         homes: the users that live at each node, by node id.
         frozen: parameters outside the scope; a node gets them once.
         frozen_hash: their content hash.
-        threshold: novelty threshold of the memory; 0 where it is off.
-        on_round: called with the record of every round.
+        threshold: novelty threshold of the memory; None where it is off.
+        on_round: told of every round.
         stop: set from outside to end the run.
+        state: what an earlier process came to in this stage; None: the stage starts.
+
+    Attributes:
+        taken: of the round aggregated last, what `RoundRecord` tells of its replies.
     """
 
     def __init__(
@@ -105,13 +66,15 @@ class StageFedAvg(FedAvg):
         homes: dict[int, UserIndices],
         frozen: ArrayRecord,
         frozen_hash: str,
-        threshold: float,
-        on_round: Callable[[RoundRecord], None],
+        threshold: float | None,
+        on_round: OnRound,
         stop: threading.Event,
+        state: StageState | None = None,
     ) -> None:
         super().__init__(
             fraction_train=settings.federation.fraction, weighted_by_key="num-examples"
         )
+        require_enough(settings.strategy, len(homes))
         self.settings = settings
         self.stage = stage
         self.homes = homes
@@ -121,18 +84,23 @@ class StageFedAvg(FedAvg):
         self.threshold = threshold
         self.on_round = on_round
         self.stop = stop
-        self.best_round = 0
-        self.best_validation: dict[str, float] = {}
-        self._optimizer = make_server_optimizer(settings.strategy, stage.pace)
+        self.standing = Standing(settings, stage, state)
+        self._state = state
+        self.checks = ReplyChecks(settings, stage, state.usual if state else ())
+        self.optimizer = make_server_optimizer(settings.strategy, stage.pace)
+        if state is not None:
+            self.optimizer.load_state({n: x.numpy() for n, x in state.optimizer.items()})
         self._current = ArrayRecord()
+        self._asked: dict[int, int] = {}
         self._informed: set[int] = set()
-        self._record = RoundRecord(stage.name, 0)
+        self.taken: dict[str, Any] = {}
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """A task for every node at which sampled users live."""
         self._current = arrays
+        self._asked = {}
         sampled = sample_round(
             self.users,
             self.settings.federation.fraction,
@@ -143,45 +111,42 @@ class StageFedAvg(FedAvg):
         for node, residents in self.homes.items():
             users = np.intersect1d(sampled, residents)
             if len(users):
-                task = self._task(node, server_round, arrays)
-                yield self._message(node, replace(task, users=users), MessageType.TRAIN)
+                self._asked[node] = len(users)
+                task = replace(
+                    self._task(node, server_round, arrays),
+                    users=users,
+                    norm_limit=self.checks.limit_of(len(users)),
+                )
+                yield self._message(node, task, MessageType.TRAIN)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Average the changes and let the server optimizer take its step.
 
-        Replies that offer anything but the scope are refused, and the round goes on without them.
+        A reply that offers anything but the scope, or that cannot be meant, is refused, and the
+        round goes on without it.
         """
-        results: list[TrainResult] = []
-        refused: list[str] = []
-        for reply in replies:
-            result = TrainResult.from_record(reply.content)
-            reason = self._fault(result)
-            if reason is None:
-                results.append(result)
-            else:
-                refused.append(f"node {reply.metadata.src_node_id}: {reason}")
-        self._record = replace(self._record, refused=refused)
+        fit, refused = self.checks.sort_out(replies, self._asked, self._current)
+        results = [reply.result for reply in fit]
         weight = sum(result.weight for result in results)
+        self.taken = {
+            "users": sum(result.users for result in results),
+            "left_out": sum(result.left_out for result in results),
+            "targets": weight,
+            "refused": refused,
+        }
         if weight == 0:
             return None, None
-        # Replies come in any order: sum in a fixed one, so that a run can be repeated bit for bit.
-        results.sort(key=lambda r: (r.weight, r.loss))
-        shares = [result.weight / weight for result in results]
-        parameters: Arrays = {name: array.numpy() for name, array in self._current.items()}
-        change: Arrays = {
-            name: sum(
-                (r.change[name] * share for r, share in zip(results, shares, strict=True)),
-                np.zeros_like(value),
-            )
-            for name, value in parameters.items()
-        }
-        stepped = self._optimizer.step(parameters, change)
-        loss = sum(r.loss * share for r, share in zip(results, shares, strict=True))
-        metrics = {"loss": loss, "users": sum(r.users for r in results), "num-examples": weight}
+        strategy = self.settings.strategy
+        trained = [reply.message for reply in fit if reply.result.weight]
+        change, loss = aggregate(strategy, server_round, trained)
+        parameters = {name: array.numpy() for name, array in self._current.items()}
+        stepped = self.optimizer.step(parameters, change)
+        if not all(np.isfinite(value).all() for value in stepped.values()):
+            loss = math.nan
         arrays = ArrayRecord({n: Array(np.asarray(v, np.float32)) for n, v in stepped.items()})
-        return arrays, to_metric_record(metrics)
+        return arrays, to_metric_record({"loss": loss, "num-examples": weight})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -221,9 +186,8 @@ class StageFedAvg(FedAvg):
             FedmemError: no node answered in time.
         """
         config = ConfigRecord({"split": split, "rankings": rankings})
-        replies = self._exchange(
-            grid, self.configure_evaluate(server_round, arrays, config, grid), 3600.0
-        )
+        messages = self.configure_evaluate(server_round, arrays, config, grid)
+        replies, _, _ = self.ask(grid, messages, EVALUATION_SECONDS)
         record = self.aggregate_evaluate(server_round, replies)
         if record is None:
             raise FedmemError(f"{self.stage.name}: no node answered the evaluation.")
@@ -241,85 +205,26 @@ class StageFedAvg(FedAvg):
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     ) -> Result:
-        """Run the stage: train, validate every so often, stop when that no longer gets better.
-
-        A stage with a predecessor validates that first, as round 0, so that its best round is never
-        worse on validation than what it starts from.
+        """Run the stage's rounds; see `Rounds`.
 
         Returns:
-            The parameters of the best round in `arrays`; see also `best_round`.
+            The parameters of the best round in `arrays`; see also `standing`.
 
         Raises:
-            FedmemError: no node gave a usable reply in some round.
+            FedmemError: no node answered in some round.
             Interrupted: `stop` was set.
         """
-        result = Result()
-        arrays = best = initial_arrays
-        since_best = 0
-        every = self.settings.federation.evaluate_every
-        for server_round in range(0 if self.stage.requires else 1, num_rounds + 1):
-            started = time.monotonic()
-            self._record = RoundRecord(self.stage.name, server_round)
-            if server_round > 0:
-                messages = self.configure_train(server_round, arrays, ConfigRecord(), grid)
-                replies = self._exchange(grid, messages, timeout)
-                aggregated, metrics = self.aggregate_train(server_round, replies)
-                if aggregated is None or metrics is None:
-                    raise FedmemError(
-                        f"{self.stage.name}, round {server_round}: no usable reply. "
-                        + "; ".join(self._record.refused or ["No node answered in time."])
-                    )
-                arrays = aggregated
-                result.train_metrics_clientapp[server_round] = metrics
-                self._record = replace(
-                    self._record,
-                    loss=float(metrics["loss"]),  # type: ignore[arg-type]
-                    users=int(metrics["users"]),  # type: ignore[arg-type]
-                    targets=int(metrics["num-examples"]),  # type: ignore[arg-type]
-                    messages=len(replies),
-                    bytes_up=sum(payload_bytes(reply.content) for reply in replies),
-                )
-            if server_round % every == 0 or server_round == num_rounds:
-                validating = time.monotonic()
-                validation, memory = self.evaluate(
-                    grid, arrays, server_round, "validation", ",".join(self.stage.validated_by)
-                )
-                result.evaluate_metrics_clientapp[server_round] = to_metric_record(validation)
-                self._record = replace(
-                    self._record,
-                    evaluation_seconds=time.monotonic() - validating,
-                    validation=validation,
-                    memory=memory or None,
-                )
-                since_best += 1
-                first = not self.best_validation
-                if first or worth(validation) > worth(self.best_validation):
-                    best, since_best = arrays, 0
-                    self.best_round, self.best_validation = server_round, validation
-            self.on_round(replace(self._record, seconds=time.monotonic() - started))
-            if since_best >= self.settings.strategy.patience:
-                break
-        result.arrays = best
-        return result
+        Rounds(self, grid, timeout, self.on_round).run(initial_arrays, self._state, num_rounds)
+        return Result(arrays=self.standing.best or initial_arrays)
 
-    def _task(self, node: int, server_round: int, arrays: ArrayRecord) -> Task:
-        first_contact = node not in self._informed
-        self._informed.add(node)
-        return Task(
-            settings=self.settings.to_json(),
-            stage=self.stage.name,
-            scope=arrays,
-            frozen_hash=self.frozen_hash,
-            frozen=self.frozen if first_contact else None,
-            threshold=self.threshold,
-            round=server_round,
-        )
+    def ask(
+        self, grid: Grid, messages: Iterable[Message], timeout: float
+    ) -> tuple[list[Message], int, int]:
+        """Send messages and receive replies; a node that lacks the frozen rest is asked again.
 
-    def _message(self, node: int, task: Task, message_type: str) -> Message:
-        return Message(content=task.to_record(), dst_node_id=node, message_type=message_type)
-
-    def _exchange(self, grid: Grid, messages: Iterable[Message], timeout: float) -> list[Message]:
-        """Send and receive; a node that lacks the frozen rest gets it and is asked again."""
+        Returns:
+            Replies, bytes sent, and the part of them that brought the frozen rest.
+        """
         sent = list(messages)
         replies = exchange(grid, sent, timeout, self.stop)
         lacking = {r.metadata.src_node_id for r in replies if NeedsFrozen.is_in(r.content)}
@@ -337,20 +242,23 @@ class StageFedAvg(FedAvg):
         if again:
             replies = [r for r in replies if not NeedsFrozen.is_in(r.content)]
             replies += exchange(grid, again, timeout, self.stop)
-        if sent and sent[0].metadata.message_type == MessageType.TRAIN:
-            bytes_down = sum(payload_bytes(message.content) for message in [*sent, *again])
-            self._record = replace(self._record, bytes_down=bytes_down)
-        return replies
+        first = sum(payload_bytes(message.content) for message in sent)
+        second = sum(payload_bytes(message.content) for message in again)
+        brought = sum(self.frozen.count_bytes() for message in sent if "frozen" in message.content)
+        return replies, first + second, brought + second
 
-    def _fault(self, result: TrainResult) -> str | None:
-        """Why a reply cannot be averaged; None where it can."""
-        outside = sorted(set(result.change) - set(self._current))
-        missing = sorted(set(self._current) - set(result.change))
-        if outside:
-            return f"offers parameters outside the scope of {self.stage.name}: {', '.join(outside)}"
-        if missing:
-            return f"lacks parameters of the scope of {self.stage.name}: {', '.join(missing)}"
-        for name, value in result.change.items():
-            if value.shape != tuple(self._current[name].shape):
-                return f"{name} has shape {value.shape}, not {tuple(self._current[name].shape)}"
-        return None
+    def _task(self, node: int, server_round: int, arrays: ArrayRecord) -> Task:
+        first_contact = node not in self._informed
+        self._informed.add(node)
+        return Task(
+            settings=self.settings.to_json(),
+            stage=self.stage.name,
+            scope=arrays,
+            frozen_hash=self.frozen_hash,
+            frozen=self.frozen if first_contact else None,
+            threshold=self.threshold or 0.0,
+            round=server_round,
+        )
+
+    def _message(self, node: int, task: Task, message_type: str) -> Message:
+        return Message(content=task.to_record(), dst_node_id=node, message_type=message_type)

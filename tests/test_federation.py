@@ -20,7 +20,7 @@ from fedmem.data import load_histories
 from fedmem.errors import FedmemError
 from fedmem.evaluation import COLD
 from fedmem.messages import NeedsFrozen, Task
-from fedmem.results import print_results, write_results
+from fedmem.results import print_results
 from fedmem.settings import Settings
 from fedmem.stages import STAGES
 from tests.in_process_grid import InProcessGrid, run_in_process
@@ -362,10 +362,9 @@ def test_fewer_clients_take_part(make_settings: MakeSettings) -> None:
     assert {record.users for record in watcher.records} == {4}  # half of 7, rounded to even
 
 
-def test_results_can_be_written_as_json(settings: Settings, tmp_path: Path) -> None:
-    results, _, _ = run_in_process(settings)
-    write_results(tmp_path / "results.json", settings, results)
-    written = json.loads((tmp_path / "results.json").read_text())
+def test_results_are_written_as_json(settings: Settings) -> None:
+    run_in_process(settings)
+    written = json.loads((Path(settings.output_dir) / "results.json").read_text())
     assert [stage["stage"] for stage in written["stages"]] == list(STAGES)
     assert written["stages"][1]["bytes_up"] < 3 * written["stages"][1]["trained_parameters"] * 4
 

@@ -162,7 +162,10 @@ def interrupt_when_under_way(*overrides: str, folder: Path) -> None:
         if running.poll() is None:
             os.killpg(running.pid, signal.SIGKILL)
     assert running.returncode == 130
-    assert errors.strip() == "fedmem: interrupted; finished stages keep their checkpoints."
+    assert errors.startswith(
+        "fedmem: interrupted. Go on with: python -m fedmem.simulate run.resume="
+    )
+    assert len(errors.strip().splitlines()) == 1
     assert not list(folder.glob("checkpoints/*"))  # no stage had finished
     for _ in range(100):
         left = processes_of(running.pid)

@@ -9,7 +9,7 @@ from fedmem.errors import FedmemError, readable_exit
 
 def main() -> None:
     """The command; exits with 2 for a mistake that the user can mend, 130 for Ctrl-C."""
-    with readable_exit(interrupted="what is made is kept, and the same command goes on"):
+    with readable_exit(interrupted="What is made is kept, and the same command goes on."):
         try:
             if sys.argv[1:2] == ["inspect"]:
                 from fedmem.features import inspect

@@ -167,6 +167,15 @@ class MemoryBank:
             "surprises": (np.flatnonzero(self._surprising) - first).astype(np.int32),
         }
 
+    def empty(self) -> Packed:
+        """What `pack` gives where nobody has a memory."""
+        return {
+            "users": np.zeros(0, dtype=np.int32),
+            "counters": np.zeros((0, 5), dtype=np.int32),
+            "long_term": np.zeros((0, 3), dtype=np.int32),
+            "surprises": np.zeros(0, dtype=np.int32),
+        }
+
     def unpack(self, packed: Packed) -> None:
         """Take the memories that `pack` gave, in place of any that are here."""
         users, counters = packed["users"], packed["counters"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from fedmem.checkpoint import METADATA_KEY, Checkpoint, checkpoint_path, load_parents
+from fedmem.checkpoint import Checkpoint, checkpoint_path, load_parents
 from fedmem.configuration import compose_settings
 from fedmem.errors import FedmemError
 from fedmem.model import Content, Recommender
+from fedmem.sealed import METADATA_KEY
 from fedmem.settings import CheckpointSettings, Settings
 from fedmem.stages import STAGES
 from tests.conftest import SMALL
@@ -170,7 +172,7 @@ def test_a_failing_save_leaves_no_file_under_the_final_name(tmp_path: Path, dama
         x = torch.ones(4)
         made = checkpoint(parameters={"a": x, "b": x})
     else:
-        path.with_name(path.name + ".partial").mkdir()
+        path.with_name(f"{path.name}.{os.getpid()}.partial").mkdir()
     with pytest.raises(Exception):  # noqa: B017, PT011 - whatever safetensors raises
         made.save(path)
     assert not path.exists()

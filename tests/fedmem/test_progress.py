@@ -20,7 +20,7 @@ def shown(terminal: bool) -> str:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=100)
     with make_progress(console) as progress:
         assert isinstance(progress, LiveProgress if terminal else PlainProgress)
-        progress.on_stage(STAGE, 4, 123)
+        progress.on_stage(STAGE, 4, 123, 0)
         for record in (TRAINED, VALIDATED, REFUSED):
             progress.on_round(record)
     text = console.file.getvalue()  # type: ignore[attr-defined]

@@ -50,3 +50,22 @@ def test_a_parameter_that_never_changes_stays_bit_identical(make_settings: MakeS
     optimizer = make_server_optimizer(make_settings().strategy)
     row = {"w": np.zeros(3, np.float32)}
     assert not optimizer.step(row, row)["w"].any()
+
+
+@pytest.mark.parametrize("name", ["adam", "momentum", "fedavg"])
+def test_one_that_takes_over_the_state_goes_on_bit_for_bit(
+    name: str, make_settings: MakeSettings
+) -> None:
+    settings = make_settings(f"strategy={name}").strategy
+    generator = np.random.default_rng(0)
+    changes = [{"w": generator.normal(size=5).astype(np.float32)} for _ in range(4)]
+    undisturbed = make_server_optimizer(settings)
+    expected = {"w": np.zeros(5, np.float32)}
+    for change in changes:
+        expected = undisturbed.step(expected, change)
+    found, state = {"w": np.zeros(5, np.float32)}, make_server_optimizer(settings).state()
+    for change in changes:
+        optimizer = make_server_optimizer(settings)
+        optimizer.load_state(state)
+        found, state = optimizer.step(found, change), optimizer.state()
+    assert np.array_equal(found["w"], expected["w"])

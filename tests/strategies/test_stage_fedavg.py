@@ -24,13 +24,15 @@ def make_strategy(settings: Settings) -> StageFedAvg:
     empty = ArrayRecord()
     stage = STAGES["pretrain_sasrec"]
     return StageFedAvg(
-        settings, stage, HOMES, empty, "none", 0.0, lambda _: None, threading.Event()
+        settings, stage, HOMES, empty, "none", None, lambda *_: None, threading.Event()
     )
 
 
 def reply(task: Message, change: dict[str, list[float]], weight: int) -> Message:
     arrays = {name: np.array(value, np.float32) for name, value in change.items()}
-    result = TrainResult(arrays, weight, loss=float(weight), users=2)
+    users = Task.from_record(task.content).users
+    assert users is not None
+    result = TrainResult(arrays, weight, loss=float(weight), users=len(users))
     return Message(result.to_record(), reply_to=task)
 
 
@@ -46,18 +48,18 @@ def test_changes_are_averaged_by_targets(make_settings: MakeSettings) -> None:
     strategy = make_strategy(make_settings("strategy=fedavg"))
     one, two, three = configured(strategy)
     replies = [
-        reply(one, {"sasrec.w": [1.0, 0.0]}, 10),
-        reply(two, {"sasrec.w": [0.0, 4.0]}, 30),
-        reply(three, {"sasrec.w": [-2.0, 1.0]}, 60),
+        reply(one, {"sasrec.w": [1.0, 0.0]}, 2),
+        reply(two, {"sasrec.w": [0.0, 4.0]}, 6),
+        reply(three, {"sasrec.w": [-2.0, 1.0]}, 12),
     ]
     arrays, metrics = strategy.aggregate_train(1, replies)
     assert arrays is not None
     assert metrics is not None
-    # change: (10·1 − 60·2) / 100 = −1.1 and (30·4 + 60·1) / 100 = 1.8
+    # change: (2·1 − 12·2) / 20 = −1.1 and (6·4 + 12·1) / 20 = 1.8
     np.testing.assert_allclose(arrays["sasrec.w"].numpy(), [-0.1, 3.8], atol=1e-6)
-    assert metrics["num-examples"] == 100
-    assert metrics["users"] == 6
-    assert metrics["loss"] == (10 * 10 + 30 * 30 + 60 * 60) / 100
+    assert metrics["num-examples"] == strategy.taken["targets"] == 20
+    assert strategy.taken["users"] == 12
+    assert metrics["loss"] == (2 * 2 + 6 * 6 + 12 * 12) / 20
 
 
 def test_a_faulty_reply_is_left_out_of_the_average(make_settings: MakeSettings) -> None:

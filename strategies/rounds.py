@@ -1,0 +1,129 @@
+"""The rounds of a stage, one after the other, from its start or from where it was stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord
+from flwr.serverapp import Grid
+
+from fedmem.errors import FedmemError
+from fedmem.messages import from_array_record, payload_bytes, to_array_record
+from fedmem.run_state import StageState
+from strategies.round_record import RoundRecord
+
+if TYPE_CHECKING:
+    from strategies.stage_fedavg import StageFedAvg
+
+OnRound = Callable[[RoundRecord, StageState, bool], None]
+"""Called with what a round came to, the state that it ends in, and whether it is the best so far.
+"""
+
+
+class Rounds:
+    """Trains, validates every so often, and tells of every round when it has ended.
+
+    Args:
+        strategy: what is asked of the nodes, and what is made of their answers.
+        grid: the nodes.
+        timeout: seconds to wait for the answers to a round's training messages.
+        on_round: told of every round.
+    """
+
+    def __init__(
+        self, strategy: StageFedAvg, grid: Grid, timeout: float, on_round: OnRound
+    ) -> None:
+        self._strategy = strategy
+        self._standing = strategy.standing
+        self._stage = strategy.stage
+        self._grid = grid
+        self._timeout = timeout
+        self._on_round = on_round
+
+    def run(self, arrays: ArrayRecord, state: StageState | None, last: int) -> None:
+        """Run the rounds up to `last`, fewer where the stage stops before.
+
+        A stage with a predecessor validates that first, as round 0, so that its best round is never
+        worse on validation than what it starts from.
+
+        Args:
+            arrays: what the stage starts from.
+            state: what the last round before ended in; None: there was none.
+            last: the last round.
+        """
+        first = 0 if self._stage.requires else 1
+        if state is not None:
+            first, arrays = state.round + 1, to_array_record(state.parameters)
+        every = self._strategy.settings.federation.evaluate_every
+        for server_round in range(first, last + 1):
+            if self._standing.is_over:
+                break
+            started, is_best = time.monotonic(), False
+            record = RoundRecord(self._stage.name, server_round)
+            if server_round > 0:
+                record, arrays = self._train(record, arrays)
+                self._standing.trained(record)
+            due = server_round % every == 0 or server_round == last
+            if due and self._standing.trouble is None:
+                record = self._validate(record, arrays)
+                is_best = self._standing.validated(record, arrays)
+            record = replace(record, seconds=time.monotonic() - started)
+            self._on_round(record, self._state_after(server_round, arrays), is_best)
+
+    def _train(self, record: RoundRecord, arrays: ArrayRecord) -> tuple[RoundRecord, ArrayRecord]:
+        """The parameters after a round of training; as they were where no reply was usable."""
+        strategy, server_round = self._strategy, record.round
+        messages = strategy.configure_train(server_round, arrays, ConfigRecord(), self._grid)
+        replies, bytes_down, bytes_frozen = strategy.ask(self._grid, messages, self._timeout)
+        if not replies:
+            raise FedmemError(
+                f"{self._stage.name}, round {server_round}: no node answered in "
+                f"{self._timeout:.0f} s."
+            )
+        bytes_up = sum(payload_bytes(reply.content) for reply in replies)
+        aggregated, metrics = strategy.aggregate_train(server_round, replies)
+        record = replace(
+            record,
+            messages=len(replies),
+            bytes_down=bytes_down,
+            bytes_frozen=bytes_frozen,
+            bytes_up=bytes_up,
+            loss=None if metrics is None else cast(float, metrics["loss"]),
+            **strategy.taken,
+        )
+        return record, arrays if aggregated is None else aggregated
+
+    def _validate(self, record: RoundRecord, arrays: ArrayRecord) -> RoundRecord:
+        started = time.monotonic()
+        validation, memory = self._strategy.evaluate(
+            self._grid, arrays, record.round, "validation", ",".join(self._stage.validated_by)
+        )
+        return replace(
+            record,
+            evaluation_seconds=time.monotonic() - started,
+            validation=validation,
+            memory=memory or None,
+        )
+
+    def _state_after(self, server_round: int, arrays: ArrayRecord) -> StageState:
+        standing, best = self._standing, self._standing.best
+        optimizer = self._strategy.optimizer.state()
+        return StageState(
+            stage=self._stage.name,
+            round=server_round,
+            parameters=from_array_record(arrays),
+            optimizer={name: torch.from_numpy(np.asarray(x)) for name, x in optimizer.items()},
+            best_round=standing.best_round,
+            best_validation=standing.best_validation,
+            best=None if best is None else from_array_record(best),
+            since_best=standing.since_best,
+            lowest_loss=standing.lowest_loss,
+            usual=self._strategy.checks.usual,
+            threshold=self._strategy.threshold,
+            trouble=standing.trouble,
+        )

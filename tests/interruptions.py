@@ -1,0 +1,145 @@
+"""A run stopped at any moment: what lies on the disk then, and what comes of it when it goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import Context, Message
+
+from fedmem import client_app, run_folder, sealed
+from fedmem.checkpoint import Checkpoint
+from fedmem.resume import absolute, own_settings
+from fedmem.run_folder import STATE, RunFolder
+from fedmem.run_state import LAST
+from fedmem.server_app import Run, StageResult
+from fedmem.settings import Settings
+from tests.in_process_grid import InProcessGrid, Watcher
+
+TIMES = ("seconds", "test_seconds", "evaluation_seconds")
+Trees = list[tuple[str, Path]]
+
+
+def forget() -> None:
+    """What the end of all processes does to what they held in memory."""
+    client_app._cached_node.cache_clear()
+    client_app._frozen_store.cache_clear()
+
+
+def run_anew(settings: Settings) -> list[StageResult]:
+    forget()
+    with RunFolder.start(absolute(settings)) as folder:
+        return Run(settings, [Watcher()], folder=folder)(InProcessGrid(settings.federation.nodes))
+
+
+def let_go_on(path: Path) -> list[StageResult]:
+    forget()
+    with RunFolder.go_on(path) as folder:
+        settings = own_settings(folder.state, [])
+        return Run(settings, [Watcher()], folder=folder)(InProcessGrid(settings.federation.nodes))
+
+
+def outcome(settings: Settings) -> dict[str, Any]:
+    """Everything that a run leaves, times apart."""
+    output, checkpoints = Path(settings.output_dir), Path(settings.checkpoint.dir)
+    lines = (output / "metrics.jsonl").read_text().splitlines()
+    results = json.loads((output / "results.json").read_text())["stages"]
+    return {
+        "parameters": [
+            Checkpoint.load(checkpoints / f"{stage}.safetensors").hash for stage in settings.stages
+        ],
+        # The frozen rest travels again to nodes that start again.
+        "rounds": [
+            timeless(record) | {"bytes_down": record["bytes_down"] - record["bytes_frozen"]}
+            for record in map(json.loads, lines)
+        ],
+        "results": [timeless(result) for result in results],
+    }
+
+
+def timeless(record: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in record.items() if k not in (*TIMES, "bytes_frozen", "checkpoint")}
+
+
+class Camera:
+    """Keeps what lies in folders at every message and at every write, each state once.
+
+    Args:
+        folders: that a run writes to.
+        album: where copies are kept.
+    """
+
+    def __init__(self, folders: Iterable[Path], album: Path) -> None:
+        self.folders = list(folders)
+        self.album = album
+        self.pictures: list[tuple[str, Path]] = []
+        self._seen: set[str] = set()
+
+    def take(self, moment: str) -> None:
+        digest = hashlib.sha256()
+        for folder in self.folders:
+            for path in sorted(folder.rglob("*")):
+                if path.is_file():
+                    digest.update(str(path).encode() + path.read_bytes())
+        if digest.hexdigest() in self._seen:
+            return
+        self._seen.add(digest.hexdigest())
+        kept = self.album / str(len(self.pictures))
+        for place, folder in enumerate(self.folders):
+            if folder.is_dir():
+                shutil.copytree(folder, kept / str(place))
+        self.pictures.append((moment, kept))
+
+    def restore(self, kept: Path) -> None:
+        for place, folder in enumerate(self.folders):
+            shutil.rmtree(folder, ignore_errors=True)
+            if (kept / str(place)).is_dir():
+                shutil.copytree(kept / str(place), folder)
+
+
+def photographed(settings: Settings, album: Path, patch: pytest.MonkeyPatch) -> Camera:
+    """Run a run, and keep what would lie on the disk if it had been killed, at every moment."""
+    camera = Camera([Path(settings.output_dir), Path(settings.checkpoint.dir)], album)
+    with patch.context() as patched:
+        for module in (sealed, run_folder):
+            patched.setattr(module, "flush", around(sealed.flush, camera))
+        patched.setattr(os, "replace", around(os.replace, camera))
+        app = client_app.app
+
+        class Photographed:
+            def __call__(self, message: Message, context: Context) -> Message:
+                camera.take(f"before {message.metadata.message_type}")
+                reply = app(message, context)
+                camera.take(f"after {message.metadata.message_type}")
+                return reply
+
+        patched.setattr(InProcessGrid, "app", Photographed(), raising=False)
+        patched.setattr("tests.in_process_grid.app", Photographed())
+        run_anew(settings)
+    return camera
+
+
+def around(write: Callable[..., None], camera: Camera) -> Callable[..., None]:
+    def wrapped(*paths: Path) -> None:
+        camera.take(f"before {paths[-1].name}")
+        write(*paths)
+        camera.take(f"after {paths[-1].name}")
+
+    return wrapped
+
+
+if __name__ == "__main__":  # python -m tests.interruptions SETTINGS: a process that may be killed
+    asked = Settings.from_json(Path(sys.argv[1]).read_text())
+    sys.stdout.write("begun\n")
+    sys.stdout.flush()
+    if (Path(asked.output_dir) / STATE / LAST).is_file():
+        let_go_on(Path(asked.output_dir))
+    else:
+        run_anew(asked)

@@ -1,0 +1,219 @@
+"""A run that was stopped goes on to the same bits as one that was not, wherever it was stopped."""
+
+from __future__ import annotations
+
+import errno
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from flwr.app import Message
+
+from fedmem import run_folder, sealed
+from fedmem.errors import FedmemError
+from fedmem.run_folder import STATE
+from fedmem.run_state import LAST
+from fedmem.settings import Settings
+from tests.in_process_grid import InProcessGrid
+from tests.interruptions import let_go_on, outcome, photographed, run_anew
+
+MakeSettings = Callable[..., Settings]
+AT_THE_EDGE = "memory.surprise_threshold=3.7"
+"""Some losses on items without content are above it and some below, and they move in training."""
+
+
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_at_any_message_or_write_it_ends_with_the_same_bits(
+    every: int, make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(AT_THE_EDGE)
+    camera = photographed(settings, tmp_path / "album", monkeypatch)
+    expected = outcome(settings)
+    assert len(camera.pictures) > 60
+    output = Path(settings.output_dir)
+    for moment, kept in camera.pictures[1::every]:  # the first: before the run had begun
+        camera.restore(kept)
+        let_go_on(output)
+        assert outcome(settings) == expected, moment
+        left = [path.name for path in tmp_path.rglob("*.partial") if "album" not in path.parts]
+        assert left == [], moment
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "fedavg"])
+def test_so_does_a_run_with_another_server_optimizer(
+    optimizer: str, make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(
+        f"strategy={optimizer}",
+        "stage=pretrain_sasrec",
+        "federation.rounds=5",
+        "federation.nodes=1",
+        "federation.evaluate_every=2",
+    )
+    camera = photographed(settings, tmp_path / "album", monkeypatch)
+    expected = outcome(settings)
+    for moment, kept in camera.pictures[1::6]:
+        camera.restore(kept)
+        let_go_on(Path(settings.output_dir))
+        assert outcome(settings) == expected, moment
+
+
+def test_memories_that_were_lost_would_change_the_numbers(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the test above can fail: filled again by a later model they hold something else."""
+    settings = make_settings(AT_THE_EDGE)
+    camera = photographed(settings, tmp_path / "album", monkeypatch)
+    expected, output = outcome(settings), Path(settings.output_dir)
+    (kept,) = [p for moment, p in camera.pictures if moment == "after finetune_moe.safetensors"]
+    camera.restore(kept)
+    shutil.rmtree(output / "nodes")
+    let_go_on(output)
+    assert outcome(settings) != expected
+
+
+def test_metrics_are_cut_back_to_the_rounds_that_ended(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings("stage=pretrain_sasrec")
+    camera = photographed(settings, tmp_path / "album", monkeypatch)
+    expected, output = outcome(settings), Path(settings.output_dir)
+    kept = next(p for moment, p in camera.pictures if moment == "before metrics.jsonl")
+    camera.restore(kept)
+    with (output / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"stage": "pretrain_sasrec", "round": 2, "lo')  # half a line
+    let_go_on(output)
+    assert outcome(settings) == expected
+
+
+@pytest.mark.parametrize("message", [3, 12, 25])
+def test_a_node_that_fails_ends_the_run_which_then_goes_on(
+    message: int, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(AT_THE_EDGE)
+    run_anew(settings)
+    expected = outcome(settings)
+    count = 0
+    push = InProcessGrid.push_messages
+
+    def failing(self: InProcessGrid, messages: Iterable[Message]) -> Iterable[str]:
+        nonlocal count
+        for each in messages:
+            count += 1
+            if count == message:
+                raise FedmemError("out of order")
+            yield from push(self, [each])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(InProcessGrid, "push_messages", failing)
+        with pytest.raises(FedmemError, match="out of order"):
+            run_anew(settings)
+    let_go_on(Path(settings.output_dir))
+    assert outcome(settings) == expected
+
+
+def test_a_disk_that_is_full_at_any_write_loses_nothing(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(AT_THE_EDGE)
+    run_anew(settings)
+    expected, output = outcome(settings), Path(settings.output_dir)
+    write = sealed.flush
+    for full_at in range(2, 60, 12):
+        count = 0
+
+        def failing(path: Path, full_at: int = full_at) -> None:
+            nonlocal count
+            count += 1
+            if count == full_at:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(sealed, "flush", failing)
+            patched.setattr(run_folder, "flush", failing)
+            with pytest.raises((OSError, FedmemError), match=r"No space left on device.*run/|chec"):
+                run_anew(settings)
+        let_go_on(output)
+        assert outcome(settings) == expected, full_at
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MB, of which the tiny run needs about half."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a tmpfs here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_on_a_small_disk_it_stops_and_goes_on_when_there_is_room(
+    make_settings: MakeSettings, small_disk: Path
+) -> None:
+    settings = make_settings(AT_THE_EDGE, f"checkpoint.dir={small_disk / 'checkpoints'}")
+    settings = replace(settings, output_dir=str(small_disk / "run"))
+    run_anew(settings)
+    expected = outcome(settings)
+    for made in small_disk.iterdir():
+        shutil.rmtree(made)
+    stops: list[str] = []
+    filler = small_disk / "filler"
+    for kilobytes in (1000, 940, 880, 820, 760, 700, 640, 580, 520, 0):
+        filler.write_bytes(bytes(kilobytes << 10))
+        try:
+            if not (small_disk / "run" / STATE / LAST).is_file():
+                run_anew(settings)
+            else:
+                let_go_on(small_disk / "run")
+        except (OSError, FedmemError) as error:
+            stops.append(str(error))
+    assert len(stops) >= 3
+    assert all("No space left on device" in stop and str(small_disk) in stop for stop in stops)
+    assert outcome(settings) == expected
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments_it_ends_with_the_same_bits(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    settings = make_settings(AT_THE_EDGE)
+    run_anew(settings)
+    expected, output = outcome(settings), Path(settings.output_dir)
+    asked = tmp_path / "settings.json"
+    asked.write_text(settings.to_json())
+    generator, kills = random.Random(0), 0
+    while kills < 20:
+        for folder in (output, Path(settings.checkpoint.dir)):
+            shutil.rmtree(folder)
+        code = None
+        while code is None:
+            code = run_for_a_while(asked, generator.uniform(0.0, 2.0) if kills < 20 else None)
+            kills += code is None
+        assert code == 0
+        assert outcome(settings) == expected
+
+
+def run_for_a_while(asked: Path, seconds: float | None) -> int | None:
+    """Run, or go on, in a process that is killed after so many seconds; its exit code."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.interruptions", str(asked)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=Path(__file__).parents[1],
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"begun\n"
+    try:
+        return child.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+        return None
