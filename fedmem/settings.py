@@ -15,6 +15,7 @@ from typing import Any
 import dacite
 
 from fedmem.errors import FedmemError
+from fedmem.schema import require_schema
 
 FORMATS = (
     "auto",
@@ -184,16 +185,29 @@ class MemorySettings:
             self.top_k <= self.short_term_capacity + self.long_term_capacity,
             "memory.top_k",
             self.top_k,
-            "at most what both tiers hold together",
+            f"at most {self.short_term_capacity + self.long_term_capacity}, what both tiers hold "
+            "together (memory.short_term_capacity, memory.long_term_capacity)",
         )
         _require(
             self.threshold == "auto"
-            or (isinstance(self.threshold, int | float) and 0 <= self.threshold <= 2),
+            or (type(self.threshold) in (int, float) and 0 <= self.threshold <= 2),
             "memory.threshold",
             self.threshold,
             "a number in [0, 2], or auto",
         )
         _require(0 < self.write_ratio < 1, "memory.write_ratio", self.write_ratio, "in (0, 1)")
+        _require(
+            -1 <= self.merge_similarity <= 2,
+            "memory.merge_similarity",
+            self.merge_similarity,
+            "a cosine in [-1, 1], or up to 2 to merge nothing",
+        )
+        _require(
+            self.surprise_threshold >= 0,
+            "memory.surprise_threshold",
+            self.surprise_threshold,
+            "at least 0",
+        )
         _require(self.half_life > 0, "memory.half_life", self.half_life, "above 0")
         _require(
             0 <= self.short_term_share <= 1,
@@ -478,7 +492,5 @@ class Settings:
         Raises:
             FedmemError: a key is unknown or missing, or a value is of the wrong type or range.
         """
-        try:
-            return dacite.from_dict(cls, values, dacite.Config(strict=True))
-        except dacite.DaciteError as error:
-            raise FedmemError(f"The configuration does not fit: {error}.") from error
+        require_schema(cls, values)
+        return dacite.from_dict(cls, values)

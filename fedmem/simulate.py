@@ -15,6 +15,7 @@ import errno
 import logging
 import shutil
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -26,16 +27,16 @@ import hydra
 import torch
 from flwr.simulation import run_simulation
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
-from fedmem.checkpoint import load_parents
 from fedmem.client_app import app as client_app
 from fedmem.cluster import backend_config, survey
-from fedmem.configuration import CONFIG_MODULE, readable, to_settings
-from fedmem.data import load_content, load_histories, print_summary, write_id_files
+from fedmem.command_line import check_command_line
+from fedmem.configuration import CONFIG_MODULE, CONFIGURATION_ERRORS, readable, to_settings
+from fedmem.data import load_histories, print_summary, write_id_files
+from fedmem.doctor import Case, preflight, print_findings
 from fedmem.errors import INTERRUPTED_EXIT_CODE, FedmemError, readable_exit
 from fedmem.exchange import Interrupted
 from fedmem.participants import participants
@@ -48,7 +49,7 @@ from fedmem.resume import AUTO, absolute, go_on, how_to_go_on, own_settings
 from fedmem.run_folder import NODES, RunFolder, shown
 from fedmem.server_app import Run, StageResult, make_server_app, read_results
 from fedmem.settings import Settings
-from fedmem.stages import find_stage
+from fedmem.stages import find_stages
 from strategies.aggregation import require_enough
 
 
@@ -83,13 +84,14 @@ def simulate(
                 say(f"{shown(folder.path)}: this run is done, there is nothing left to do.")
                 return settings, read_results(folder)
             say(f"{shown(folder.path)}: goes on {folder.state}")
-        check(settings)
+        warned = preflight(Case(settings))
         address = settings.simulation.ray_address
         placement = place_nodes(settings, survey(address), count_users(settings))
         require_enough(settings.strategy, placement.nodes)
         if address is None:
             check_precision(settings.client.precision, torch.device(placement.device))
         announce(settings, placement)
+        print_findings(warned, Console())
         if folder is None:
             settings = absolute(settings)
             folder = RunFolder.start(settings, overrides, placement.nodes)
@@ -172,28 +174,6 @@ def remove_unused(made: Path, used: Path) -> None:
             shutil.rmtree(made)
 
 
-def check(settings: Settings) -> None:
-    """Find what can be found wrong before anything is started.
-
-    Raises:
-        FedmemError: as `simulate`.
-    """
-    histories = load_histories(settings)
-    num_users, nodes = count_users(settings), settings.federation.nodes
-    if nodes != "auto" and nodes > num_users:
-        raise FedmemError(f"federation.nodes={nodes}, but only {num_users} users take part.")
-    stages = [find_stage(name) for name in settings.stages]
-    if any(stage.content for stage in stages):
-        load_content(settings.data, histories.warm)
-        if histories.cold.num_items:
-            load_content(settings.data, histories.cold)
-    made_here: set[str] = set()
-    for stage in stages:
-        if not made_here.issuperset(stage.requires):
-            load_parents(settings, stage, histories.warm.fingerprint)
-        made_here.add(stage.name)
-
-
 def count_users(settings: Settings) -> int:
     """Users that take part.
 
@@ -206,7 +186,9 @@ def count_users(settings: Settings) -> int:
 
 def announce(settings: Settings, placement: Placement) -> None:
     """Say what is about to run, since Ray takes some seconds to start."""
-    print_summary(settings.data, content=any(find_stage(name).content for name in settings.stages))
+    print_summary(
+        settings.data, content=any(stage.content for stage in find_stages(settings.stages))
+    )
     histories = load_histories(settings)
     cold = f" and {histories.cold.num_items:,} cold ones" if histories.cold.num_items else ""
     line = (
@@ -272,9 +254,10 @@ def main() -> None:
     """The command; exits with 2 for a mistake that the user can mend, 130 for Ctrl-C."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come here, to be made readable
     with readable_exit():
+        check_command_line(sys.argv[1:])
         try:
             _hydra_main()
-        except HydraException as error:
+        except CONFIGURATION_ERRORS as error:
             raise FedmemError(readable(error)) from error
 
 

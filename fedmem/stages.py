@@ -5,10 +5,11 @@ Client and server both read `STAGES`; neither has a rule of its own about scope.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fedmem.errors import FedmemError
+from fedmem.schema import nearest
 from fedmem.settings import LossSettings
 
 
@@ -135,6 +136,22 @@ STAGES: dict[str, Stage] = {
 }
 
 
+def find_stages(names: Sequence[str]) -> list[Stage]:
+    """The stages of a run.
+
+    Raises:
+        FedmemError: there is none of a name, or they are not in their order, each once.
+    """
+    stages = [find_stage(name) for name in names]
+    in_order = [stage for stage in STAGES.values() if stage in stages]
+    if not stages or stages != in_order:
+        raise FedmemError(
+            f"stages={','.join(names)} cannot run: name at least one of {', '.join(STAGES)}, "
+            "each once and in this order."
+        )
+    return stages
+
+
 def find_stage(name: str) -> Stage:
     """The stage of this name.
 
@@ -142,5 +159,7 @@ def find_stage(name: str) -> Stage:
         FedmemError: there is none.
     """
     if name not in STAGES:
-        raise FedmemError(f"There is no stage {name!r}: choose one of {', '.join(STAGES)}.")
+        meant = nearest(name, STAGES)
+        hint = f"did you mean {meant}? There are" if meant else "choose one of"
+        raise FedmemError(f"There is no stage {name!r}: {hint} {', '.join(STAGES)}.")
     return STAGES[name]

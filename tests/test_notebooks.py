@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fedmem.results import MetricsFile, write_results
-from fedmem.server_app import Run
 from fedmem.settings import Settings
-from tests.in_process_grid import InProcessGrid
+from tests.in_process_grid import run_in_process
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
@@ -23,12 +22,8 @@ def test_a_notebook_runs_on_a_run_from_disk(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = make_settings()
     folder = tmp_path / "runs" / "tiny" / "now"
-    folder.mkdir(parents=True)
-    with MetricsFile(folder / "metrics.jsonl") as metrics:
-        results = Run(settings, [metrics])(InProcessGrid(settings.federation.nodes))
-    write_results(folder / "results.json", settings, results)
+    run_in_process(replace(make_settings(), output_dir=str(folder)))
     (tmp_path / "pyproject.toml").touch()
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}

@@ -16,14 +16,15 @@ import pytest
 import torch
 
 from fedmem.checkpoint import Checkpoint
+from fedmem.doctor import Case, preflight
 from fedmem.errors import FedmemError
 from fedmem.settings import Settings
-from fedmem.simulate import check
 from fedmem.stages import STAGES
 from tests.conftest import SMALL
 from tests.in_process_grid import run_in_process
 
 MakeSettings = Callable[..., Settings]
+SECOND = "stage=align_projectors"
 COMMAND = [sys.executable, "-m", "fedmem.simulate"]
 
 
@@ -119,20 +120,20 @@ def test_what_does_not_fit_is_found_before_anything_starts(
     overrides: list[str], message: str, make_settings: MakeSettings
 ) -> None:
     with pytest.raises(FedmemError, match=message):
-        check(make_settings(*overrides))
+        preflight(Case(make_settings(*overrides)))
 
 
 def test_checkpoints_of_other_data_or_size_are_found_before_anything_starts(
     make_settings: MakeSettings, data_dir: Path
 ) -> None:
     run_in_process(make_settings("stage=pretrain_sasrec"))
-    check(make_settings("stage=align_projectors"))
+    preflight(Case(make_settings(SECOND)))
     with pytest.raises(FedmemError, match=r"model\.blocks=2 \(here 3\)"):
-        check(make_settings("stage=align_projectors", "model.blocks=3"))
+        preflight(Case(make_settings(SECOND, "model.blocks=3")))
     lines = (data_dir / "ratings.dat").read_text().replace(" 40 ", " 39 ")
     (data_dir / "other.dat").write_text(lines)
     with pytest.raises(FedmemError, match="trained on other data"):
-        check(make_settings("stage=align_projectors", "data.path=other.dat"))
+        preflight(Case(make_settings(SECOND, "data.path=other.dat")))
 
 
 def test_ctrl_c_ends_cleanly_and_leaves_nothing_running(data_dir: Path, tmp_path: Path) -> None:

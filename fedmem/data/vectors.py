@@ -9,7 +9,6 @@ allows: `.npy`, `.safetensors` and torch's own.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from torch import Tensor
 from fedmem.data.formats import find_column
 from fedmem.data.ids import BadValue, Ids, encode
 from fedmem.errors import FedmemError
+from fedmem.torch_file import read_torch_file
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def read_vectors(path: Path, item_column: str | None) -> Vectors:
 
 
 def _read_torch(path: Path, _item_column: str | None) -> Vectors:
-    rows = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    rows = read_torch_file(path, mapped=True)
     if not isinstance(rows, Tensor):
         raise FedmemError(f"{path} must hold one tensor, and holds a {type(rows).__name__}.")
     return Vectors(rows, None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from fedmem.checkpoint.foreign import refuse_foreign
 from fedmem.errors import FedmemError
 from fedmem.parameters import Parameters, content_hash
 from fedmem.sealed import load_sealed, of_another_version, save_sealed
@@ -54,12 +56,13 @@ class Checkpoint:
         Raises:
             FedmemError: it is no checkpoint of fedmem, or is damaged.
         """
+        refuse_foreign(path)
         about, parameters = load_sealed(path, "checkpoint")
         del about["hash"]
         try:
             about["model"] = ModelSettings(**about["model"])
             return cls(**about, parameters=parameters)
-        except (KeyError, TypeError) as error:
+        except (FedmemError, KeyError, TypeError) as error:
             raise of_another_version(path, error) from error
 
     def require_fit(self, path: Path, stage: str, catalogue: str, model: ModelSettings) -> None:
@@ -88,14 +91,24 @@ def checkpoint_path(settings: CheckpointSettings, stage: str) -> Path:
     return Path(pointed) if pointed else Path(settings.dir) / f"{stage}.safetensors"
 
 
-def load_parents(settings: Settings, stage: Stage, catalogue: str) -> dict[str, Checkpoint]:
+def load_parents(
+    settings: Settings, stage: Stage, catalogue: str, coming: Collection[str] = ()
+) -> dict[str, Checkpoint]:
     """The checkpoints that a stage starts from, by stage, each checked and of one lineage.
+
+    Args:
+        settings: of the run.
+        stage: the stage that starts.
+        catalogue: `Interactions.fingerprint` of the data.
+        coming: stages that are going to be made anew before it starts; they are left out.
 
     Raises:
         FedmemError: one is missing or does not fit, or they do not belong together.
     """
     parents: dict[str, Checkpoint] = {}
     for required in stage.requires:
+        if required in coming:
+            continue
         path = checkpoint_path(settings.checkpoint, required)
         if not path.is_file():
             raise FedmemError(

@@ -1,0 +1,57 @@
+"""`python -m fedmem.checkpoint`: look into a checkpoint, or take the backbone of a foreign one."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from fedmem.checkpoint.importing import import_backbone
+from fedmem.checkpoint.inspection import inspect, left_list
+from fedmem.configuration import compose_settings
+from fedmem.errors import readable_exit
+
+INSPECT = "what a file holds: stage, data, sizes, parents, parameter groups"
+IMPORT = "take the backbone of a file as a checkpoint of stage 1, and list what is left"
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fedmem.checkpoint", description=__doc__.splitlines()[0]
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    looking = commands.add_parser("inspect", help=INSPECT, description=INSPECT)
+    looking.add_argument("file", type=Path)
+    taking = commands.add_parser(
+        "import",
+        help=IMPORT,
+        description=IMPORT,
+        epilog="then data and sizes, as for fedmem.simulate: data=ml-1m data.dir=FOLDER …",
+    )
+    taking.add_argument("file", type=Path)
+    taking.add_argument("--to", type=Path, required=True, metavar="DIR", help="checkpoint.dir")
+    arguments, settings = parser.parse_known_args()
+    if settings and arguments.command == "inspect":
+        parser.error(f"inspect takes one file, and no {settings[0]}")
+    console = Console()
+    with readable_exit():
+        if arguments.command == "inspect":
+            console.print(inspect(arguments.file))
+            return
+        made = import_backbone(arguments.file, arguments.to, compose_settings(settings))
+        if made.left:
+            console.print(left_list(made.left), "")
+        console.print(
+            Text(
+                f"{len(made.taken)} tensors of the backbone are in {made.path}; "
+                f"{len(made.left)} were left.\n"
+                f"Loss on training items {made.loss:.2f}; a guess would have {made.guess:.2f}."
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()

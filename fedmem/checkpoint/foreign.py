@@ -1,0 +1,249 @@
+"""Files of models that fedmem did not write: what they are, what of them fits, and why not more.
+
+A backbone fits if all of its tensors have the names and shapes of ours. SASRec as it is commonly
+ported to PyTorch does not, though its tensors could be renamed: it pads on the left, attends to the
+padding, counts positions from there and has another epsilon in its LayerNorms, and its file does
+not tell whether it normalises before or after a sub-layer. The same numbers would give other hidden
+states for every history shorter than the window.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from fedmem.errors import FedmemError
+from fedmem.model.backbone import SASRec
+from fedmem.parameters import Parameters
+from fedmem.sealed import METADATA_KEY
+from fedmem.settings import ModelSettings
+from fedmem.torch_file import is_torch_file, read_torch_file
+
+WRAPPERS = ("model_state_dict", "state_dict", "model", "net", "module")
+"""Names around a model's own, which say nothing."""
+
+FEATURE_WIDTHS = (512, 384)
+"""Of pictures and texts. The earlier architecture's experts keep them."""
+
+PORT = r"(attention_layers|attention_layernorms|forward_layers|forward_layernorms|last_layernorm)\."
+REASONS = (
+    (PORT, "of SASRec's PyTorch port, which treats padding and positions otherwise"),
+    (r"(item|pos)_emb\.", "it means something only to the rest of its own backbone"),
+    (r"memory", "a memory of vectors; here it keeps item ids, at its user's node"),
+    (r"(visual|image|text|semantic)_proj|align_gating", "stage 2 trains it"),
+    (r"expert|router|gating", "stage 3 trains it"),
+)
+
+
+@dataclass(frozen=True)
+class Left:
+    """A tensor that cannot be taken."""
+
+    name: str
+    shape: tuple[int, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What a foreign file is.
+
+    Attributes:
+        kind: in a few words.
+        why_not: why it cannot be loaded as a checkpoint; empty where its backbone fits.
+        backbone: its backbone by our names, whole; empty where it does not fit.
+        sizes: `dim`, `blocks`, `feedforward`, `max_length` and `items` of that backbone.
+        left: all that is not taken.
+    """
+
+    kind: str
+    why_not: str
+    backbone: Parameters
+    sizes: dict[str, int]
+    left: list[Left]
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a file is there that fedmem did not write."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return METADATA_KEY not in (file.metadata() or {})
+    except (SafetensorError, OSError, ValueError):
+        return True
+
+
+def refuse_foreign(path: Path) -> None:
+    """Name a foreign file that stands where a checkpoint should.
+
+    Raises:
+        FedmemError: it is one; the message says of what, and the way out.
+    """
+    if not is_foreign(path):
+        return
+    found = diagnose(read_foreign(path))
+    fits = f"its backbone fits: python -m fedmem.checkpoint import {path} --to DIR"
+    raise FedmemError(
+        f"{path} is {found.kind}, and no checkpoint of fedmem"
+        f"{': ' + found.why_not if found.why_not else ''}.\n"
+        + (f"Stage 1 need not run again, {fits}" if found.backbone else way_out())
+    )
+
+
+def way_out() -> str:
+    """What to do where no backbone can be taken."""
+    return "Train stage 1 again: python -m fedmem.simulate stage=pretrain_sasrec data=NAME"
+
+
+def read_foreign(path: Path) -> Parameters:
+    """All tensors of a file, by name; what wraps the model's own names is taken off.
+
+    Raises:
+        FedmemError: it cannot be read safely, is damaged, or holds no tensor.
+    """
+    if not path.is_file():
+        raise FedmemError(f"There is no file {path}.")
+    content = read_torch_file(path) if is_torch_file(path) else _read_safetensors(path)
+    tensors = {name: value.detach() for name, value in _flatten(content) if value.numel()}
+    if not tensors:
+        raise FedmemError(f"{path} holds no tensor that has a name: it is no model.")
+    return tensors
+
+
+def diagnose(tensors: Parameters) -> Diagnosis:
+    """Tell what the tensors are, and which of them our backbone can take."""
+    prefix, sizes = _backbone_sizes(tensors)
+    expected = backbone_shapes(sizes) if sizes else {}
+    fitting = {
+        name: tensors[prefix + name]
+        for name, shape in expected.items()
+        if prefix + name in tensors
+        and tensors[prefix + name].shape == shape
+        and tensors[prefix + name].is_floating_point()
+    }
+    whole = bool(expected) and fitting.keys() == expected.keys()
+    taken = {prefix + name for name in fitting} if whole else set()
+    left = [
+        Left(name, tuple(value.shape), _reason(name, value, sizes, expected, prefix))
+        for name, value in tensors.items()
+        if name not in taken
+    ]
+    wide = [item for item in left if _is_wide_norm(item.name, item.shape)]
+    kind, why_not = "a model that fedmem does not know", ""
+    if wide:
+        kind = "of the earlier architecture"
+        others = sum(value.numel() for n, value in tensors.items() if not _of_backbone(n, prefix))
+        listed = ", ".join(f"{item.name} {list(item.shape)}" for item in wide[:4])
+        why_not = f"{listed} keep their features' width ({others:,} parameters beside the backbone)"
+    elif any(re.search(PORT, name) for name in tensors):
+        kind = "a SASRec of the PyTorch port"
+        why_not = "it treats padding and positions otherwise, so its hidden states would differ"
+    elif whole:
+        kind = "a model whose backbone has our names and shapes"
+    elif sizes:
+        lacking = sorted(expected.keys() - fitting.keys())
+        why_not = f"its backbone lacks {', '.join(lacking[:3])}{' …' if lacking[3:] else ''}"
+    return Diagnosis(
+        kind=kind,
+        why_not=why_not,
+        backbone={f"sasrec.{name}": value.float() for name, value in fitting.items()}
+        if whole
+        else {},
+        sizes=sizes,
+        left=left,
+    )
+
+
+def backbone_shapes(sizes: Mapping[str, int]) -> dict[str, torch.Size]:
+    """Shapes of our backbone's tensors of these sizes, by name."""
+    fitting = {k: v for k, v in sizes.items() if k != "items"}
+    rest = {"heads": 1, "dropout": 0.0, "gating_hidden": 1, "semantic_heads": 1, "router_hidden": 1}
+    settings = ModelSettings(experts=["identity"], **fitting, **rest)  # type: ignore[arg-type]
+    with torch.random.fork_rng(devices=[]):
+        backbone = SASRec(settings, sizes["items"])
+    return {name: value.shape for name, value in backbone.state_dict().items()}
+
+
+def _read_safetensors(path: Path) -> Parameters:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise FedmemError(
+            f"{path} cannot be read as safetensors: it is cut short, damaged or of another kind."
+        ) from error
+
+
+def _flatten(content: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of all tensors in nested dictionaries, but for those of an optimizer."""
+    if isinstance(content, Tensor) and name:
+        yield name, content
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            if "optim" in str(key):
+                continue
+            inner = name if key in WRAPPERS else f"{name}.{key}" if name else str(key)
+            yield from _flatten(value, re.sub(r"^(module|model)\.", "", inner))
+
+
+def _backbone_sizes(tensors: Parameters) -> tuple[str, dict[str, int]]:
+    """The prefix of a backbone's names, and its sizes; none where there is no backbone of ours."""
+    for name, table in tensors.items():
+        prefix = name.removesuffix("item_emb.weight")
+        positions = tensors.get(f"{prefix}pos_emb.weight")
+        expand = tensors.get(f"{prefix}blocks.0.expand.weight")
+        if prefix == name or positions is None or expand is None:
+            continue
+        if not table.dim() == positions.dim() == expand.dim() == 2 or len(table) < 2:
+            continue
+        numbers = {
+            int(found[1])
+            for other in tensors
+            if (found := re.match(rf"{re.escape(prefix)}blocks\.(\d+)\.", other))
+        }
+        return prefix, {
+            "dim": table.shape[1],
+            "blocks": max(numbers) + 1,
+            "feedforward": len(expand),
+            "max_length": len(positions),
+            "items": len(table) - 1,
+        }
+    return "", {}
+
+
+def _of_backbone(name: str, prefix: str) -> bool:
+    return re.search(PORT, name) is not None or any(
+        part in name for part in ("item_emb", "pos_emb", f"{prefix}blocks.", f"{prefix}norm.")
+    )
+
+
+def _is_wide_norm(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether it is the gain or bias of a LayerNorm over features as wide as they came."""
+    named = "expert" in name and re.search(r"norm|\bln\b|_ln", name) is not None
+    return named and len(shape) == 1 and shape[0] in FEATURE_WIDTHS
+
+
+def _reason(
+    name: str,
+    value: Tensor,
+    sizes: Mapping[str, int],
+    expected: Mapping[str, torch.Size],
+    prefix: str,
+) -> str:
+    """Why a tensor is not taken."""
+    wide = [width for width in value.shape if width in FEATURE_WIDTHS]
+    if "expert" in name and wide:
+        dim = f" of {sizes['dim']}" if sizes else ""
+        return f"keeps the {wide[0]} of its features; experts here work in the model's width{dim}"
+    ours = expected.get(name.removeprefix(prefix))
+    if ours is not None and ours != value.shape:
+        return f"the shape would have to be {list(ours)}"
+    return next((why for pattern, why in REASONS if re.search(pattern, name)), "no part of it fits")

@@ -1,0 +1,56 @@
+"""The command line of a Hydra program, looked through before Hydra acts on it.
+
+So a mistake is told in a line whichever part of Hydra would have met it, and before the first run
+of a sweep, not at the start of the run that has it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.types import ValueType
+
+from fedmem.configuration import compose_settings, parse, unreadable
+from fedmem.errors import FedmemError
+
+ELSEWHERE = ("config_path", "config_name", "config_dir", "experimental_rerun")
+"""Flags by which Hydra takes its configuration from another place than `conf/`."""
+
+
+def check_command_line(arguments: Sequence[str]) -> None:
+    """Compose every run that the arguments ask for, and throw it away.
+
+    Raises:
+        FedmemError: there is a flag that Hydra has not, or a run that has no valid settings.
+    """
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]
+    known, rest = parser.parse_known_args(list(arguments))
+    flags = [argument for argument in rest if argument.startswith("-")]
+    if flags:
+        raise FedmemError(unreadable(flags[0]))
+    if any(getattr(known, flag) for flag in ELSEWHERE):
+        return
+    overrides = [*known.overrides, *rest]
+    for run in _runs(overrides) if known.multirun else [overrides]:
+        compose_settings(run)
+
+
+def _runs(overrides: Sequence[str]) -> Iterator[list[str]]:
+    """The overrides of each run of a sweep."""
+    values = []
+    for text, override in zip(overrides, parse(overrides), strict=True):
+        if not override.is_sweep_override():
+            values.append([text])
+        elif override.value_type != ValueType.GLOB_CHOICE_SWEEP:  # Hydra finds only what there is
+            key = override.get_key_element()
+            values.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+    for run in itertools.product(*values):
+        yield list(run)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise FedmemError(f"The command line cannot be read: {message}.")

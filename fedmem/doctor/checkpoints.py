@@ -1,0 +1,152 @@
+"""What a stage starts from: whole, of these data, trained, and of one lineage."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fedmem.checkpoint import Checkpoint
+from fedmem.checkpoint.trial import training_loss
+from fedmem.doctor.case import Case
+from fedmem.doctor.finding import CONTENT, MEMORY, Verdict, check, ok, problem, warning
+from fedmem.stages import ALIGN_PROJECTORS, PRETRAIN_SASREC
+
+START = 0.02
+"""S.d. of an item embedding before any training."""
+SURE = 4.0
+"""Standard errors that a figure has to be away from chance."""
+MOST_UNTOUCHED = 0.5
+LEAST_DIM = 64
+"""With fewer, lengths spread so widely before training that they tell little."""
+
+
+def untouched(table: Tensor) -> float:
+    """Share of the rows of item embeddings [I, D] that are as long as rows are before training.
+
+    Those of N(0, 0.02²) are 0.02·√D long, give or take 1/√(2D) of it.
+    """
+    dim = table.shape[1]
+    lengths = table.double().norm(dim=1) / (START * math.sqrt(dim))
+    return float(((lengths - 1).abs() < SURE / math.sqrt(2 * dim)).double().mean())
+
+
+@check("checkpoints", CONTENT, quick=True)
+def checkpoints(case: Case) -> Verdict:
+    """The checkpoints of earlier stages are there, whole by their own hash, of these data and this
+    model size, and each was trained from the one before.
+
+    Problem: one is not; stages run in order, and a run makes those that it runs itself.
+    """
+    if not case.parents:
+        return ok("none needed: this run makes them")
+    parts = []
+    for name, made in case.parents.items():
+        best = made.metrics.get("sampled/HR@10")
+        parts.append(f"{name} round {made.round}" + (f", HR@10 {best:.3f}" if best else ""))
+    return ok("; ".join(parts))
+
+
+@check("values", CONTENT, quick=True)
+def values(case: Case) -> Verdict:
+    """All parameters of those checkpoints are numbers.
+
+    Problem: one is not finite, as after a learning rate that was too high.
+    """
+    for name, made in case.parents.items():
+        bad = [key for key, value in made.parameters.items() if not value.isfinite().all()]
+        if bad:
+            advice = f"run {name} again with a lower client.learning_rate or strategy.learning_rate"
+            return problem(f"{name}: {len(bad)} tensors are not finite, first {bad[0]}", advice)
+    return ok("finite")
+
+
+@check("item embeddings", CONTENT, quick=True)
+def item_embeddings(case: Case) -> Verdict:
+    """Mean, s.d. and share of rows as long as before training, in the checkpoint of stage 1; and
+    its loss on 30 users' training items.
+
+    Warning: more than half of the rows are as long as before, with 64 or more dimensions.
+    Problem: the loss is no better than a guess's: a random table, or one of other items.
+    """
+    made = case.parents.get(PRETRAIN_SASREC.name)
+    if made is None:
+        return ok("made by this run")
+    table = made.parameters["sasrec.item_emb.weight"][1:]
+    share = untouched(table)
+    loss = training_loss(made.parameters, made.model, case.interactions)
+    guess = math.log(len(table))
+    figure = (
+        f"mean {float(table.mean()):+.4f}, s.d. {float(table.std()):.4f} ({START} before "
+        f"training), {share:.0%} of the rows as long as before; "
+        f"loss {loss:.3f}, that of a guess {guess:.3f}"
+    )
+    advice = f"run {PRETRAIN_SASREC.name}"
+    if not loss < guess:
+        return problem(figure, f"{advice} again: this table is random, or of other items.")
+    if share > MOST_UNTOUCHED and table.shape[1] >= LEAST_DIM:
+        return warning(figure, f"{advice} for more rounds.")
+    return ok(figure)
+
+
+@check("trained parameters", CONTENT, quick=True)
+def trained_parameters(case: Case) -> Verdict:
+    """Parameters that each stage trains: 139,714 in stage 2 with pictures 512 and texts 384 wide.
+
+    Problem: the checkpoint of stage 2 was trained on features of other widths.
+    """
+    counts = [f"{stage.name} {case.counts(stage)[1]:,}" for stage in case.stages]
+    aligned = case.parents.get(ALIGN_PROJECTORS.name)
+    if aligned is not None:
+        then = tuple(
+            aligned.parameters[f"{name}.weight"].shape[1] for name in ("visual_proj", "text_proj")
+        )
+        if then != case.widths:
+            return problem(
+                f"{ALIGN_PROJECTORS.name} has projectors {then} wide, the features {case.widths}",
+                f"run {ALIGN_PROJECTORS.name} on these features, or point data.*_file to the old.",
+            )
+    return ok(", ".join(counts))
+
+
+@check("alignment", MEMORY, quick=True)
+def alignment(case: Case) -> Verdict:
+    """Mean cosine of content to its own item's ID embedding, against that to all items'.
+
+    The content of an item is the sum of its projected picture and text.
+    Warning: the first is not surely above the second (by 4 standard errors).
+    Problem: the projectors are zero, as before stage 2.
+    """
+    made = case.parents.get(ALIGN_PROJECTORS.name)
+    if made is None:
+        return ok("made by this run")
+    content, item_emb = _projected(case, made), made.parameters["sasrec.item_emb.weight"]
+    has_content = case.content.present.any(1)
+    content, item_emb = F.normalize(content[has_content]), F.normalize(item_emb[has_content])
+    if not content.any():
+        return problem("the projectors are zero", f"run {ALIGN_PROJECTORS.name}.")
+    own = (content * item_emb).sum(1)
+    others = item_emb @ content.mean(0)  # to the content of every item, on average
+    gain = own - others
+    error = float(gain.std()) / math.sqrt(max(len(gain), 1))
+    figure = f"cosine {float(own.mean()):+.3f}, to shuffled items {float(others.mean()):+.3f}"
+    if not float(gain.mean()) > SURE * error:
+        return warning(
+            f"{figure}: no sure difference",
+            f"run {ALIGN_PROJECTORS.name} for more rounds; look at the features' quality.",
+        )
+    return ok(figure)
+
+
+def _projected(case: Case, made: Checkpoint) -> Tensor:
+    """[I + 1, D] P_v v + P_t t; a missing modality adds nothing."""
+    present = case.content.present
+    total = torch.zeros(())
+    for place, (name, vectors) in enumerate(
+        (("visual_proj", case.content.visual), ("text_proj", case.content.text))
+    ):
+        weight, bias = (made.parameters[f"{name}.{part}"] for part in ("weight", "bias"))
+        total = total + F.linear(vectors, weight, bias) * present[:, place, None]
+    return total

@@ -1,0 +1,83 @@
+"""All checks in their order, and how they are done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from fedmem.doctor import checkpoints, data, environment, features, outcome, resources
+from fedmem.doctor.case import Case
+from fedmem.doctor.finding import Check, Finding, Level, Verdict, problem
+from fedmem.errors import FedmemError
+
+CHECKS: tuple[Check, ...] = (
+    data.interactions,
+    data.histories,
+    data.round_size,
+    data.rankings,
+    data.loss,
+    features.features,
+    features.coverage,
+    features.duplicates,
+    features.norms,
+    features.quality,
+    features.threshold,
+    checkpoints.checkpoints,
+    checkpoints.values,
+    checkpoints.item_embeddings,
+    checkpoints.trained_parameters,
+    checkpoints.alignment,
+    resources.memory,
+    resources.disk,
+    environment.versions,
+    environment.threads,
+    environment.ray,
+    environment.gpu,
+    outcome.figures,
+    outcome.best_round,
+    outcome.stage_2,
+    outcome.stage_3,
+    outcome.memory_filled,
+    outcome.router,
+    outcome.load_balance,
+    outcome.memory_counts,
+)
+
+
+def examine(case: Case, checks: Iterable[Check] = CHECKS) -> Iterator[Finding]:
+    """Do the checks that matter to the stages of a run, before it starts or after it.
+
+    A mistake that keeps several checks from looking is told once.
+    """
+    stages = {stage.name for stage in case.stages}
+    told: set[str] = set()
+    for one in checks:
+        if not stages.intersection(one.stages) or one.after != bool(case.results):
+            continue
+        try:
+            verdict = one.look(case)
+        except FedmemError as error:
+            if str(error) in told:
+                continue
+            told.add(str(error))
+            verdict = _of_error(error)
+        yield Finding(verdict.level, one.name, verdict.figure, verdict.advice)
+
+
+def preflight(case: Case) -> list[Finding]:
+    """The quick checks before a run: what it should be warned of.
+
+    Raises:
+        FedmemError: the first problem.
+    """
+    warnings = []
+    for finding in examine(case, [one for one in CHECKS if one.quick]):
+        if finding.level is Level.PROBLEM:
+            raise FedmemError("\n".join(filter(None, (finding.figure, finding.advice))))
+        if finding.level is Level.WARNING:
+            warnings.append(finding)
+    return warnings
+
+
+def _of_error(error: FedmemError) -> Verdict:
+    figure, _, advice = str(error).partition("\n")
+    return problem(figure, advice.replace("\n", " "))

@@ -1,0 +1,99 @@
+"""Histories, and what a round makes of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedmem.doctor.case import Case
+from fedmem.doctor.finding import Verdict, check, ok, problem, warning
+
+
+@check("interactions", quick=True)
+def interactions(case: Case) -> Verdict:
+    """The file of interactions is there, whole, and leaves users.
+
+    Problem: it is missing, is no table, or no user has `data.min_interactions`.
+    """
+    found = case.interactions
+    lengths = found.lengths
+    return ok(
+        f"{found.num_users:,} users, {found.num_items:,} items, {len(found.items):,} interactions; "
+        f"{lengths.min()} to {lengths.max():,} a user, half have {np.median(lengths):.0f} or more"
+    )
+
+
+@check("histories", quick=True)
+def histories(case: Case) -> Verdict:
+    """Users have something to train on: a history less the first and the two held-out items.
+
+    Warning: more than one user in ten has no target.
+    Problem: no user has one.
+    """
+    targets = np.maximum(case.interactions.lengths[case.users] - 3, 0)
+    without = int((targets == 0).sum())
+    held = case.settings.client.windows * case.settings.model.max_length
+    share = np.minimum(targets, held).sum() / max(targets.sum(), 1)
+    figure = f"{without:,} of {len(targets):,} users have no training target"
+    if without == len(targets):
+        return problem(figure, "use data with more than 3 interactions a user.")
+    if without > 0.1 * len(targets):
+        return warning(figure, "raise data.min_interactions, so that they do not dilute rounds.")
+    return ok(f"{figure}; the windows hold {share:.0%} of all targets")
+
+
+@check("round", quick=True)
+def round_size(case: Case) -> Verdict:
+    """Users of a round, and how often each takes part.
+
+    Warning: a stage has too few rounds for a user to be drawn even once on average.
+    Problem: `federation.fraction` of the users is below one, or there are fewer users than
+    `federation.num_clients` or `federation.nodes` ask for.
+    """
+    federation, num_users = case.settings.federation, len(case.users)
+    if federation.nodes != "auto" and federation.nodes > num_users:
+        return problem(
+            f"federation.nodes={federation.nodes}, but only {num_users} users take part",
+            "set federation.nodes=auto.",
+        )
+    size = federation.fraction * num_users
+    figure = f"federation.fraction={federation.fraction} of {num_users:,} users is {size:.1f}"
+    if size < 1:
+        return problem(figure, f"set federation.fraction to at least {1 / num_users:.2g}.")
+    rounds = {stage.name: federation.rounds or stage.rounds for stage in case.stages}
+    rarest = min(rounds, key=lambda name: rounds[name])
+    times = federation.fraction * rounds[rarest]
+    figure += f"; each trains {times:.1f} times in the {rounds[rarest]} rounds of {rarest}"
+    if times < 1:
+        return warning(figure, "raise federation.rounds or federation.fraction.")
+    return ok(figure)
+
+
+@check("rankings", quick=True)
+def rankings(case: Case) -> Verdict:
+    """Items enough for the `sampled` ranking.
+
+    Warning: some users have touched so many that fewer than `evaluation.negatives` are left.
+    """
+    found, wanted = case.interactions, case.settings.evaluation.negatives
+    left = found.num_items - found.lengths[case.users]
+    short = int((left < wanted).sum())
+    figure = f"{short:,} of {len(left):,} users have fewer than {wanted} items never touched"
+    if short:
+        return warning(figure, "lower evaluation.negatives, or read their HR@10 with care.")
+    return ok(figure)
+
+
+@check("loss", quick=True)
+def loss(case: Case) -> Verdict:
+    """Every stage has something to minimise.
+
+    Problem: the settings `loss.*` leave a stage with weights of zero only.
+    """
+    for stage in case.stages:
+        weights = stage.loss.overridden(case.settings.loss)
+        if not (weights.identity or weights.score or weights.alignment):
+            return problem(
+                f"{stage.name} has no loss: identity, score and alignment weigh nothing",
+                "set loss.identity, loss.score or loss.alignment above 0, or to null.",
+            )
+    return ok("every stage has a loss")

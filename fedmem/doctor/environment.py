@@ -1,0 +1,85 @@
+"""Versions, cores, Ray and the GPU."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+from importlib import metadata
+
+import torch
+from packaging.requirements import Requirement
+
+from fedmem.device import local_gpus, resolve_device
+from fedmem.doctor.case import Case
+from fedmem.doctor.finding import Verdict, check, ok, problem, warning
+from fedmem.precision import check_precision
+
+SHOWN = ("flwr", "ray", "torch", "numpy", "hydra-core")
+
+
+@check("versions")
+def versions(_: Case) -> Verdict:
+    """Python and the packages that fedmem asks for.
+
+    Problem: one is missing, or of a version that fedmem does not work with.
+    """
+    wrong = []
+    for text in metadata.requires("fedmem") or []:
+        wanted = Requirement(text)
+        if wanted.marker is not None and not wanted.marker.evaluate():
+            continue
+        try:
+            found = metadata.version(wanted.name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{wanted.name} is missing")
+            continue
+        if not wanted.specifier.contains(found, prereleases=True):
+            wrong.append(f"{wanted.name} {found}, and {wanted.specifier} is needed")
+    if wrong:
+        return problem("; ".join(wrong), "install fedmem again: make setup")
+    listed = ", ".join(f"{name} {metadata.version(name)}" for name in SHOWN)
+    return ok(f"Python {platform.python_version()}, {listed}")
+
+
+@check("threads")
+def threads(case: Case) -> Verdict:
+    """Workers and their threads, against the cores.
+
+    Warning: more threads than cores; they wait for each other.
+    Problem: more workers than there is room for.
+    """
+    placement, cores = case.placement, len(os.sched_getaffinity(0))
+    total = placement.workers * placement.threads
+    figure = f"{placement.workers} workers of {placement.threads} threads on {cores} cores"
+    if case.settings.simulation.ray_address is None and total > cores:
+        return warning(figure, "set simulation.threads=0.")
+    return ok(figure)
+
+
+@check("Ray")
+def ray(case: Case) -> Verdict:
+    """Ray can be imported, and the cluster at `simulation.ray_address` answers.
+
+    Problem: it cannot, or none answers in 30 seconds.
+    """
+    address = case.settings.simulation.ray_address
+    try:
+        importlib.import_module("ray")
+    except ImportError as error:
+        return problem(f"Ray cannot be imported: {error}", "install fedmem again.")
+    if address is None:
+        return ok(f"{metadata.version('ray')}, started for the run")
+    return ok(f"the cluster at {address} answers: room for {case.placement.workers} workers")
+
+
+@check("GPU")
+def gpu(case: Case) -> Verdict:
+    """The device of `simulation.device`, and whether it has `client.precision`.
+
+    Problem: CUDA is asked for and finds no GPU, or bfloat16 where it would only be imitated.
+    """
+    wanted = case.settings.simulation.device
+    device = resolve_device(wanted, local_gpus())
+    check_precision(case.settings.client.precision, torch.device(device))
+    return ok(f"simulation.device={wanted}: {device}, {local_gpus()} GPUs")

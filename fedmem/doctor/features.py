@@ -1,0 +1,141 @@
+"""The items' vectors: how many there are, and whether they say anything."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmem.doctor.case import Case
+from fedmem.doctor.finding import CONTENT, MEMORY, Verdict, check, ok, problem, warning
+from fedmem.feature_quality import neighbour_similarity
+from fedmem.memory import Novelties, auto_threshold, item_vectors, novelty_histogram
+from fedmem.ragged import ranges
+
+LEAST_COVERAGE = 0.5
+MOST_DUPLICATES = 0.2
+MOST_SPREAD = 20.0
+SAMPLE_USERS = 200
+WRITE_RATIOS = (0.01, 0.5)
+"""Outside of this share of interactions written, a tier of 200 stays empty or forgets at once."""
+
+
+def _modalities(case: Case) -> dict[str, npt.NDArray[np.float32]]:
+    """Vectors [I, W] by modality, the padding left out."""
+    return {"pictures": case.content.visual.numpy()[1:], "texts": case.content.text.numpy()[1:]}
+
+
+@check("features", CONTENT, quick=True)
+def features(case: Case) -> Verdict:
+    """Both feature files are there, readable, finite, and have a row for every item.
+
+    Problem: one is not, or the data have none (then only stage 1 can run).
+    """
+    visual, text = case.widths
+    return ok(f"pictures {visual} wide, texts {text} wide")
+
+
+@check("coverage", CONTENT, quick=True)
+def coverage(case: Case) -> Verdict:
+    """Share of the interactions whose item has a vector; rows of zeros have none.
+
+    Warning: below one half in pictures or texts.
+    Problem: no item has either.
+    """
+    items = case.interactions.items - 1
+    shares = {n: float(np.asarray(v.any(1))[items].mean()) for n, v in _modalities(case).items()}
+    figure = " and ".join(f"{share:.0%} have {name}" for name, share in shares.items())
+    figure = f"of the interactions {figure}"
+    if not any(shares.values()):
+        return problem(figure, "make the features again: a row of the file is an item id.")
+    if min(shares.values()) < LEAST_COVERAGE:
+        return warning(figure, "make features for more items; those without are ranked by ID only.")
+    return ok(figure)
+
+
+@check("duplicates", CONTENT, quick=True)
+def duplicates(case: Case) -> Verdict:
+    """Items whose vector is exactly that of another item, such as a placeholder's.
+
+    Warning: more than a fifth of those that have one.
+    Problem: all of them, in pictures and in texts.
+    """
+    shares = {}
+    for name, vectors in _modalities(case).items():
+        rows = np.ascontiguousarray(vectors[np.asarray(vectors.any(axis=1))])
+        keys = rows.view([("row", f"V{rows.itemsize * rows.shape[1]}")]).ravel()
+        counts = np.unique(keys, return_counts=True)[1] if len(rows) else np.zeros(0, np.int64)
+        shares[name] = float(counts[counts > 1].sum() / max(len(rows), 1))
+    figure = ", ".join(f"{share:.0%} of the {name}" for name, share in shares.items())
+    figure = f"{figure} are another item's too"
+    if min(shares.values()) == 1.0:
+        return problem(figure, "make the features again: they tell no item from another.")
+    if max(shares.values()) > MOST_DUPLICATES:
+        return warning(figure, "leave placeholders out: a row of zeros says that there is none.")
+    return ok(figure)
+
+
+@check("norms", CONTENT, quick=True)
+def norms(case: Case) -> Verdict:
+    """Lengths of the vectors, on which the projectors' step depends.
+
+    Warning: the longest is more than 20 times the median.
+    """
+    parts, worst = [], 0.0
+    for name, vectors in _modalities(case).items():
+        lengths = np.linalg.norm(vectors[vectors.any(axis=1)], axis=1)
+        if len(lengths):
+            parts.append(f"{name} {np.median(lengths):.3g}, longest {lengths.max():.3g}")
+            worst = max(worst, float(lengths.max() / np.median(lengths)))
+    figure = "median length of " + "; ".join(parts)
+    if worst > MOST_SPREAD:
+        return warning(figure, "scale every row to unit length, or look for broken files.")
+    return ok(figure)
+
+
+@check("quality", CONTENT, quick=True)
+def quality(case: Case) -> Verdict:
+    """Mean cosine of items that follow each other in a history, less that of random pairs.
+
+    Warning: in pictures or in texts the 95% interval of the difference is not above 0. They are
+    noise, or their rows are in another order than the items.
+    """
+    parts, noise = [], []
+    for name, vectors in _modalities(case).items():
+        padded = np.concatenate([np.zeros_like(vectors[:1]), vectors])
+        found = neighbour_similarity(padded, case.interactions, case.settings.seed)
+        parts.append(f"{name} {found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})")
+        if not found.low > 0:
+            noise.append(name)
+    figure = "neighbours are more alike than random pairs by " + ", ".join(parts)
+    if noise:
+        advice = f"the {' and '.join(noise)} look like noise: is row = item id, and the model right"
+        return warning(figure, f"{advice}?")
+    return ok(figure)
+
+
+@check("threshold", MEMORY, quick=True)
+def threshold(case: Case) -> Verdict:
+    """Share of the interactions novel enough for long-term memory, from 200 users.
+
+    Warning: with a `memory.threshold` that is a number, below 1% or above 50%.
+    Problem: nothing would be written.
+    """
+    memory, found = case.settings.memory, case.interactions
+    vectors = item_vectors(case.content.visual.numpy(), case.content.text.numpy())
+    generator = np.random.default_rng(case.settings.seed)
+    users = generator.permutation(case.users)[:SAMPLE_USERS]
+    places = ranges(found.offsets[users], np.maximum(found.lengths[users] - 2, 0))
+    novelty = Novelties(found, vectors, memory.short_term_capacity).at(places)
+    auto = auto_threshold(novelty_histogram(novelty), memory.write_ratio)
+    limit = auto if memory.threshold == "auto" else float(memory.threshold)
+    known = novelty[~np.isnan(novelty)]
+    share = float((known >= limit).mean()) if len(known) else 0.0
+    figure = f"memory.threshold={memory.threshold} ({limit:.3g}) lets {share:.1%} in"
+    advice = f"set memory.threshold=auto (about {auto:.3g} here, for {memory.write_ratio:.0%})."
+    if share == 0.0 and memory.threshold != "auto":
+        return problem(f"{figure}: long-term memory stays empty", advice)
+    if share == 0.0:
+        return problem(f"{figure}: no interaction is novel", "look at duplicates and coverage.")
+    if memory.threshold != "auto" and not WRITE_RATIOS[0] <= share <= WRITE_RATIOS[1]:
+        return warning(figure, advice)
+    return ok(figure)

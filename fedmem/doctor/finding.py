@@ -1,0 +1,102 @@
+"""What a check is, and what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from fedmem.stages import STAGES
+
+if TYPE_CHECKING:
+    from fedmem.doctor.case import Case
+
+
+class Level(IntEnum):
+    """How bad it is; also the exit code of the command."""
+
+    OK = 0
+    WARNING = 1
+    PROBLEM = 2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        level: how bad it is.
+        what: the check's name.
+        figure: what was seen, with its numbers.
+        advice: what to do; empty where all is well.
+    """
+
+    level: Level
+    what: str
+    figure: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A finding that does not know its check yet."""
+
+    level: Level
+    figure: str
+    advice: str = ""
+
+
+def ok(figure: str) -> Verdict:
+    """All is well."""
+    return Verdict(Level.OK, figure)
+
+
+def warning(figure: str, advice: str) -> Verdict:
+    """It can run, and may not be what is wanted."""
+    return Verdict(Level.WARNING, figure, advice)
+
+
+def problem(figure: str, advice: str) -> Verdict:
+    """It cannot run, or what comes out is of no use."""
+    return Verdict(Level.PROBLEM, figure, advice)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that the doctor looks at.
+
+    Attributes:
+        name: as it is printed.
+        stages: the stages that it matters to.
+        quick: whether `fedmem.simulate` does it before every run.
+        after: whether it looks at a finished run, and not at what is about to start.
+        look: does it; a `FedmemError` that it raises is a problem.
+    """
+
+    name: str
+    stages: tuple[str, ...]
+    quick: bool
+    after: bool
+    look: Callable[[Case], Verdict]
+
+    @property
+    def subject(self) -> str:
+        """The name of the module that it stands in."""
+        return self.look.__module__.rpartition(".")[2]
+
+
+ALL = tuple(STAGES)
+CONTENT = tuple(name for name, stage in STAGES.items() if stage.content)
+MEMORY = tuple(name for name, stage in STAGES.items() if stage.memory)
+
+
+def check(
+    name: str, stages: tuple[str, ...] = ALL, *, quick: bool = False, after: bool = False
+) -> Callable[[Callable[[Case], Verdict]], Check]:
+    """Make a check of a function.
+
+    Its docstring goes into `docs/doctor.md`: what is looked at, and after `Warning:` and `Problem:`
+    when there is one.
+    """
+    return lambda look: Check(name, stages, quick, after, look)

@@ -1,0 +1,205 @@
+"""What a finished run came to, and what to try where that is too little."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from fedmem.checkpoint import Checkpoint
+from fedmem.doctor.case import Case
+from fedmem.doctor.finding import MEMORY, Verdict, check, ok, problem, warning
+from fedmem.model.experts import Router
+from fedmem.stages import ALIGN_PROJECTORS, FINETUNE_MOE, PRETRAIN_SASREC
+
+METRIC = "sampled/HR@10"
+NEAR = 0.05
+"""HR@10 by which stage 2 may differ from stage 1."""
+EARLY = 0.1
+LEAST_SPREAD = 0.01
+LEAST_USED = 0.05
+LEAST_GATE = 0.01
+
+
+def _hit_rate(result: dict[str, Any]) -> float:
+    return float(result["test"][METRIC])
+
+
+def _margin(case: Case, rate: float) -> float:
+    """Standard error of the difference of two such rates, of users drawn anew each time."""
+    return math.sqrt(max(2 * rate * (1 - rate), 0.0) / max(len(case.users), 1))
+
+
+@check("figures", after=True)
+def figures(case: Case) -> Verdict:
+    """HR@10 of every stage on the test items, `sampled`.
+
+    Problem: a figure is not finite.
+    """
+    parts = {name: _hit_rate(result) for name, result in case.results.items()}
+    figure = ", ".join(f"{name} {rate:.4f}" for name, rate in parts.items())
+    if not all(map(math.isfinite, parts.values())):
+        return problem(figure, "lower client.learning_rate and strategy.learning_rate.")
+    return ok(figure)
+
+
+@check("best round", after=True)
+def best_round(case: Case) -> Verdict:
+    """The round that each stage kept, of those that it ran.
+
+    Warning: round 0, so the stage kept what it started from; or one of the first tenth.
+    """
+    early, parts = [], []
+    for name, result in case.results.items():
+        best, rounds = int(result["best_round"]), int(result["rounds"])
+        parts.append(f"{name} {best} of {rounds}")
+        if best == 0 or best < EARLY * rounds:
+            early.append(name)
+    figure = ", ".join(parts)
+    if early:
+        return warning(
+            f"{figure}: early in {', '.join(early)}",
+            "lower strategy.learning_rate; look at the features' quality; try another seed.",
+        )
+    return ok(figure)
+
+
+@check("stage 2", (ALIGN_PROJECTORS.name,), after=True)
+def stage_2(case: Case) -> Verdict:
+    """HR@10 of stage 2 against stage 1.
+
+    Warning: lower by more than 0.05, where content disturbs the ranking.
+    """
+    return _against(
+        case,
+        ALIGN_PROJECTORS.name,
+        NEAR,
+        "look at the features' quality; lower strategy.learning_rate; raise loss.alignment.",
+    )
+
+
+@check("stage 3", (FINETUNE_MOE.name,), after=True)
+def stage_3(case: Case) -> Verdict:
+    """HR@10 of stage 3 against stage 1.
+
+    Warning: lower.
+    """
+    return _against(
+        case,
+        FINETUNE_MOE.name,
+        0.0,
+        "keep loss.identity=1, run more rounds, lower strategy.learning_rate; see alignment above.",
+    )
+
+
+def _against(case: Case, name: str, allowed: float, advice: str) -> Verdict:
+    first, later = case.result_of(PRETRAIN_SASREC.name), case.result_of(name)
+    if later is None:
+        return ok(f"{name} is not of this run")
+    if first is None:
+        return ok(f"{_hit_rate(later):.4f}; {PRETRAIN_SASREC.name} is not of this run")
+    before, after = _hit_rate(first), _hit_rate(later)
+    figure = f"HR@10 {after:.4f} after {before:.4f} (chance ± {_margin(case, before):.4f})"
+    return warning(figure, advice) if after < before - allowed else ok(figure)
+
+
+def _memories(case: Case) -> dict[str, float]:
+    result = case.result_of(FINETUNE_MOE.name) or {}
+    return {name: float(value) for name, value in (result.get("memory") or {}).items()}
+
+
+@check("memory filled", MEMORY, after=True)
+def memory_filled(case: Case) -> Verdict:
+    """st_size, lt_size and write ratio of the users' memories at the test.
+
+    Warning: with `memory.threshold=auto`, a write ratio off its target by more than a half; or
+    more than half of the long-term writes were evictions.
+    Problem: a tier is empty.
+    """
+    found = _memories(case)
+    if not found:
+        return problem("no figures of a memory", "run stage=finetune_moe to its end.")
+    memory = case.settings.memory
+    users = max(found["st_capacity"] / memory.short_term_capacity, 1.0)
+    writes = found["promotions"] + found["merges"]
+    ratio = writes / max(found["ingested"], 1.0)
+    figure = (
+        f"a user: st_size {found['st_size'] / users:.1f} of {memory.short_term_capacity}, "
+        f"lt_size {found['lt_size'] / users:.1f} of {memory.long_term_capacity}; "
+        f"write ratio {ratio:.1%} (target {memory.write_ratio:.0%})"
+    )
+    if not found["st_size"] or not found["lt_size"]:
+        return problem(f"{figure}: empty", "set memory.threshold=auto; look at the features.")
+    if memory.threshold == "auto" and not 0.5 <= ratio / memory.write_ratio <= 1.5:
+        return warning(figure, "look at the features' duplicates: novelty has few values.")
+    if found["evictions"] > 0.5 * writes:
+        return warning(
+            f"{figure}; {found['evictions']:,.0f} evictions",
+            "lower memory.write_ratio or raise memory.long_term_capacity.",
+        )
+    return ok(figure)
+
+
+@check("router", MEMORY, after=True)
+def router(case: Case) -> Verdict:
+    """The router's weights over the items: mean of each expert, and s.d. between items.
+
+    Warning: the s.d. is below 0.01 for every expert: all items get the same weights.
+    """
+    weights, names = _router_weights(case)
+    if len(names) == 1:
+        return ok(f"one expert: {names[0]}")
+    means, spreads = weights.mean(0).tolist(), weights.std(0).tolist()
+    figure = ", ".join(
+        f"{name} {mean:.3f} ± {spread:.3f}"
+        for name, mean, spread in zip(names, means, spreads, strict=True)
+    )
+    if max(spreads) < LEAST_SPREAD:
+        return warning(
+            f"{figure}: alike for all items",
+            "run more rounds; lower loss.load_balance; see whether memory counts, below.",
+        )
+    return ok(figure)
+
+
+@check("load balance", MEMORY, after=True)
+def load_balance(case: Case) -> Verdict:
+    """Mean weight of each expert, and Σ(usage − 1/E)².
+
+    Warning: an expert has less than 5%.
+    """
+    weights, names = _router_weights(case)
+    usage = weights.mean(0)
+    loss = float((usage - 1 / len(names)).square().sum())
+    least = int(usage.argmin())
+    share = float(usage[least])
+    figure = f"Σ(usage − 1/{len(names)})² {loss:.4f}; {names[least]} has least, {share:.2f}"
+    if share < LEAST_USED:
+        return warning(figure, "raise loss.load_balance, or take it out of model.experts.")
+    return ok(figure)
+
+
+@check("memory counts", MEMORY, after=True)
+def memory_counts(case: Case) -> Verdict:
+    """γ: the weights of content and of memory in the score.
+
+    Warning: memory's is below 0.01, so the experts add nothing.
+    """
+    parameters = case.made(FINETUNE_MOE.name).parameters
+    content, memory = (float(parameters[f"gating_weight.{name}"]) for name in ("content", "memory"))
+    figure = f"γ of content {content:.3f}, of memory {memory:.3f}"
+    if abs(memory) < LEAST_GATE:
+        return warning(figure, "run more rounds of finetune_moe; raise loss.score.")
+    return ok(figure)
+
+
+def _router_weights(case: Case) -> tuple[torch.Tensor, list[str]]:
+    """([I, E] weights of the experts for every item, their names)."""
+    made: Checkpoint = case.made(FINETUNE_MOE.name)
+    prefix = "router."
+    part = {k.removeprefix(prefix): v for k, v in made.parameters.items() if k.startswith(prefix)}
+    module = Router(made.model.dim, made.model.router_hidden, len(made.model.experts))
+    module.load_state_dict(part, strict=True)
+    with torch.no_grad():
+        return module(made.parameters["sasrec.item_emb.weight"][1:]), list(made.model.experts)

@@ -1,0 +1,67 @@
+"""`python -m fedmem.doctor.page`: the checks as a page, made from the code."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import re
+import sys
+from importlib import import_module
+
+from fedmem.doctor.checks import CHECKS
+from fedmem.doctor.finding import ALL, Check, Level
+
+HEAD = """\
+# The doctor
+
+<!-- Made from the code: python -m fedmem.doctor.page > docs/doctor.md -->
+
+```
+python -m fedmem.doctor                                  # before a run with the defaults
+python -m fedmem.doctor stage=align_projectors data=ml-1m data.dir=FOLDER
+python -m fedmem.doctor --run runs/ml-100k/TIME          # after it
+```
+
+It takes the settings of `fedmem.simulate`, changes nothing, and prints a line a check: `ok`,
+`warning` or `problem`, the figure, and what to do. Its exit code is that of the worst line: """
+ABOUT_QUICK = """\
+Before every run `fedmem.simulate` does the quick ones by itself. It prints what they warn of, and
+does not start if there is a problem.
+"""
+COLUMNS = ("| check | stages | quick | looks at | warning | problem |", "|---|---|---|---|---|---|")
+NUMBERS = {name: str(place) for place, name in enumerate(ALL, start=1)}
+
+
+def page() -> str:
+    """The whole page."""
+    codes = ", ".join(f"{int(level)} {level.name.lower()}" for level in Level)
+    parts = [f"{HEAD}{codes}.\n", ABOUT_QUICK]
+    for subject, checks in itertools.groupby(CHECKS, key=lambda one: one.subject):
+        title = subject.capitalize()
+        about = inspect.getdoc(import_module(f"fedmem.doctor.{subject}")) or ""
+        parts.append(f"## {title}\n\n{about}\n")
+        parts.append("\n".join([*COLUMNS, *map(_row, checks)]) + "\n")
+    return "\n".join(parts)
+
+
+def _row(one: Check) -> str:
+    stages = "all" if one.stages == ALL else ", ".join(NUMBERS[name] for name in one.stages)
+    cells = (one.name, stages, "yes" if one.quick else "", *describe(one))
+    return f"| {' | '.join(cells)} |"
+
+
+def describe(one: Check) -> tuple[str, str, str]:
+    """What a check looks at, when it warns, and when it finds a problem; from its docstring."""
+    text = " ".join((inspect.getdoc(one.look) or "").split())
+    parts = re.split(r" ?(Warning|Problem): ", text)
+    named = dict(zip(parts[1::2], parts[2::2], strict=True))
+    return parts[0], named.get("Warning", ""), named.get("Problem", "")
+
+
+def main() -> None:
+    """The command."""
+    sys.stdout.write(page())
+
+
+if __name__ == "__main__":
+    main()

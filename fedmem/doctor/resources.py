@@ -1,0 +1,121 @@
+"""Memory and disk of the run, estimated, against what the machine has free.
+
+The memory follows from the sizes of what is held, with factors that were fitted to the measured
+peaks of all processes together: 1.7 GB (MovieLens-1M, stage 1), 2.5 and 2.7 GB (its stages 2 and
+3), 2.6 GB (MovieLens-100K) and 3.6 to 4.0 GB (Amazon Beauty, stage 1), each on two workers. It
+comes within 15% of each of them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from fedmem.device import POSITIONS_AT_ONCE
+from fedmem.doctor.case import Case
+from fedmem.doctor.finding import Verdict, check, ok, problem, warning
+from fedmem.losses import SAMPLES_AT_LEAST
+from fedmem.ranking import SCORES_AT_ONCE
+from fedmem.stages import Stage
+
+MB = 1e6
+RAY, SERVER, WORKER = 360 * MB, 390 * MB, 400 * MB
+"""Of Ray's own processes, the server's and each worker's, before any data."""
+SERVER_COPIES, WORKER_COPIES = 18, 20
+"""Copies of the parameters: messages, changes, gradients, moments, the best round."""
+SCORE_COPIES = 3
+CONTENT_STAGE, MEMORY_STAGE = 300 * MB, 450 * MB
+"""Compiled loops and the micro-batches of a worker in a stage with content, and with memory too."""
+FLOAT = 4
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+TIGHT = 0.8
+
+
+def memory_needed(case: Case, stage: Stage) -> float:
+    """Bytes of all processes together, at the peak of a stage."""
+    settings, items, users = case.settings, case.interactions.num_items, case.users
+    model, client = settings.model, settings.client
+    parameters = FLOAT * case.counts(stage)[0]
+    scores = FLOAT * max(SAMPLES_AT_LEAST * items, SCORES_AT_ONCE["cpu"])
+    worker = WORKER + WORKER_COPIES * parameters + SCORE_COPIES * scores
+    shared = FLOAT * len(users) * settings.evaluation.negatives
+    if stage.content:
+        held = client.windows * model.max_length
+        targets = int(np.clip(case.interactions.lengths[users] - 3, 0, held).sum())
+        at_once = client.micro_batch or POSITIONS_AT_ONCE["cpu"]
+        worker += MEMORY_STAGE if stage.memory else CONTENT_STAGE
+        worker += FLOAT * (2 * items * sum(case.widths) + at_once * client.negatives)
+        shared += FLOAT * targets * (settings.memory.top_k if stage.memory else model.dim)
+    return RAY + SERVER + SERVER_COPIES * parameters + case.placement.workers * worker + shared
+
+
+def disk_needed(case: Case) -> float:
+    """Bytes of all checkpoints, old and new at once, and of the state that a run keeps."""
+    total = 1 * MB  # metrics, results and the configuration
+    for stage in case.stages:
+        parameters, trained = case.counts(stage)
+        # Parameters and the best of them, two moments; the last state beside the next one.
+        total += FLOAT * (2 * parameters + 2 * 4 * trained)
+    return total
+
+
+def memory_free() -> float:
+    """Bytes that this process and its children can still have."""
+    free = float(psutil.virtual_memory().available)
+    if CGROUP_LIMIT.is_file() and (limit := CGROUP_LIMIT.read_text().strip()).isdigit():
+        free = min(free, float(limit))
+    return free
+
+
+@check("memory", quick=True)
+def memory(case: Case) -> Verdict:
+    """Memory of all processes at the peak, estimated, against what is free.
+
+    On a Ray cluster it is not looked at.
+    Warning: it takes more than 80%.
+    Problem: there is not enough.
+    """
+    if case.settings.simulation.ray_address is not None:
+        return ok("on a Ray cluster: not looked at")
+    needed, stage = max((memory_needed(case, stage), stage.name) for stage in case.stages)
+    free = memory_free()
+    workers = case.placement.workers
+    figure = f"about {needed / 1e9:.1f} GB with {workers} workers ({stage}), {free / 1e9:.1f} free"
+    if needed > free:
+        return problem(figure, "set simulation.workers lower, or free memory.")
+    if needed > TIGHT * free:
+        return warning(figure, "set simulation.workers lower to have more room.")
+    return ok(figure)
+
+
+@check("disk", quick=True)
+def disk(case: Case) -> Verdict:
+    """Room for checkpoints and the run's own files, where they are going to be.
+
+    Warning: less than twice of what is needed.
+    Problem: there is not enough, or a folder cannot be written to.
+    """
+    needed = disk_needed(case)
+    figures = []
+    for key, place in (
+        ("checkpoint.dir", case.settings.checkpoint.dir),
+        ("output_dir", case.settings.output_dir),
+    ):
+        folder = Path(place).absolute()
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            return problem(f"{key}={place} cannot be written to", f"point {key} elsewhere.")
+        free = shutil.disk_usage(folder).free
+        figures.append((free, f"{free / 1e9:.1f} GB free for {key}"))
+    least = min(free for free, _ in figures)
+    text = f"about {needed / MB:.0f} MB; " + ", ".join(figure for _, figure in figures)
+    if needed > least:
+        return problem(text, "free room, or point checkpoint.dir and hydra.run.dir elsewhere.")
+    if 2 * needed > least:
+        return warning(text, "free room.")
+    return ok(text)
