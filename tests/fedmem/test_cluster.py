@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from fedmem.cluster import backend_config, survey
+from fedmem.cluster import WORKER_RESTARTS, backend_config, survey
 from fedmem.errors import FedmemError
 from fedmem.placement import Placement, this_machine
 
@@ -31,7 +31,12 @@ def test_an_address_that_nobody_answers_at_is_refused_in_one_line_and_soon() -> 
 
 def test_a_ray_of_the_runs_own_has_what_the_workers_take() -> None:
     config = backend_config(None, PLACEMENT)
-    assert config["client_resources"] == {"num_cpus": 2, "num_gpus": 0.3333}
+    assert config["client_resources"] == {
+        "num_cpus": 2,
+        "num_gpus": 0.3333,
+        "max_restarts": WORKER_RESTARTS,
+        "max_task_retries": WORKER_RESTARTS,
+    }
     assert (config["init_args"]["num_cpus"], config["init_args"]["num_gpus"]) == (6, 1)
     assert config["init_args"]["address"] == "local"  # whatever RAY_ADDRESS says
 
