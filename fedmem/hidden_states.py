@@ -16,6 +16,9 @@ from fedmem.model.backbone import SASRec
 class HiddenStates:
     """Hidden states at the inputs of training windows; a window is computed when first asked for.
 
+    With it are those that share its batch, and every process makes the same batches: products over
+    other rows may round otherwise, and a run that goes on elsewhere would end with other bits.
+
     Args:
         backbone: what computes them; it must not change.
         windows: the windows of a node.
@@ -26,16 +29,19 @@ class HiddenStates:
         self._backbone = backbone
         self._windows = windows
         self._known = np.zeros(len(windows), dtype=np.bool_)
+        at_once = positions_at_once(None, table.device)
+        self._batches = list(by_length(windows.lengths, at_once))
+        self._batch_of = np.zeros(len(windows), dtype=np.int64)
+        for number, rows in enumerate(self._batches):
+            self._batch_of[rows] = number
         # Not filled: where memory is handed out by page, what is never asked for costs nothing.
         self._states = table.new_empty(int(windows.offsets[-1]), table.shape[1])  # [N, D]
 
     @torch.no_grad()
     def take(self, rows: npt.NDArray[np.integer]) -> Tensor:
         """States [B, T, D] of these windows; anything at all at their padding."""
-        unknown = rows[~self._known[rows]]
-        at_once = positions_at_once(None, self._states.device)
-        for chunk in by_length(self._windows.lengths[unknown], at_once):
-            self._compute(unknown[chunk])
+        for number in np.unique(self._batch_of[rows[~self._known[rows]]]):
+            self._compute(self._batches[number])
         return self._states[self._places(rows)]
 
     def _compute(self, rows: npt.NDArray[np.integer]) -> None:

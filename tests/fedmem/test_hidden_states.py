@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedmem.device import POSITIONS_AT_ONCE
 from fedmem.dropout import NO_DROPOUT, Dropout
 from fedmem.hidden_states import HiddenStates
 from fedmem.model.backbone import SASRec
@@ -46,14 +47,37 @@ def test_states_are_those_of_the_backbone(settings: Settings, backbone: Counting
         assert not found.requires_grad
 
 
-def test_a_window_is_computed_once(settings: Settings, backbone: Counting) -> None:
-    states = HiddenStates(backbone, ready_node(settings, STAGES["align_projectors"]).windows)
-    first = states.take(np.array([3, 0]))
-    again = states.take(np.array([3, 0]))
-    assert torch.equal(first, again)
-    assert backbone.calls == [2]
-    states.take(np.array([0, 7, 3]))
-    assert backbone.calls == [2, 1]
+def test_a_window_is_computed_once_and_only_near_what_was_asked_for(
+    settings: Settings, backbone: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(POSITIONS_AT_ONCE, "cpu", 24)
+    windows = ready_node(settings, STAGES["align_projectors"]).windows
+    states = HiddenStates(backbone, windows)
+    states.take(np.array([3, 0]))
+    some = sum(backbone.calls)
+    assert some < len(windows)
+    states.take(np.array([0, 3]))
+    assert sum(backbone.calls) == some
+    for rows in (np.arange(5), np.arange(len(windows))):
+        states.take(rows)
+    assert sum(backbone.calls) == len(windows)
+
+
+def test_what_was_asked_for_before_changes_no_bit(
+    settings: Settings, backbone: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that goes on asks for other windows first than the one that was stopped did."""
+    monkeypatch.setitem(POSITIONS_AT_ONCE, "cpu", 24)
+    windows = ready_node(settings, STAGES["align_projectors"]).windows
+    everything = np.arange(len(windows))
+    whole = HiddenStates(backbone, windows).take(everything)
+    calls, backbone.calls = backbone.calls, []
+    later = HiddenStates(backbone, windows)
+    for row in everything[::-1]:
+        later.take(np.array([row]))
+    real = torch.from_numpy(windows.inputs(everything)) > 0
+    assert torch.equal(later.take(everything)[real], whole[real])
+    assert sorted(backbone.calls) == sorted(calls)  # the same batches, so bits by construction
 
 
 def test_no_windows_have_no_states(settings: Settings, backbone: Counting) -> None:
