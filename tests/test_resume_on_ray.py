@@ -1,0 +1,129 @@
+"""The real command on Ray, killed or with a worker killed, and let go on: the same bits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedmem.settings import Settings
+from tests.conftest import SMALL
+from tests.interruptions import outcome
+from tests.test_simulate import COMMAND, processes_of
+
+pytestmark = pytest.mark.slow
+MakeSettings = Callable[..., Settings]
+LONG = ["federation.rounds=25", "federation.evaluate_every=5", "memory.surprise_threshold=3.7"]
+
+
+class Runs:
+    """Starts the command on the tiny data, in sessions of their own."""
+
+    def __init__(self, data_dir: Path, folder: Path) -> None:
+        self._own = [f"data.dir={data_dir}", f"checkpoint.dir={folder / 'checkpoints'}"]
+        self.output = folder / "out"
+
+    def start(self, *overrides: str) -> subprocess.Popen[str]:
+        command = [*COMMAND, *SMALL, *self._own, *LONG, f"hydra.run.dir={self.output}", *overrides]
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def go_on(self) -> subprocess.Popen[str]:
+        has_begun = (self.output / "state").is_dir()
+        return self.start(*([f"run.resume={self.output}"] if has_begun else []))
+
+    def finish(self) -> None:
+        running = self.go_on()
+        _, errors = running.communicate(timeout=300)
+        assert running.returncode == 0, errors
+
+
+def kill_all(running: subprocess.Popen[str]) -> None:
+    """SIGKILL, for the command and for what Ray leaves of it."""
+    running.kill()
+    running.wait()
+    for _ in range(50):
+        left = session_of(running.pid)
+        if not left:
+            return
+        for process in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+
+def session_of(leader: int, named: str = "") -> list[int]:
+    """Processes of a session whose command line has this in it."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            line = (entry / "cmdline").read_text()
+            if int(fields[3]) == leader and fields[0] != "Z" and named in line:
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.fixture
+def runs(data_dir: Path, tmp_path: Path) -> Runs:
+    return Runs(data_dir, tmp_path / "run")
+
+
+@pytest.fixture
+def settings_of_run(make_settings: MakeSettings, runs: Runs) -> Settings:
+    settings = make_settings(*LONG, f"checkpoint.dir={runs.output.parent / 'checkpoints'}")
+    return replace(settings, output_dir=str(runs.output))
+
+
+@pytest.fixture
+def expected(settings_of_run: Settings, runs: Runs) -> dict[str, Any]:
+    """What the undisturbed run comes to, at the same place: paths are a part of messages."""
+    runs.finish()
+    found = outcome(settings_of_run)
+    shutil.rmtree(runs.output.parent)
+    return found
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bits(
+    runs: Runs, expected: dict[str, Any], settings_of_run: Settings
+) -> None:
+    generator = random.Random(0)
+    for _ in range(6):
+        running = runs.go_on()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(timeout=generator.uniform(4.0, 14.0))
+        kill_all(running)
+        assert processes_of(running.pid) == []
+    runs.finish()
+    assert outcome(settings_of_run) == expected
+
+
+def test_a_worker_that_is_killed_changes_nothing(
+    runs: Runs, expected: dict[str, Any], settings_of_run: Settings
+) -> None:
+    running, killed = runs.start(), 0
+    for seconds in (9.0, 3.0):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(timeout=seconds)
+        for worker in session_of(running.pid, "ClientAppActor")[:1]:
+            os.kill(worker, signal.SIGKILL)
+            killed += 1
+    _, errors = running.communicate(timeout=300)
+    assert killed
+    if running.returncode:  # it may also end, with a line that says how to go on
+        assert "Go on with" in errors
+        runs.finish()
+    assert outcome(settings_of_run) == expected
