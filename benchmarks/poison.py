@@ -50,6 +50,7 @@ class Outcome:
         poison: which.
         guard: whether it was on.
         hr: HR@10, `sampled`, on the test items, of the round that was best on validation.
+        hr_others: the same of the nine users in ten who are never poisoned.
         poisoned: updates that were poisoned.
         left_out: updates that the guard left out.
         stopped: the round whose loss was not finite; None: there was none.
@@ -58,6 +59,7 @@ class Outcome:
     poison: str
     guard: bool
     hr: float
+    hr_others: float
     poisoned: int
     left_out: int
     stopped: int | None
@@ -70,7 +72,8 @@ def run(settings: Settings, poison: str, guard: bool, rounds: int) -> Outcome:
         settings = replace(settings, strategy=replace(settings.strategy, guard_ratio=None))
     node = Node(settings)
     drawn = np.random.default_rng(settings.seed).permutation(node.users)
-    bad = set(drawn[: round(SHARE * len(drawn))].tolist()) if poison != CLEAN else set()
+    chosen = drawn[: round(SHARE * len(drawn))]
+    bad = set(chosen.tolist()) if poison != CLEAN else set()
     train_user, count, left_out = LocalTrainer.train_user, 0, 0
 
     def poisoned(trainer: LocalTrainer, user: int, key: RoundKey) -> Update:
@@ -111,8 +114,11 @@ def run(settings: Settings, poison: str, guard: bool, rounds: int) -> Outcome:
             if hr > best_hr:
                 best, best_hr = parameters, hr
     node.load(STAGE, best, "")
-    tested = means(node.rank(STAGE, node.users, "test", ("sampled",)).sums())
-    return Outcome(poison, guard, tested["sampled/HR@10"], count, left_out, stopped)
+    everybody, others = (
+        means(node.rank(STAGE, users, "test", ("sampled",)).sums())["sampled/HR@10"]
+        for users in (node.users, np.setdiff1d(node.users, chosen))
+    )
+    return Outcome(poison, guard, everybody, others, count, left_out, stopped)
 
 
 def main() -> None:
@@ -130,23 +136,35 @@ def main() -> None:
     ) as pool:
         running = [pool.submit(run, settings, *each, arguments.rounds) for each in asked]
         outcomes = [each.result() for each in running]
-    clean = outcomes[0].hr
+    clean = outcomes[0]
     table = make_table(
         f"{settings.data.name}, {arguments.rounds} rounds: one user in ten poisoned",
-        ["poison", "guard", "HR@10", "to clean", "poisoned", "left out", "not finite"],
+        [
+            "poison",
+            "guard",
+            "HR@10",
+            "to clean",
+            "others",
+            "to clean",
+            "poisoned",
+            "left out",
+            "not finite",
+        ],
     )
     for outcome in outcomes:
         table.add_row(
             outcome.poison,
             "on" if outcome.guard else "off",
             f"{outcome.hr:.4f}",
-            f"{outcome.hr - clean:+.4f}",
+            f"{outcome.hr - clean.hr:+.4f}",
+            f"{outcome.hr_others:.4f}",
+            f"{outcome.hr_others - clean.hr_others:+.4f}",
             f"{outcome.poisoned:,}",
             f"{outcome.left_out:,}",
             "-" if outcome.stopped is None else f"round {outcome.stopped}",
         )
     notes = (
-        "to clean: HR@10 less that of the run without poison\n"
+        "to clean: HR@10 less that of the run without poison; others: who are never poisoned\n"
         "poisoned, left out: updates, a batch that was trained again counted once more\n"
         "not finite: the round after which no parameter was a number"
     )
