@@ -167,8 +167,10 @@ def test_a_run_that_broke_off_goes_on_where_it_has_a_state(tmp_path: Path) -> No
 def test_a_run_that_broke_off_does_not_go_on_with_other_settings(tmp_path: Path) -> None:
     begun(planned(tmp_path)).close()
     assert planned(tmp_path, "simulation.workers=1").condition() is Condition.BROKEN_OFF
-    with pytest.raises(FedmemError, match=r"other settings: client\.windows=2 \(asked for: 3\)"):
-        planned(tmp_path, "client.windows=3").condition()
+    with pytest.raises(
+        FedmemError, match=r"other settings: federation\.fraction=0\.2 \(asked for: 0\.3\)"
+    ):
+        planned(tmp_path, "federation.fraction=0.3").condition()
 
 
 def test_a_stage_that_went_wrong_is_not_run_again_and_nothing_starts_from_it(
