@@ -1,0 +1,158 @@
+"""Runs as their folders tell of them, finished or not."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from fedmem.errors import FedmemError
+from fedmem.run_folder import STATE
+from fedmem.run_state import LAST, RunState, peek
+
+Record = dict[str, Any]
+
+RESULTS, METRICS, NOVELTY = "results.json", "metrics.jsonl", "novelty.json"
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """What a run left in its folder.
+
+    Attributes:
+        folder: of the run.
+        settings: as nested dictionaries, since a run may be of an earlier version.
+        results: of its finished stages, see `StageResult`.
+        rounds: of all its stages in order, see `RoundRecord`.
+        standing: where an unfinished run stands, in words; None: it has finished.
+        hashes: content hash of every checkpoint that it made or started from, by stage.
+        users: that took part; None: not known.
+        novelty: what the memory's threshold was found from, see `RunFolder.keep_novelty`; None: it
+            was not looked for.
+    """
+
+    folder: Path
+    settings: Record
+    results: list[Record]
+    rounds: list[Record]
+    standing: str | None
+    hashes: dict[str, str]
+    users: int | None
+    novelty: Record | None
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return int(self.settings["seed"])
+
+    def result_of(self, stage: str) -> Record | None:
+        """What a stage came to; None where it has not, or is none of the run's."""
+        return next((result for result in self.results if result["stage"] == stage), None)
+
+    def stages(self) -> list[str]:
+        """Stages that have rounds or a result, in order."""
+        names = [record["stage"] for record in self.rounds + self.results]
+        return list(dict.fromkeys(names))
+
+
+def find_runs(places: Sequence[str]) -> list[Path]:
+    """The folders of runs at these places, each once, in order.
+
+    Args:
+        places: folders of runs, folders that have some below them, and patterns of either.
+
+    Raises:
+        FedmemError: there is no such folder, or no run in it.
+    """
+    found: list[Path] = []
+    for place in places:
+        matching = [Path(place)] if Path(place).exists() else _matching(place)
+        if not matching:
+            raise FedmemError(f"There is no folder {place}.")
+        runs = [run for path in matching for run in _runs_below(path)]
+        if not runs:
+            raise FedmemError(
+                f"{place} holds no run: looked for {RESULTS} and {STATE}/{LAST} in it and below.\n"
+                "A run leaves its folder under runs/<data>/, or where hydra.run.dir says."
+            )
+        found += runs
+    return list(dict.fromkeys(path.resolve() for path in found))
+
+
+def read_run(folder: Path) -> RecordedRun:
+    """Read what is in a run's folder.
+
+    Raises:
+        FedmemError: a file is damaged, or of another version.
+    """
+    if (folder / RESULTS).is_file():
+        state, standing = peek(folder / STATE), None
+        content = _json(folder / RESULTS)
+    else:
+        state = RunState.load(folder / STATE)
+        standing = "could not go on" if state.done else f"stands {state}"
+        content = {"settings": asdict(state.settings), "stages": state.results}
+    try:
+        clients = content["settings"]["federation"]["num_clients"]
+        return RecordedRun(
+            folder=folder,
+            settings=content["settings"],
+            results=list(content["stages"]),
+            rounds=list(_rounds(folder / METRICS)),
+            standing=standing,
+            hashes={} if state is None else state.checkpoints,
+            users=clients or _count_users(folder / "users.parquet"),
+            novelty=_json(folder / NOVELTY) if (folder / NOVELTY).is_file() else None,
+        )
+    except (KeyError, TypeError) as error:
+        raise FedmemError(f"{folder / RESULTS} is none of a run: {error!r} is missing.") from error
+
+
+def _matching(pattern: str) -> list[Path]:
+    """What is there of a pattern that the shell has left as it is."""
+    path = Path(pattern)
+    return sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))), key=_by_number)
+
+
+def _runs_below(path: Path) -> Iterator[Path]:
+    """The path itself where it is a run, else those below it, 2 before 10."""
+    if (path / RESULTS).is_file() or (path / STATE / LAST).is_file():
+        yield path
+    elif path.is_dir():
+        for below in sorted(path.iterdir(), key=_by_number):
+            if below.is_dir() and not below.is_symlink():
+                yield from _runs_below(below)
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    return [(int(part or 0), text) for text, part in re.findall(r"(\D*)(\d*)", path.name)]
+
+
+def _rounds(path: Path) -> Iterator[Record]:
+    """The rounds of a run; of one that is at work, the last line may be half written."""
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise FedmemError(f"{path} is damaged: {error}.") from error
+
+
+def _json(path: Path) -> Record:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FedmemError(f"{path} is damaged: {error}.") from error
+    if not isinstance(content, dict):
+        raise FedmemError(f"{path} is none of a run.")
+    return content
+
+
+def _count_users(path: Path) -> int | None:
+    return int(pq.read_metadata(path).num_rows) if path.is_file() else None
