@@ -91,7 +91,8 @@ def evaluate(message: Message, context: Context) -> Message:
         memory = {k: float(v) for k, v in vars(bank.statistics()).items()}
     config = {"split": task.split, "rankings": ",".join(task.rankings)}
     _, _, sums = client.evaluate(parameters, dict(config))
-    result = EvaluateResult({k: float(cast(float, v)) for k, v in sums.items()}, memory)
+    outcomes = client.outcomes if task.ranks else {}
+    result = EvaluateResult({k: float(cast(float, v)) for k, v in sums.items()}, memory, outcomes)
     return Message(result.to_record(), reply_to=message)
 
 

@@ -3,6 +3,7 @@
 - `metrics.jsonl`: a line a round.
 - `novelty.json`: what the memory's threshold was found from.
 - `results.json`: when the run is done.
+- `ranks.npz`: see `fedmem.outcomes`, where they are kept.
 - `state/`: of the last round, and the best parameters of the stage under way.
 - `nodes/`: what simulated nodes remember of their users.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from fedmem.errors import FedmemError
+from fedmem.outcomes import FILE as OUTCOMES
 from fedmem.run_state import LAST, RunState, StageState
 from fedmem.sealed import flush, replacing
 from fedmem.settings import Settings
@@ -65,7 +67,7 @@ class RunFolder:
             for left in (path / name).glob("*"):
                 if left.name != "lock":
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
-        for name in ("metrics.jsonl", "novelty.json", "results.json"):
+        for name in ("metrics.jsonl", "novelty.json", "results.json", OUTCOMES):
             (path / name).unlink(missing_ok=True)
         nodes = settings.federation.nodes if nodes is None else nodes
         folder = cls(path, RunState(settings, list(overrides), nodes), lock)

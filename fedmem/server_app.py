@@ -26,6 +26,7 @@ from fedmem.messages import (
     from_array_record,
     to_array_record,
 )
+from fedmem.outcomes import save_outcomes
 from fedmem.parameters import content_hash, initial_parameters
 from fedmem.run_folder import RunFolder
 from fedmem.run_state import StageState
@@ -110,12 +111,14 @@ class Run:
         observers: told of every stage and round.
         stop: set from outside to end the run; it can go on from its last finished round.
         folder: of the run; None: a new one, in `output_dir`.
+        keep_ranks: ask the nodes for each user's ranks of the test, and keep them in the folder.
     """
 
     settings: Settings
     observers: Sequence[Observer]
     stop: threading.Event = field(default_factory=threading.Event)
     folder: RunFolder | None = None
+    keep_ranks: bool = False
 
     def __call__(self, grid: Grid) -> list[StageResult]:
         """Run the stages on the nodes of `grid`; none comes after one that had to stop."""
@@ -186,8 +189,10 @@ class Run:
         testing = time.monotonic()
         rankings = [*RANKINGS, COLD] if settings.evaluation.cold_items else RANKINGS
         test, memory = strategy.evaluate(
-            grid, best, standing.best_round, "test", ",".join(rankings)
+            grid, best, standing.best_round, "test", ",".join(rankings), self.keep_ranks
         )
+        if self.keep_ranks:
+            save_outcomes(folder.path, stage.name, strategy.outcomes)
         test_seconds = time.monotonic() - testing
         checkpoint = Checkpoint(
             stage=stage.name,
