@@ -11,10 +11,11 @@ from pathlib import Path
 from rich.console import Console
 
 from fedmem.errors import FedmemError, readable_exit
+from fedmem.report import differences, table
 from fedmem.report.page import make_page
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
-from fedmem.report.table import print_table, to_frame, to_markdown
+from fedmem.report.text import print_tables, say, to_markdown
 from fedmem.run_folder import shown
 from fedmem.sealed import replacing
 
@@ -28,20 +29,21 @@ def report(arguments: Sequence[str], console: Console) -> Study:
         FedmemError: a folder holds no run, or a run cannot be read.
     """
     args = parser().parse_args(arguments)
-    study = Study.of([read_run(folder) for folder in find_runs(args.runs)])
-    print_table(study, console)
+    study = Study.of([read_run(folder) for folder in find_runs(args.runs)], args.against)
+    print_tables(study, console)
     page = make_page(study, shlex.join(["python", "-m", "fedmem.report", *arguments]))
     for line in ["", *page.left_out, *(f"{note}." for note in study.notes)]:
-        _say(console, line)
+        say(console, line)
     files = {
         "report.html": page.html,
         "report.md": to_markdown(study),
-        "report.csv": to_frame(study).to_csv(index=False),
+        "runs.csv": table.to_frame(study).to_csv(index=False),
+        "differences.csv": differences.to_frame(study).to_csv(index=False),
     }
     for name, content in files.items():
         with replacing(args.out / name) as partial:
             partial.write_text(content, encoding="utf-8")
-    _say(console, "written: " + ", ".join(shown(args.out / name) for name in files))
+    say(console, "written: " + ", ".join(shown(args.out / name) for name in files))
     return study
 
 
@@ -51,12 +53,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "runs", nargs="+", metavar="RUNS", help="folders of runs, or of sweeps and experiments"
     )
+    made.add_argument("--against", metavar="ARM", help="the arm that the others are compared with")
     made.add_argument("--out", type=Path, default=OUT, metavar="DIR", help=f"default: {OUT}")
     return made
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def main() -> None:

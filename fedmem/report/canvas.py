@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -84,6 +85,11 @@ def legend(figure: Figure, axes: Axes) -> None:
         longest = max(map(len, labels))
         columns = max(1, min(len(labels), 52 // (longest + 5)))
         figure.legend(handles, labels, loc="outside upper left", ncols=columns)
+
+
+def wrapped(name: str) -> str:
+    """A name on lines short enough to stand beside a plot."""
+    return "\n".join(textwrap.wrap(name, 20))
 
 
 def to_svg(figure: Figure, name: str, says: str) -> str:

@@ -9,13 +9,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
+from fedmem.report.arms import CLIENTS, identity
 from fedmem.report.canvas import legend, style_of
 from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import RecordedRun
-from fedmem.report.study import Study, identity
+from fedmem.report.study import Study
+from fedmem.statistics import mean_and_deviation
 from strategies import SELECTED_BY
-
-CLIENTS = "federation.num_clients"
 
 
 def draw_clients(study: Study, figure: Figure) -> str:
@@ -31,11 +31,13 @@ def draw_clients(study: Study, figure: Figure) -> str:
             if result is not None and run.users:
                 found[run.users].append(result["test"][SELECTED_BY])
         x = sorted(found)
-        mean = np.array([np.mean(found[count]) for count in x])
-        sd = np.array([np.std(found[c], ddof=1) if len(found[c]) > 1 else 0.0 for c in x])
+        mean, deviation = np.array([mean_and_deviation(found[count]) for count in x]).T
+        band = np.nan_to_num(deviation)  # of one seed there is none
         style = style_of(place)
         axes.plot(x, mean, **style, marker="o", markersize=4, label=stage)
-        axes.fill_between(x, mean - sd, mean + sd, color=style["color"], alpha=0.15, linewidth=0)
+        axes.fill_between(
+            x, mean - band, mean + band, color=style["color"], alpha=0.15, linewidth=0
+        )
         most = max(most, *map(len, found.values()))
     axes.set_xscale("log")
     axes.set_xticks(counts)

@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fedmem.report.arms import Arm
 from fedmem.report.canvas import GREY, legend, style_of
 from fedmem.report.plot import NothingToDraw
-from fedmem.report.runs import RecordedRun
-from fedmem.report.study import Arm, Study
+from fedmem.report.runs import RecordedRun, moved
+from fedmem.report.study import Study
 from strategies import SELECTED_BY
 
 Floats = npt.NDArray[np.float64]
@@ -28,7 +29,7 @@ class Curve:
 
     Attributes:
         rounds: [n] of its validations, counted through the stages.
-        bytes: [n] moved until then, in this stage and those before it.
+        bytes: [n] moved until then, in this stage and those that it starts from.
         values: [n] HR@10.
     """
 
@@ -75,40 +76,36 @@ def _legend_text(study: Study) -> str:
 def _stage_starts(study: Study) -> list[int]:
     """Rounds after which a stage starts, but the first, where all arms have the same."""
     found = {
-        tuple(study.first_rounds[str(arm.runs[0].folder), stage] for stage in arm.stages())
+        tuple(study.before[arm.runs[0].folder, stage].rounds for stage in arm.stages())
         for arm in study.arms
     }
     return [start for start in found.pop() if start] if len(found) == 1 else []
 
 
 def _draw(study: Study, axes: Axes, along: Callable[[Curve], Floats]) -> None:
-    drawn = 0
+    many = len(study.arms) > 1
     for place, arm in enumerate(study.arms):
+        named = False
         for number, stage in enumerate(arm.stages()):
-            curves = [found for run in arm.runs if (found := _curve(study, run, stage))]
-            if not curves:
+            found = [(run, curve) for run in arm.runs if (curve := _curve(study, run, stage))]
+            if not found:
                 continue
-            many = len(study.arms) > 1
             style = style_of(place if many else number)
-            label = (arm.name if number == _first(study, arm) else None) if many else stage
-            shared = min(len(curve.values) for curve in curves)
-            if len(curves) > 1:
-                for curve in curves:
+            if len(found) > 1:
+                for _, curve in found:
                     axes.plot(along(curve), curve.values, **style, linewidth=0.7, alpha=0.45)
+            ended = [curve for run, curve in found if run.result_of(stage)]
+            curves = ended or [curve for _, curve in found]
+            shared = min(len(curve.values) for curve in curves)
             x = np.mean([along(curve)[:shared] for curve in curves], axis=0)
             y = np.mean([curve.values[:shared] for curve in curves], axis=0)
+            label = stage if not many else None if named else arm.name
             axes.plot(x, y, **style, label=label, marker="o" if shared == 1 else None)
-            drawn += 1
-    if not drawn:
+            named = True
+    if not axes.lines:
         raise NothingToDraw("no run has validated a round yet")
     axes.set_ylabel(AXIS)
     axes.grid(axis="y")
-
-
-def _first(study: Study, arm: Arm) -> int:
-    """The number of the arm's first stage that has a curve."""
-    having = [any(_curve(study, run, stage) for run in arm.runs) for stage in arm.stages()]
-    return having.index(True)
 
 
 def _curve(study: Study, run: RecordedRun, stage: str) -> Curve | None:
@@ -118,9 +115,8 @@ def _curve(study: Study, run: RecordedRun, stage: str) -> Curve | None:
 
 
 def _validations(study: Study, run: RecordedRun, stage: str) -> Iterator[tuple[float, ...]]:
-    moved = 0
-    first = study.first_rounds[str(run.folder), stage]
-    for record in run.rounds:
-        moved += record["bytes_down"] + record["bytes_up"]
-        if record["stage"] == stage and record["validation"]:
-            yield first + record["round"], moved, record["validation"][SELECTED_BY]
+    rounds, spent = study.before[run.folder, stage]
+    for record in run.rounds_of(stage):
+        spent += moved(record)
+        if record["validation"]:
+            yield rounds + record["round"], spent, record["validation"][SELECTED_BY]

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fedmem.memory.novelty import BINS
+from fedmem.report.arms import Arm
 from fedmem.report.canvas import GREY, PALE, SERIES, SMALL, legend, style_of
 from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import Record
-from fedmem.report.study import Arm, Study
+from fedmem.report.study import Study
 
 RED = SERIES[1]
 
@@ -22,24 +23,25 @@ def draw_occupancy(study: Study, figure: Figure) -> str:
     """How full both tiers are, and long-term writes per interaction, over the rounds."""
     tiers, ratio = figure.subplots(2, 1, sharex=True)
     targets = set()
-    arms = [arm for arm in study.arms if any(_filled(arm))]
-    if not arms:
-        raise NothingToDraw("no run has a stage that reads the memory")
-    for place, arm in enumerate(arms):
-        style = style_of(place)
+    for place, arm in enumerate(study.arms):
         records = _filled(arm)
+        if not records:
+            continue
+        style = style_of(place)
         x = [record["round"] for record in records]
         memory = [record["memory"] for record in records]
         for tier, width in (("st", 0.8), ("lt", 1.6)):
             share = [m[f"{tier}_size"] / max(m[f"{tier}_capacity"], 1) for m in memory]
             label = arm.name if tier == "lt" else None
             tiers.plot(x, share, **style | {"linewidth": width}, label=label)
-            if place == 0:
+            if not targets:
                 name = "short-term" if tier == "st" else "long-term"
                 _name_line(tiers, x[-1], share[-1], name)
         written = [(m["promotions"] + m["merges"]) / max(m["ingested"], 1) for m in memory]
         ratio.plot(x, written, **style)
         targets.add(arm.runs[0].settings["memory"]["write_ratio"])
+    if not targets:
+        raise NothingToDraw("no run has a stage that reads the memory")
     for target in targets:
         ratio.axhline(target, color=GREY, linewidth=0.8, linestyle=":")
         _name_line(ratio, 0, target, "target of threshold=auto", at="left")

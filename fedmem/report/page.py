@@ -10,16 +10,20 @@ from typing import Any
 import jinja2
 
 from fedmem import __version__
+from fedmem.report import differences
 from fedmem.report.clients import draw_clients
 from fedmem.report.curves import draw_bytes, draw_learning_curves
 from fedmem.report.memory import draw_novelty, draw_occupancy
 from fedmem.report.plot import NothingToDraw, Panel, Plot, draw
 from fedmem.report.routing import draw_genres, draw_router
-from fedmem.report.study import Study, flat
+from fedmem.report.study import Study
 from fedmem.report.table import HEADINGS, blocks_of
+from fedmem.schema import flattened
 
 PLOTS = (
     Plot("learning", "Learning curves", draw_learning_curves),
+    Plot("differences", "Differences", differences.draw_differences),
+    Plot("slices", "Differences by slice", differences.draw_slices),
     Plot("clients", "Clients", draw_clients),
     Plot("bytes", "Bytes moved", draw_bytes),
     Plot("memory", "Memory", draw_occupancy, height=3.4),
@@ -68,6 +72,8 @@ def make_page(study: Study, command: str) -> Page:
         summary=_summary(study),
         headings=HEADINGS,
         blocks=blocks_of(study),
+        difference_headings=differences.HEADINGS,
+        differences=[(contrast, differences.rows_of(contrast)) for contrast in study.contrasts],
         panels=panels,
         left_out=left_out,
         notes=study.notes,
@@ -104,7 +110,7 @@ def _count(number: int, what: str) -> str:
 
 def _settings(study: Study) -> tuple[list[tuple[str, Any]], list[tuple[str, list[Any]]]]:
     """Settings that all arms share, and those in which they differ, with a value an arm."""
-    found = [dict(flat(arm.runs[0].settings)) for arm in study.arms]
+    found = [flattened(arm.runs[0].settings) for arm in study.arms]
     keys = [k for k in dict.fromkeys(k for own in found for k in own) if k != "output_dir"]
     columns: Sequence[tuple[str, list[Any]]] = [(k, [own.get(k) for own in found]) for k in keys]
     shared = [(k, v[0]) for k, v in columns if all(value == v[0] for value in v)]

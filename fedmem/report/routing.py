@@ -16,7 +16,7 @@ from fedmem.errors import FedmemError
 from fedmem.features.table import read_items
 from fedmem.model.experts import router_weights
 from fedmem.recommend.titles import find_table
-from fedmem.report.canvas import SERIES, legend
+from fedmem.report.canvas import SERIES, legend, wrapped
 from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import RecordedRun
 from fedmem.report.study import Study
@@ -61,7 +61,7 @@ def draw_router(study: Study, figure: Figure) -> str:
             axes.plot([first, third], [y, y], color=colour, linewidth=4, solid_capstyle="butt")
             label = name if place == 0 else None
             axes.plot(middle, y, "o", color=colour, markersize=5, label=label)
-    axes.set_yticks(range(len(found)), [routing.arm for routing in found])
+    axes.set_yticks(range(len(found)), [wrapped(routing.arm) for routing in found])
     axes.set_ylim(len(found) - 0.4, -0.6)
     axes.set_xlim(left=0)
     axes.grid(axis="x")

@@ -12,12 +12,16 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from fedmem.errors import FedmemError
+from fedmem.evaluation import USERS, Ranks
+from fedmem.outcomes import load_outcomes
 from fedmem.run_folder import STATE
 from fedmem.run_state import LAST, RunState, peek
 
 Record = dict[str, Any]
 
-RESULTS, METRICS, NOVELTY = "results.json", "metrics.jsonl", "novelty.json"
+RESULTS, ROUNDS, NOVELTY = "results.json", "metrics.jsonl", "novelty.json"
+METRICS = ("sampled/HR@10", "sampled/NDCG@10", "full/HR@10", "full/NDCG@10")
+"""The figures of a stage that are shown."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class RecordedRun:
         users: that took part; None: not known.
         novelty: what the memory's threshold was found from, see `RunFolder.keep_novelty`; None: it
             was not looked for.
+        ranks: of the users on the test items, by stage; none where they were not kept.
     """
 
     folder: Path
@@ -44,6 +49,7 @@ class RecordedRun:
     hashes: dict[str, str]
     users: int | None
     novelty: Record | None
+    ranks: dict[str, Ranks]
 
     @property
     def seed(self) -> int:
@@ -54,10 +60,19 @@ class RecordedRun:
         """What a stage came to; None where it has not, or is none of the run's."""
         return next((result for result in self.results if result["stage"] == stage), None)
 
+    def rounds_of(self, stage: str) -> list[Record]:
+        """The rounds of a stage."""
+        return [record for record in self.rounds if record["stage"] == stage]
+
     def stages(self) -> list[str]:
         """Stages that have rounds or a result, in order."""
         names = [record["stage"] for record in self.rounds + self.results]
         return list(dict.fromkeys(names))
+
+
+def moved(record: Record) -> int:
+    """Bytes of a round's training messages and their replies."""
+    return int(record["bytes_down"]) + int(record["bytes_up"])
 
 
 def find_runs(places: Sequence[str]) -> list[Path]:
@@ -103,11 +118,14 @@ def read_run(folder: Path) -> RecordedRun:
             folder=folder,
             settings=content["settings"],
             results=list(content["stages"]),
-            rounds=list(_rounds(folder / METRICS)),
+            rounds=list(_rounds(folder / ROUNDS)),
             standing=standing,
             hashes={} if state is None else state.checkpoints,
             users=clients or _count_users(folder / "users.parquet"),
             novelty=_json(folder / NOVELTY) if (folder / NOVELTY).is_file() else None,
+            ranks={
+                stage: own[USERS] for stage, own in load_outcomes(folder).items() if USERS in own
+            },
         )
     except (KeyError, TypeError) as error:
         raise FedmemError(f"{folder / RESULTS} is none of a run: {error!r} is missing.") from error

@@ -1,22 +1,19 @@
-"""The table of a set of runs: for the terminal, as Markdown, as CSV, and its cells for the page."""
+"""What every arm came to, stage by stage: the cells of a table, and the figures behind them."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from rich import box
-from rich.console import Console, JustifyMethod
-from rich.table import Table
 
 from fedmem.progress import clock
-from fedmem.report.runs import Record
-from fedmem.report.study import Arm, Study
+from fedmem.report.arms import Arm
+from fedmem.report.runs import METRICS, moved
+from fedmem.report.study import Study
+from fedmem.statistics import mean_and_deviation
 
-METRICS = ("sampled/HR@10", "sampled/NDCG@10", "full/HR@10", "full/NDCG@10")
 HEADINGS = (
     "stage",
     "seeds",
@@ -26,8 +23,6 @@ HEADINGS = (
     "MB moved",
     "time",
 )
-IN_TERMINAL = 2 + len(METRICS)
-"""Columns that 80 letters have room for."""
 
 
 @dataclass(frozen=True)
@@ -61,50 +56,6 @@ def blocks_of(study: Study) -> list[Block]:
     ]
 
 
-def print_table(study: Study, console: Console) -> None:
-    """The table, in 80 columns; names and notes of arms stand between its rows."""
-    blocks = blocks_of(study)
-    headings = [heading.replace(" ", "\n") for heading in HEADINGS[:IN_TERMINAL]]
-    columns = zip(headings, *(row for block in blocks for row in block.rows), strict=False)
-    widths = [max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
-
-    def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    def lay(rows: list[list[str]], header: bool = False) -> None:
-        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=header)
-        for place, (heading, width) in enumerate(zip(headings, widths, strict=True)):
-            justify: JustifyMethod = "right" if place else "left"
-            table.add_column(heading, justify=justify, no_wrap=True, min_width=width)
-        for row in rows:
-            table.add_row(*row[:IN_TERMINAL])
-        console.print(table)
-
-    lay([], header=True)
-    for block in blocks:
-        if len(blocks) > 1:
-            say(f"\n{block.arm}")
-        lay(block.rows)
-        if block.note:
-            say(block.note)
-
-
-def to_markdown(study: Study) -> str:
-    """The table as Markdown, all of its columns."""
-    table = Table(box=box.MARKDOWN)
-    for place, heading in enumerate(("arm", *HEADINGS)):
-        table.add_column(heading, justify="right" if place > 1 else "left", no_wrap=True)
-    for block in blocks_of(study):
-        for row in block.rows:
-            table.add_row(block.arm, *row)
-        if block.note:
-            table.add_row(block.arm, block.note)
-    text = io.StringIO()
-    Console(file=text, width=10_000, color_system=None).print(table)
-    lines = [line.rstrip() for line in text.getvalue().splitlines()]
-    return "\n".join(line for line in lines if line) + "\n"
-
-
 def to_frame(study: Study) -> pd.DataFrame:
     """A row for each stage of each run, with every figure as it was measured."""
     return pd.DataFrame(
@@ -117,7 +68,7 @@ def to_frame(study: Study) -> pd.DataFrame:
             "rounds": result["rounds"],
             "best_round": result["best_round"],
             "trained_parameters": result["trained_parameters"],
-            "bytes_moved": _moved([r for r in run.rounds if r["stage"] == stage]),
+            "bytes_moved": sum(map(moved, run.rounds_of(stage))),
             "seconds": result["seconds"],
             "threshold": result["threshold"],
             **{f"test/{name}": value for name, value in result["test"].items()},
@@ -139,8 +90,8 @@ def _cells(arm: Arm, stage: str) -> Iterator[str]:
         yield spread([result["test"][metric] for result in results if metric in result["test"]])
     yield " of ".join(_range([r[key] for r in results]) for key in ("best_round", "rounds"))
     yield f"{results[0]['trained_parameters']:,}"
-    rounds = [[r for r in run.rounds if r["stage"] == stage] for run in arm.runs]
-    yield f"{np.mean([_moved(own) for own in rounds if own]) / 1e6:,.1f}" if any(rounds) else "–"
+    bytes_moved = [sum(map(moved, own)) for run in arm.runs if (own := run.rounds_of(stage))]
+    yield f"{np.mean(bytes_moved) / 1e6:,.1f}" if bytes_moved else "–"
     yield clock(float(np.mean([result["seconds"] for result in results])))
 
 
@@ -150,18 +101,14 @@ def spread(values: list[float]) -> str:
         return "–"
     if len(values) == 1:
         return _short(values[0], 4)
-    return f"{_short(np.mean(values), 3)} ± {_short(np.std(values, ddof=1), 3)}"
+    mean, deviation = mean_and_deviation(values)
+    return f"{_short(mean, 3)} ± {_short(deviation, 3)}"
 
 
-def _short(value: float | np.floating, digits: int) -> str:
+def _short(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".removeprefix("0")
 
 
 def _range(values: list[int]) -> str:
     least, most = min(values), max(values)
     return str(most) if least == most else f"{least}–{most}"
-
-
-def _moved(rounds: list[Record]) -> int:
-    """Bytes that the training messages of these rounds and their replies came to."""
-    return sum(record["bytes_down"] + record["bytes_up"] for record in rounds)

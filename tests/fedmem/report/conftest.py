@@ -63,6 +63,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             "hashes": {},
             "users": settings.federation.num_clients,
             "novelty": None,
+            "ranks": {},
         }
         return RecordedRun(**about | others)
 

@@ -17,11 +17,12 @@ from fedmem.data import load_histories, write_id_files
 from fedmem.report import __main__ as command
 from fedmem.report.page import PLOTS, make_page
 from fedmem.report.study import Study
+from fedmem.server_app import Run
 from fedmem.settings import Settings
 from tests.conftest import NUM_ITEMS
 from tests.fedmem.report.browser import browser as browser
 from tests.fedmem.report.conftest import MakeRun
-from tests.in_process_grid import run_in_process
+from tests.in_process_grid import InProcessGrid
 
 MakeSettings = Callable[..., Settings]
 
@@ -57,7 +58,8 @@ def make_sweep(make_settings: MakeSettings, data_dir: Path, tmp_path: Path) -> M
             settings = make_settings(f"federation.num_clients={clients}", f"seed={seed}")
             run = tmp_path / "sweep" / str(job)
             checkpoints = replace(settings.checkpoint, dir=str(run / "checkpoints"))
-            run_in_process(replace(settings, output_dir=str(run), checkpoint=checkpoints))
+            settings = replace(settings, output_dir=str(run), checkpoint=checkpoints)
+            Run(settings, [], keep_ranks=True)(InProcessGrid(settings.federation.nodes))
             write_id_files(run, load_histories(settings).warm)
         return tmp_path / "sweep"
 
@@ -120,7 +122,7 @@ def test_files_are_written_and_a_router_is_only_read_from_the_checkpoint_of_its_
     said = report(str(sweep / "0"), "--out", str(sweep / "out"))
     assert re.search(r"Router: .*finetune_moe.safetensors is of another run since", said)
     written = sorted(path.name for path in (sweep / "out").iterdir())
-    assert written == ["report.csv", "report.html", "report.md"]
+    assert written == ["differences.csv", "report.html", "report.md", "runs.csv"]
     assert all(name in said for name in written)
 
 

@@ -70,11 +70,19 @@ def test_rounds_are_counted_through_the_stages_of_a_run_and_of_those_it_starts_f
         hashes={"pretrain_sasrec": "h1", "align_projectors": "h2"},
     )
     alone = make_run("stage=align_projectors", folder="3", hashes={"pretrain_sasrec": "other"})
-    found = Study.of([later, stage1, alone]).first_rounds
-    assert found[str(stage1.folder), "pretrain_sasrec"] == 0
-    assert found[str(later.folder), "align_projectors"] == 4
-    assert found[str(later.folder), "finetune_moe"] == 4 + 2
-    assert found[str(alone.folder), "pretrain_sasrec"] == 0
+    found = Study.of([later, stage1, alone]).before
+    assert found[stage1.folder, "pretrain_sasrec"] == (0, 0)
+    assert found[later.folder, "align_projectors"] == (4, 12_000_000)
+    assert found[later.folder, "finetune_moe"] == (4 + 2, 21_000_000)
+    assert found[alone.folder, "pretrain_sasrec"] == (0, 0)
+
+
+def test_an_arm_that_is_not_there_is_a_mistake_that_names_those_that_are(
+    make_run: MakeRun,
+) -> None:
+    runs = [make_run(folder=f"x/{arm}/seed-0") for arm in ("longer", "full")]
+    with pytest.raises(FedmemError, match=r"longest.*did you mean longer\? There are longer, full"):
+        Study.of(runs, "longest")
 
 
 def test_runs_of_which_none_has_ended_a_stage_are_a_mistake_that_says_how_to_go_on(

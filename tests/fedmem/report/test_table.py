@@ -7,7 +7,8 @@ import io
 from rich.console import Console
 
 from fedmem.report.study import Study
-from fedmem.report.table import HEADINGS, blocks_of, print_table, spread, to_frame, to_markdown
+from fedmem.report.table import HEADINGS, blocks_of, spread, to_frame
+from fedmem.report.text import print_tables, to_markdown
 from tests.fedmem.report.conftest import MakeRun, result
 
 
@@ -40,7 +41,7 @@ def test_the_terminal_table_fits_80_columns_and_names_arms_and_unfinished_runs(
     make_run: MakeRun,
 ) -> None:
     console = Console(file=io.StringIO(), width=80)
-    print_table(two_arms(make_run), console)
+    print_tables(two_arms(make_run), console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
