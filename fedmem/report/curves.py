@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fedmem.report.arms import Arm
 from fedmem.report.canvas import GREY, legend, style_of
 from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import RecordedRun, moved

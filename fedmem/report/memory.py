@@ -22,7 +22,7 @@ RED = SERIES[1]
 def draw_occupancy(study: Study, figure: Figure) -> str:
     """How full both tiers are, and long-term writes per interaction, over the rounds."""
     tiers, ratio = figure.subplots(2, 1, sharex=True)
-    targets = set()
+    targets: set[float] = set()
     for place, arm in enumerate(study.arms):
         records = _filled(arm)
         if not records:
