@@ -12,6 +12,7 @@ from typing import Any
 from fedmem.arms import NOT_IDENTITY
 from fedmem.evaluation import Ranks
 from fedmem.report.runs import Record, RecordedRun
+from fedmem.run_folder import shown
 from fedmem.schema import flattened
 
 CLIENTS = "federation.num_clients"
@@ -83,23 +84,29 @@ def _experiment_arm(run: RecordedRun) -> Path | None:
 
 def _names(arms: Sequence[Sequence[RecordedRun]]) -> list[str]:
     """What tells each arm from the others."""
-    settings = [identity(runs[0]) for runs in arms]
-    keys = list(dict.fromkeys(key for own in settings for key in own))
-    differing = [k for k in keys if len({str(own.get(k)) for own in settings}) > 1]
-    names = []
-    for own, runs in zip(settings, arms, strict=True):
-        folder = _experiment_arm(runs[0])
-        if folder is not None:
-            names.append(folder.name)
-        else:
-            parts = [f"{key.split('.')[-1]}={_short(key, own.get(key))}" for key in differing]
-            names.append(", ".join(parts) or str(own["data.name"]))
-    if len(set(names)) < len(names):  # of two experiments
-        names = [
-            f"{name} ({runs[0].folder.parent})" if names.count(name) > 1 else name
-            for name, runs in zip(names, arms, strict=True)
-        ]
+    firsts = [runs[0] for runs in arms]
+    folders, all_told = [_experiment_arm(run) for run in firsts], _tell_apart(firsts)
+    names = [
+        folder.name if folder else told or str(run.settings["data"]["name"])
+        for run, folder, told in zip(firsts, folders, all_told, strict=True)
+    ]
+    for name in {name for name in names if names.count(name) > 1}:
+        alike = [place for place, other in enumerate(names) if other == name]
+        told = _tell_apart([firsts[place] for place in alike])
+        for place, more in zip(alike, told, strict=True):
+            names[place] = f"{name} ({more or shown(firsts[place].folder.parent)})"
     return names
+
+
+def _tell_apart(runs: Sequence[RecordedRun]) -> list[str]:
+    """Of each run the settings in which they differ; nothing where they do not."""
+    settings = [identity(run) for run in runs]
+    keys = dict.fromkeys(key for own in settings for key in own)
+    differing = [key for key in keys if len({str(own.get(key)) for own in settings}) > 1]
+    return [
+        ", ".join(f"{key.split('.')[-1]}={_short(key, own.get(key))}" for key in differing)
+        for own in settings
+    ]
 
 
 def _short(key: str, value: object) -> str:

@@ -7,9 +7,10 @@ that a plot follows it into the dark and onto paper.
 from __future__ import annotations
 
 import io
+import math
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +21,8 @@ from matplotlib.figure import Figure
 WIDTH = 4.2
 """Inches; on a phone this comes close to the screen's width, so letters keep their size there."""
 SIZE, SMALL = 9.5, 8.5
+ROW = 0.16
+"""Inches of a line of small letters."""
 
 INK, GREY, PALE = "#1b2a33", "#6f7d85", "#b4bfc5"
 SERIES = (
@@ -28,12 +31,12 @@ SERIES = (
     "#009e73",
     "#cc79a7",
     "#e69f00",
-    "#56b4e9",
     "#7f3c8d",
     "#8c564b",
+    "#56b4e9",
 )
-"""Colours that people with any kind of colour vision can tell apart (the first six are M. Okabe and
-K. Ito's)."""
+"""Colours that people with any kind of colour vision can tell apart: M. Okabe and K. Ito's, and two
+more."""
 VARIABLES = {INK: "--ink", GREY: "--grey", PALE: "--pale"} | {
     colour: f"--series-{place}" for place, colour in enumerate(SERIES)
 }
@@ -84,12 +87,20 @@ def legend(figure: Figure, axes: Axes) -> None:
     if len(labels) > 1:
         longest = max(map(len, labels))
         columns = max(1, min(len(labels), 52 // (longest + 5)))
+        rows = math.ceil(len(labels) / columns)
+        figure.set_figheight(figure.get_figheight() + ROW * (rows - 1))
         figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 
 def wrapped(name: str) -> str:
     """A name on lines short enough to stand beside a plot."""
     return "\n".join(textwrap.wrap(name, 20))
+
+
+def height_of(names: Sequence[str], least: float) -> float:
+    """Inches that rows of these names take beside a plot, each at least so many."""
+    lines = max((wrapped(name).count("\n") + 1 for name in names), default=1)
+    return len(names) * max(least, ROW * (lines + 0.5))
 
 
 def to_svg(figure: Figure, name: str, says: str) -> str:

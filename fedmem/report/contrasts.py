@@ -49,7 +49,10 @@ class Contrast:
         Raises:
             FedmemError: the data are not where they were.
         """
-        settings = Settings.from_dict(self.settings)
+        try:
+            settings = Settings.from_dict(self.settings)
+        except FedmemError as error:
+            raise FedmemError(f"{self.name} is of another version of fedmem: {error}") from error
         interactions = load_histories(settings).warm
         picture = _has_picture(settings, interactions)
         users = np.unique(np.concatenate([ranks.users for ranks in self.ours]))

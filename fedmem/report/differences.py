@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fedmem.errors import FedmemError
-from fedmem.report.canvas import GREY, SERIES, legend, wrapped
+from fedmem.report.canvas import GREY, SERIES, height_of, legend, wrapped
 from fedmem.report.contrasts import SLICED, Contrast
 from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import METRICS
@@ -61,14 +61,14 @@ def draw_differences(study: Study, figure: Figure) -> str:
     """Difference in HR@10 with its 95% interval, paired over users."""
     if not study.contrasts:
         raise NothingToDraw("no two arms or stages have ranks of the same users")
-    figure.set_figheight(1.1 + 0.3 * len(study.contrasts))
+    names = [contrast.name for contrast in study.contrasts]
+    figure.set_figheight(1.1 + height_of(names, 0.3))
     sides = figure.subplots(1, 2, sharey=True)
     for axes, metric in zip(sides, SLICED, strict=True):
         for row, contrast in enumerate(study.contrasts):
             found = contrast.differences[METRICS.index(metric)]
             _draw_interval(axes, row, found, SERIES[0])
         _dress(axes, metric)
-    names = [contrast.name for contrast in study.contrasts]
     sides[0].set_yticks(range(len(names)), [wrapped(name) for name in names])
     sides[0].set_ylim(len(names) - 0.4, -0.6)
     return (
@@ -141,7 +141,7 @@ def _against(study: Study) -> str:
 
 def _cells(found: Difference) -> Sequence[str]:
     whole, (mean, deviation) = found.over_users, found.over_seeds
-    over_seeds = f"{_signed(mean)} ± {deviation:.4f}" if len(found.by_seed) > 1 else "one seed"
+    over_seeds = f"{_signed(mean)} ± {deviation:.4f}".replace("± 0", "± ") if len(found.by_seed) > 1 else "one seed"
     return _signed(whole.mean), f"{_signed(whole.low)} … {_signed(whole.high)}", over_seeds
 
 

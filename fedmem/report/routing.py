@@ -16,7 +16,7 @@ from fedmem.errors import FedmemError
 from fedmem.features.table import read_items
 from fedmem.model.experts import router_weights
 from fedmem.recommend.titles import find_table
-from fedmem.report.canvas import SERIES, legend, wrapped
+from fedmem.report.canvas import SERIES, height_of, legend, wrapped
 from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import RecordedRun
 from fedmem.report.study import Study
@@ -47,7 +47,7 @@ class Routing:
 def draw_router(study: Study, figure: Figure) -> str:
     """Weights that the router gives to each expert, over the items."""
     found = list(_routings(study))
-    figure.set_figheight(1.3 + 0.6 * len(found))
+    figure.set_figheight(1.3 + height_of([routing.arm for routing in found], 0.6))
     axes = figure.subplots()
     experts = list(dict.fromkeys(name for routing in found for name in routing.experts))
     for place, routing in enumerate(found):

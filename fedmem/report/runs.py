@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,8 @@ from fedmem.errors import FedmemError
 from fedmem.evaluation import USERS, Ranks
 from fedmem.outcomes import load_outcomes
 from fedmem.run_folder import STATE
-from fedmem.run_state import LAST, RunState, peek
+from fedmem.run_state import LAST, RunState
+from fedmem.sealed import load_sealed
 
 Record = dict[str, Any]
 
@@ -106,10 +108,11 @@ def read_run(folder: Path) -> RecordedRun:
         FedmemError: a file is damaged, or of another version.
     """
     if (folder / RESULTS).is_file():
-        state, standing = peek(folder / STATE), None
+        hashes, standing = _hashes(folder / STATE / LAST), None
         content = _json(folder / RESULTS)
     else:
         state = RunState.load(folder / STATE)
+        hashes = state.checkpoints
         standing = "could not go on" if state.done else f"stands {state}"
         content = {"settings": asdict(state.settings), "stages": state.results}
     try:
@@ -120,7 +123,7 @@ def read_run(folder: Path) -> RecordedRun:
             results=list(content["stages"]),
             rounds=list(_rounds(folder / ROUNDS)),
             standing=standing,
-            hashes={} if state is None else state.checkpoints,
+            hashes=hashes,
             users=clients or _count_users(folder / "users.parquet"),
             novelty=_json(folder / NOVELTY) if (folder / NOVELTY).is_file() else None,
             ranks={
@@ -170,6 +173,13 @@ def _json(path: Path) -> Record:
     if not isinstance(content, dict):
         raise FedmemError(f"{path} is none of a run.")
     return content
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    """The checkpoints that a state tells of, whichever version it is of; none where it is gone."""
+    with contextlib.suppress(FedmemError):
+        return dict(load_sealed(path, "run's state")[0].get("checkpoints", {}))
+    return {}
 
 
 def _count_users(path: Path) -> int | None:

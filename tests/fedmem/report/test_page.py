@@ -127,7 +127,7 @@ def test_files_are_written_and_a_router_is_only_read_from_the_checkpoint_of_its_
 
 
 def test_what_a_user_named_is_escaped(make_run: MakeRun) -> None:
-    runs = [make_run(folder=f"x/<b>{arm}</b>/seed-0", hr=arm) for arm in (0.1, 0.2)]
+    runs = [make_run(folder=f"x/<b>{arm}/seed-0", hr=arm) for arm in (0.1, 0.2)]
     runs[1].settings["seed"] = 1
     runs[1].settings["federation"]["fraction"] = 0.7
     html = make_page(Study.of(runs), "python -m fedmem.report <x>").html
