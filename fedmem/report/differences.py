@@ -141,7 +141,9 @@ def _against(study: Study) -> str:
 
 def _cells(found: Difference) -> Sequence[str]:
     whole, (mean, deviation) = found.over_users, found.over_seeds
-    over_seeds = f"{_signed(mean)} ± {deviation:.4f}".replace("± 0", "± ") if len(found.by_seed) > 1 else "one seed"
+    over_seeds = "one seed"
+    if len(found.by_seed) > 1:
+        over_seeds = f"{_signed(mean)} ± {deviation:.4f}".replace("± 0", "± ")
     return _signed(whole.mean), f"{_signed(whole.low)} … {_signed(whole.high)}", over_seeds
 
 
