@@ -144,14 +144,10 @@ CONTINUE_SASREC = replace(
 )
 """Stage 1 for as many more rounds as stages 2 and 3 have: what these must be better than."""
 
-CONTINUE_SASREC_FROZEN = replace(
-    CONTINUE_SASREC, name="continue_sasrec_frozen", freezes=FINETUNE_MOE.freezes
-)
+CONTINUE_FROZEN = replace(CONTINUE_SASREC, name="continue_frozen", freezes=FINETUNE_MOE.freezes)
 """The same with the item embeddings frozen, as stage 3 has them."""
 
-CONTROLS: dict[str, Stage] = {
-    stage.name: stage for stage in (CONTINUE_SASREC, CONTINUE_SASREC_FROZEN)
-}
+CONTROLS: dict[str, Stage] = {stage.name: stage for stage in (CONTINUE_SASREC, CONTINUE_FROZEN)}
 
 ALL_STAGES: dict[str, Stage] = STAGES | CONTROLS
 
