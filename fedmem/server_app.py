@@ -156,7 +156,7 @@ class Run:
         if state is not None:
             threshold = state.threshold
         else:
-            threshold = self._threshold(grid, federation) if stage.memory else None
+            threshold = self._threshold(grid, federation, folder) if stage.memory else None
         records = [RoundRecord(**record) for record in folder.rounds(stage.name)]
         before = sum(record.seconds for record in records)
 
@@ -249,14 +249,17 @@ class Run:
             widths=one.widths,
         )
 
-    def _threshold(self, grid: Grid, federation: Federation) -> float:
+    def _threshold(self, grid: Grid, federation: Federation, folder: RunFolder) -> float:
         """The memory's novelty threshold: as set, or from the nodes' summed histograms."""
         memory = self.settings.memory
         if memory.threshold != "auto":
             return float(memory.threshold)
         replies = self._query(grid, list(federation.homes), NOVELTY, content=True)
         histograms = [r.content.array_records["histogram"]["counts"].numpy() for r in replies]
-        return auto_threshold(np.sum(histograms, axis=0), memory.write_ratio)
+        histogram = np.sum(histograms, axis=0)
+        threshold = auto_threshold(histogram, memory.write_ratio)
+        folder.keep_novelty(histogram.tolist(), threshold)
+        return threshold
 
     def _query(self, grid: Grid, nodes: list[int], query: str, content: bool) -> list[Message]:
         about = ConfigRecord({"settings": self.settings.to_json(), "content": content})
