@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -40,7 +41,8 @@ class TensorBoard:
 
     def __exit__(self, *_: object) -> None:
         for writer in self._writers.values():
-            writer.close()
+            with suppress(OSError):  # all is written, or has been complained of
+                writer.close()
 
     def on_stage(self, stage: Stage, rounds: int, trained_parameters: int, done: int) -> None:
         """Nothing is told of a stage's start."""
@@ -55,10 +57,13 @@ class TensorBoard:
         self._write(result.stage, result.best_round, figures.of_result(result))
 
     def _write(self, stage: str, step: int, values: Mapping[str, float]) -> None:
-        if stage not in self._writers:
-            # Step 0 is where a TensorBoard that is looking on forgets what it has shown before.
-            self._writers[stage] = SummaryWriter(self._folder / stage, purge_step=0)
-        writer, now = self._writers[stage], time.time() - self._behind
-        for name, value in values.items():
-            writer.add_scalar(name, value, step, walltime=now)
-        writer.flush()
+        folder, now = self._folder / stage, time.time() - self._behind
+        try:
+            if stage not in self._writers:
+                # From step 0 on a TensorBoard that is looking on forgets what it has shown.
+                self._writers[stage] = SummaryWriter(folder, purge_step=0)
+            for name, value in values.items():
+                self._writers[stage].add_scalar(name, value, step, walltime=now)
+            self._writers[stage].flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(folder)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from fedmem.server_app import Run
 from fedmem.settings import Settings
 from fedmem.tracking import figures, trackers
 from fedmem.tracking.mlflow import MLflow, MlflowClient
-from fedmem.tracking.tensorboard import TensorBoard
+from fedmem.tracking.tensorboard import SummaryWriter, TensorBoard
 from strategies import RoundRecord
 from tests.in_process_grid import InProcessGrid
 from tests.interruptions import forget
@@ -209,6 +210,16 @@ def test_events_of_rounds_before_are_dated_back(tmp_path: Path) -> None:
     read.Reload()
     ages = [before - each.wall_time for each in read.Scalars("loss")]
     assert ages == pytest.approx([60.0, 0.0, 0.0], abs=20.0)
+
+
+def test_a_disk_that_is_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(SummaryWriter, "flush", full)
+    with TensorBoard(tmp_path, behind=0.0) as told, pytest.raises(OSError, match="space") as caught:
+        told.on_round(RoundRecord("a", 1))
+    assert caught.value.filename == str(tmp_path / EVENTS / "a")
 
 
 def test_of_a_run_that_was_there_nothing_stays(make_settings: MakeSettings) -> None:
