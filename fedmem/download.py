@@ -1,7 +1,7 @@
 """`python -m fedmem.download`: MovieLens-100K, ready for all stages, or MovieLens-1M.
 
-The interactions and titles of MovieLens-100K ship in the wheel of the package recbole, which pip fetches from
-wherever this machine's pip fetches packages; the content vectors are fedmem's own
+The interactions and titles of MovieLens-100K ship in the wheel of the package recbole, which pip
+fetches from wherever this machine's pip fetches packages; the content vectors are fedmem's own
 (`fedmem/assets`). MovieLens-1M comes from its publisher, GroupLens, who asks that it is not
 redistributed, and has no vectors.
 """
