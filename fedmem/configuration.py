@@ -42,6 +42,8 @@ def to_settings(config: DictConfig) -> Settings:
 def compose_settings(overrides: Sequence[str] = (), output_dir: str = "runs/composed") -> Settings:
     """Settings as the command line would give them, for notebooks, tests and other programs.
 
+    An override of `output_dir` comes before the argument.
+
     Raises:
         FedmemError: as `to_settings`, and for a group that has no such choice.
     """
@@ -49,7 +51,7 @@ def compose_settings(overrides: Sequence[str] = (), output_dir: str = "runs/comp
     ready = contextlib.nullcontext() if GlobalHydra.instance().is_initialized() else None
     try:  # within the command, Hydra knows the tree already
         with ready or initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-            return to_settings(compose("config", [*overrides, f"output_dir={output_dir}"]))
+            return to_settings(compose("config", [f"output_dir={output_dir}", *overrides]))
     except CONFIGURATION_ERRORS as error:
         raise FedmemError(readable(error)) from error
 

@@ -43,7 +43,7 @@ from fedmem.participants import participants
 from fedmem.placement import Placement
 from fedmem.placement import place as place_nodes
 from fedmem.precision import check_precision
-from fedmem.progress import make_progress
+from fedmem.progress import make_progress, say
 from fedmem.results import print_results
 from fedmem.resume import AUTO, absolute, go_on, how_to_go_on, own_settings
 from fedmem.run_folder import NODES, RunFolder, shown
@@ -198,11 +198,6 @@ def announce(settings: Settings, placement: Placement) -> None:
         f"of {placement.threads} threads, {placement.device}"
     )
     say(line)
-
-
-def say(line: str) -> None:
-    """Print a line as it is."""
-    Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

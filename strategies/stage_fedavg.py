@@ -25,7 +25,8 @@ from fedmem.errors import FedmemError
 from fedmem.evaluation import means
 from fedmem.exchange import exchange
 from fedmem.messages import EvaluateResult, NeedsFrozen, Task, payload_bytes, to_metric_record
-from fedmem.participants import UserIndices, sample_round
+from fedmem.participants import sample_round
+from fedmem.roster import Roster
 from fedmem.run_state import StageState
 from fedmem.settings import Settings
 from fedmem.stages import Stage
@@ -34,8 +35,6 @@ from strategies.reply_checks import ReplyChecks
 from strategies.rounds import OnRound, Rounds
 from strategies.server_optimizer import make_server_optimizer
 from strategies.standing import Standing
-
-EVALUATION_SECONDS = 3600.0
 
 
 class StageFedAvg(FedAvg):
@@ -47,7 +46,7 @@ class StageFedAvg(FedAvg):
     Args:
         settings: of the run.
         stage: which parameters, and for how long.
-        homes: the users that live at each node, by node id.
+        roster: the nodes, and the users that live there.
         frozen: parameters outside the scope; a node gets them once.
         frozen_hash: their content hash.
         threshold: novelty threshold of the memory; None where it is off.
@@ -56,6 +55,7 @@ class StageFedAvg(FedAvg):
         state: what an earlier process came to in this stage; None: the stage starts.
 
     Attributes:
+        required: usable replies without which the round's training does not count.
         taken: of the round aggregated last, what `RoundRecord` tells of its replies.
     """
 
@@ -63,7 +63,7 @@ class StageFedAvg(FedAvg):
         self,
         settings: Settings,
         stage: Stage,
-        homes: dict[int, UserIndices],
+        roster: Roster,
         frozen: ArrayRecord,
         frozen_hash: str,
         threshold: float | None,
@@ -74,11 +74,10 @@ class StageFedAvg(FedAvg):
         super().__init__(
             fraction_train=settings.federation.fraction, weighted_by_key="num-examples"
         )
-        require_enough(settings.strategy, len(homes))
+        require_enough(settings.strategy, len(roster.homes))
         self.settings = settings
         self.stage = stage
-        self.homes = homes
-        self.users = np.sort(np.concatenate(list(homes.values())))
+        self.roster = roster
         self.frozen = frozen
         self.frozen_hash = frozen_hash
         self.threshold = threshold
@@ -93,24 +92,28 @@ class StageFedAvg(FedAvg):
         self._current = ArrayRecord()
         self._asked: dict[int, int] = {}
         self._informed: set[int] = set()
+        self.required = 1
         self.taken: dict[str, Any] = {}
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """A task for every node at which sampled users live."""
+        """A task for every connected node at which sampled users live."""
         self._current = arrays
         self._asked = {}
         sampled = sample_round(
-            self.users,
+            self.roster.users,
             self.settings.federation.fraction,
             self.settings.seed,
             self.stage.name,
             server_round,
         )
-        for node, residents in self.homes.items():
-            users = np.intersect1d(sampled, residents)
-            if len(users):
+        present = self.roster.look()
+        homes = {n: np.intersect1d(sampled, users) for n, users in self.roster.homes.items()}
+        homes = {node: users for node, users in homes.items() if len(users)}
+        self.required = min(self.settings.strategy.min_fit_clients, len(homes))
+        for node, users in homes.items():
+            if node in present:
                 self._asked[node] = len(users)
                 task = replace(
                     self._task(node, server_round, arrays),
@@ -151,8 +154,8 @@ class StageFedAvg(FedAvg):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """A task for every node: all its users rank their held-out item of `config["split"]`."""
-        for node in self.homes:
+        """A task for every connected node: its users rank their item held out for the split."""
+        for node in self.roster.look():
             task = replace(
                 self._task(node, server_round, arrays),
                 split=str(config["split"]),
@@ -187,10 +190,13 @@ class StageFedAvg(FedAvg):
         """
         config = ConfigRecord({"split": split, "rankings": rankings})
         messages = self.configure_evaluate(server_round, arrays, config, grid)
-        replies, _, _ = self.ask(grid, messages, EVALUATION_SECONDS)
+        replies, _, _ = self.ask(grid, messages, self.settings.strategy.round_timeout)
         record = self.aggregate_evaluate(server_round, replies)
         if record is None:
-            raise FedmemError(f"{self.stage.name}: no node answered the evaluation.")
+            raise FedmemError(
+                f"{self.stage.name}: no node answered the evaluation. "
+                + "; ".join(self.roster.news())
+            )
         metrics = {name: float(value) for name, value in record.items()}  # type: ignore[arg-type]
         memory = {k.removeprefix("memory/"): v for k, v in metrics.items() if "memory/" in k}
         return {k: v for k, v in metrics.items() if "memory/" not in k}, memory
@@ -214,7 +220,9 @@ class StageFedAvg(FedAvg):
             FedmemError: no node answered in some round.
             Interrupted: `stop` was set.
         """
-        Rounds(self, grid, timeout, self.on_round).run(initial_arrays, self._state, num_rounds)
+        Rounds(self, grid, self.settings.strategy.round_timeout, self.on_round).run(
+            initial_arrays, self._state, num_rounds
+        )
         return Result(arrays=self.standing.best or initial_arrays)
 
     def ask(
@@ -222,11 +230,15 @@ class StageFedAvg(FedAvg):
     ) -> tuple[list[Message], int, int]:
         """Send messages and receive replies; a node that lacks the frozen rest is asked again.
 
+        The roster is told of nodes that do not answer.
+
         Returns:
             Replies, bytes sent, and the part of them that brought the frozen rest.
         """
         sent = list(messages)
-        replies = exchange(grid, sent, timeout, self.stop)
+        answers = exchange(grid, sent, timeout, self.stop)
+        self.roster.tell(answers.lines)
+        replies = answers.replies
         lacking = {r.metadata.src_node_id for r in replies if NeedsFrozen.is_in(r.content)}
         again = []
         for message in sent:
@@ -240,8 +252,9 @@ class StageFedAvg(FedAvg):
                     )
                 )
         if again:
-            replies = [r for r in replies if not NeedsFrozen.is_in(r.content)]
-            replies += exchange(grid, again, timeout, self.stop)
+            answers = exchange(grid, again, timeout, self.stop)
+            self.roster.tell(answers.lines)
+            replies = [r for r in replies if not NeedsFrozen.is_in(r.content)] + answers.replies
         first = sum(payload_bytes(message.content) for message in sent)
         second = sum(payload_bytes(message.content) for message in again)
         brought = sum(self.frozen.count_bytes() for message in sent if "frozen" in message.content)
