@@ -35,11 +35,6 @@ class Answers:
     replies: list[Message] = field(default_factory=list)
     failed: dict[int, str] = field(default_factory=dict)
 
-    @property
-    def lines(self) -> list[str]:
-        """A line for each node that did not answer."""
-        return [f"node {node}: {reason}" for node, reason in sorted(self.failed.items())]
-
 
 def exchange(
     grid: Grid, messages: Sequence[Message], timeout: float, stop: threading.Event

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -25,10 +25,14 @@ class Roster:
     A node is known by the id that the SuperLink gives to its key, so one that was away is met
     again as itself. One that is new is asked to describe itself, and takes part once it has.
 
+    A real node may fail, which is news. A simulated one has no reason of its own to: it ends the
+    run, which can go on as if nothing had been.
+
     Args:
         settings: of the run.
         grid: the nodes.
         content: whether the run needs the items' content.
+        simulated: whether the nodes are.
         stop: set from outside to end the run.
 
     Attributes:
@@ -39,11 +43,17 @@ class Roster:
     """
 
     def __init__(
-        self, settings: Settings, grid: Grid, content: bool, stop: threading.Event
+        self,
+        settings: Settings,
+        grid: Grid,
+        content: bool,
+        simulated: bool,
+        stop: threading.Event,
     ) -> None:
         self._settings = settings
         self._grid = grid
         self._content = content
+        self._simulated = simulated
         self._stop = stop
         self.homes: dict[int, UserIndices] = {}
         self.num_items = 0
@@ -91,8 +101,9 @@ class Roster:
         fresh = connected - set(self.homes) - set(self._refused) - set(self._asked.values())
         if fresh:
             messages = self._query(sorted(fresh), DESCRIBE)
-            self._grid.push_messages(messages)
-            self._asked |= {m.metadata.message_id: m.metadata.dst_node_id for m in messages}
+            taken = set(self._grid.push_messages(messages))
+            nodes = {m.metadata.message_id: m.metadata.dst_node_id for m in messages}
+            self._asked |= {key: node for key, node in nodes.items() if key in taken}
         if self._asked:
             for reply in self._grid.pull_messages(set(self._asked)):
                 self._take(self._asked.pop(reply.metadata.reply_to_message_id), reply, connected)
@@ -100,9 +111,19 @@ class Roster:
         self._compare(set(self.homes) - present)
         return sorted(present)
 
-    def tell(self, lines: Iterable[str]) -> None:
-        """Add to the news."""
+    def ask(self, messages: Sequence[Message], timeout: float) -> list[Message]:
+        """Send messages to nodes, and wait for their replies at most so many seconds.
+
+        Raises:
+            FedmemError: a simulated node failed.
+            Interrupted: `stop` was set.
+        """
+        answers = exchange(self._grid, messages, timeout, self._stop)
+        lines = [f"node {node}: {reason}" for node, reason in sorted(answers.failed.items())]
+        if lines and self._simulated:
+            raise FedmemError("; ".join(lines))
         self._news += lines
+        return answers.replies
 
     def news(self) -> list[str]:
         """A line for each node that joined, went, came back or was refused since the last time."""
@@ -115,11 +136,10 @@ class Roster:
         Raises:
             FedmemError: no node answered.
         """
-        answers = exchange(self._grid, self._query(self.look(), NOVELTY), QUERY_SECONDS, self._stop)
-        self.tell(answers.lines)
-        if not answers.replies:
-            raise FedmemError("No node told of its novelty. " + "; ".join(answers.lines))
-        records = [reply.content.array_records["histogram"] for reply in answers.replies]
+        replies = self.ask(self._query(self.look(), NOVELTY), QUERY_SECONDS)
+        if not replies:
+            raise FedmemError("No node told of its novelty: " + "; ".join(self.news()))
+        records = [reply.content.array_records["histogram"] for reply in replies]
         total: np.ndarray = np.sum([record["counts"].numpy() for record in records], axis=0)
         return total
 

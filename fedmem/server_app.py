@@ -106,7 +106,7 @@ class Run:
             stages = [find_stage(name) for name in self.settings.stages[len(results) :]]
             if stages:
                 content = any(stage.content for stage in stages)
-                roster = Roster(self.settings, grid, content, self.stop)
+                roster = Roster(self.settings, grid, content, folder.state.nodes > 0, self.stop)
                 roster.meet()
             for stage in stages:
                 if results and results[-1].stopped:
@@ -155,7 +155,6 @@ class Run:
             content_hash(frozen),
             threshold,
             on_round,
-            self.stop,
             state,
         )
         for observer in self.observers:

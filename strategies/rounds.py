@@ -31,18 +31,14 @@ class Rounds:
     Args:
         strategy: what is asked of the nodes, and what is made of their answers.
         grid: the nodes.
-        timeout: seconds to wait for the answers to a round's training messages.
         on_round: told of every round.
     """
 
-    def __init__(
-        self, strategy: StageFedAvg, grid: Grid, timeout: float, on_round: OnRound
-    ) -> None:
+    def __init__(self, strategy: StageFedAvg, grid: Grid, on_round: OnRound) -> None:
         self._strategy = strategy
         self._standing = strategy.standing
         self._stage = strategy.stage
         self._grid = grid
-        self._timeout = timeout
         self._on_round = on_round
 
     def run(self, arrays: ArrayRecord, state: StageState | None, last: int) -> None:
@@ -81,7 +77,7 @@ class Rounds:
         """The parameters after a round of training; as they were where no reply was usable."""
         strategy, server_round = self._strategy, record.round
         messages = strategy.configure_train(server_round, arrays, ConfigRecord(), self._grid)
-        replies, bytes_down, bytes_frozen = strategy.ask(self._grid, messages, self._timeout)
+        replies, bytes_down, bytes_frozen = strategy.ask(messages)
         bytes_up = sum(payload_bytes(reply.content) for reply in replies)
         aggregated, metrics = strategy.aggregate_train(server_round, replies)
         usable = len(replies) - len(strategy.taken["refused"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -23,7 +22,6 @@ from flwr.serverapp.strategy import FedAvg, Result
 
 from fedmem.errors import FedmemError
 from fedmem.evaluation import means
-from fedmem.exchange import exchange
 from fedmem.messages import EvaluateResult, NeedsFrozen, Task, payload_bytes, to_metric_record
 from fedmem.participants import sample_round
 from fedmem.roster import Roster
@@ -51,7 +49,6 @@ class StageFedAvg(FedAvg):
         frozen_hash: their content hash.
         threshold: novelty threshold of the memory; None where it is off.
         on_round: told of every round.
-        stop: set from outside to end the run.
         state: what an earlier process came to in this stage; None: the stage starts.
 
     Attributes:
@@ -68,7 +65,6 @@ class StageFedAvg(FedAvg):
         frozen_hash: str,
         threshold: float | None,
         on_round: OnRound,
-        stop: threading.Event,
         state: StageState | None = None,
     ) -> None:
         super().__init__(
@@ -82,7 +78,6 @@ class StageFedAvg(FedAvg):
         self.frozen_hash = frozen_hash
         self.threshold = threshold
         self.on_round = on_round
-        self.stop = stop
         self.standing = Standing(settings, stage, state)
         self._state = state
         self.checks = ReplyChecks(settings, stage, state.usual if state else ())
@@ -190,7 +185,7 @@ class StageFedAvg(FedAvg):
         """
         config = ConfigRecord({"split": split, "rankings": rankings})
         messages = self.configure_evaluate(server_round, arrays, config, grid)
-        replies, _, _ = self.ask(grid, messages, self.settings.strategy.round_timeout)
+        replies, _, _ = self.ask(messages)
         record = self.aggregate_evaluate(server_round, replies)
         if record is None:
             raise FedmemError(
@@ -218,27 +213,19 @@ class StageFedAvg(FedAvg):
 
         Raises:
             FedmemError: no node answered in some round.
-            Interrupted: `stop` was set.
+            Interrupted: the run was asked to stop.
         """
-        Rounds(self, grid, self.settings.strategy.round_timeout, self.on_round).run(
-            initial_arrays, self._state, num_rounds
-        )
+        Rounds(self, grid, self.on_round).run(initial_arrays, self._state, num_rounds)
         return Result(arrays=self.standing.best or initial_arrays)
 
-    def ask(
-        self, grid: Grid, messages: Iterable[Message], timeout: float
-    ) -> tuple[list[Message], int, int]:
+    def ask(self, messages: Iterable[Message]) -> tuple[list[Message], int, int]:
         """Send messages and receive replies; a node that lacks the frozen rest is asked again.
-
-        The roster is told of nodes that do not answer.
 
         Returns:
             Replies, bytes sent, and the part of them that brought the frozen rest.
         """
-        sent = list(messages)
-        answers = exchange(grid, sent, timeout, self.stop)
-        self.roster.tell(answers.lines)
-        replies = answers.replies
+        sent, timeout = list(messages), self.settings.strategy.round_timeout
+        replies = self.roster.ask(sent, timeout)
         lacking = {r.metadata.src_node_id for r in replies if NeedsFrozen.is_in(r.content)}
         again = []
         for message in sent:
@@ -252,9 +239,8 @@ class StageFedAvg(FedAvg):
                     )
                 )
         if again:
-            answers = exchange(grid, again, timeout, self.stop)
-            self.roster.tell(answers.lines)
-            replies = [r for r in replies if not NeedsFrozen.is_in(r.content)] + answers.replies
+            replies = [r for r in replies if not NeedsFrozen.is_in(r.content)]
+            replies += self.roster.ask(again, timeout)
         first = sum(payload_bytes(message.content) for message in sent)
         second = sum(payload_bytes(message.content) for message in again)
         brought = sum(self.frozen.count_bytes() for message in sent if "frozen" in message.content)

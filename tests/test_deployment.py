@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from fedmem.certificates import make_certificates
 from fedmem.checkpoint import Checkpoint
 from fedmem.local_federation import LocalFederation, Process
 from fedmem.settings import Settings
+from fedmem.stages import STAGES
 from tests.conftest import SMALL
 from tests.in_process_grid import run_in_process
 
@@ -90,7 +91,7 @@ def node_ids(federation: LocalFederation) -> dict[str, str]:
     return found
 
 
-def same_as_simulated(federation: LocalFederation, simulated: Path, stages: Sequence[str]) -> None:
+def same_as_simulated(federation: LocalFederation, simulated: Path, stages: Iterable[str]) -> None:
     for stage in stages:
         expected = Checkpoint.load(simulated / f"{stage}.safetensors")
         made = Checkpoint.load(federation.folder / "checkpoints" / f"{stage}.safetensors")
@@ -101,16 +102,15 @@ def same_as_simulated(federation: LocalFederation, simulated: Path, stages: Sequ
 def test_three_nodes_come_to_the_parameters_of_the_simulation(
     federation: LocalFederation, make_settings: MakeSettings, tmp_path: Path
 ) -> None:
-    stages = "stages=[pretrain_sasrec,align_projectors]"  # the third: in the slow tests
-    run_in_process(make_settings("federation.nodes=3", "federation.rounds=1", stages))
-    output = finish(federation.run(*overrides("federation.rounds=1", stages)))
-    assert "align_projectors: best round" in output, output
-    same_as_simulated(federation, tmp_path / "checkpoints", ["pretrain_sasrec", "align_projectors"])
+    run_in_process(make_settings("federation.nodes=3", "federation.rounds=1"))
+    output = finish(federation.run(*overrides("federation.rounds=1")))
+    assert "finetune_moe: best round" in output, output
+    same_as_simulated(federation, tmp_path / "checkpoints", STAGES)
     trained = [record for record in rounds(federation) if record["round"]]
-    assert len(trained) == 2
+    assert len(trained) == 3
     assert all(record["bytes_down"] and record["bytes_up"] for record in trained)
     results = json.loads((federation.folder / "run" / "results.json").read_text())
-    assert f"{results['stages'][1]['test']['full/HR@10']:.4f}" in output  # the table
+    assert f"{results['stages'][2]['test']['full/HR@10']:.4f}" in output  # the table
     refuse_strangers(federation)
 
 
@@ -169,7 +169,7 @@ def start_again(federation: LocalFederation, name: str) -> None:
 def test_a_node_killed_in_mid_round_comes_back_with_its_memory(
     federation: LocalFederation, make_settings: MakeSettings
 ) -> None:
-    expected, _, _ = run_in_process(make_settings("federation.nodes=3"))
+    expected, _, _ = run_in_process(make_settings("federation.nodes=3", "federation.rounds=1"))
     running = federation.run(
         *overrides("federation.rounds=40", "strategy.round_timeout=600", "strategy.patience=100")
     )

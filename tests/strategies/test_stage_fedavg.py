@@ -24,11 +24,10 @@ START = ArrayRecord({"sasrec.w": Array(np.array([1.0, 2.0], np.float32))})
 def make_strategy(settings: Settings, present: Iterable[int] = HOMES) -> StageFedAvg:
     grid = InProcessGrid(1)
     grid.get_node_ids = lambda: list(present)  # type: ignore[method-assign]
-    stop = threading.Event()
-    roster = Roster(settings, grid, content=False, stop=stop)
+    roster = Roster(settings, grid, content=False, simulated=True, stop=threading.Event())
     roster.homes = dict(HOMES)
     stage = STAGES["pretrain_sasrec"]
-    return StageFedAvg(settings, stage, roster, ArrayRecord(), "none", None, lambda *_: None, stop)
+    return StageFedAvg(settings, stage, roster, ArrayRecord(), "none", None, lambda *_: None)
 
 
 def reply(task: Message, change: dict[str, list[float]], weight: int) -> Message:
