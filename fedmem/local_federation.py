@@ -156,12 +156,16 @@ class LocalFederation:
         process.wait()
 
     def close(self) -> None:
-        """End all parts, and whatever of theirs is left."""
-        for process in self.processes.values():
-            process.terminate()
-        for name in list(self.processes):
-            self.stop(name)
-        _kill_started_in(self.folder)
+        """End all parts, and whatever of theirs is left; a second Ctrl-C has to wait for it."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            for process in self.processes.values():
+                process.terminate()
+            for name in list(self.processes):
+                self.stop(name)
+            _kill_started_in(self.folder)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _start(self, name: str, command: list[str]) -> Process:
         with self.log(name).open("a") as log:
