@@ -7,6 +7,7 @@ nodes that are connected, and writes what a run leaves behind in the SuperLink's
 from __future__ import annotations
 
 import functools
+import logging
 import shlex
 import sys
 from pathlib import Path
@@ -47,6 +48,7 @@ def main(grid: Grid, context: Context) -> None:
     Raises:
         FedmemError: as `Run` and `go_on`; Flower logs it, and the run has failed.
     """
+    logging.getLogger("flwr").setLevel(logging.ERROR)  # a line a round, of no news
     try:
         overrides = shlex.split(str(context.run_config["overrides"]))
         settings = compose_settings(overrides, OUTPUT_DIR)

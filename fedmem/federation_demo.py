@@ -49,10 +49,11 @@ def deal_out(data: DataSettings, folder: Path, nodes: int) -> list[str]:
             for user in users
             for item in interactions.history(int(user))
         ]
-        (own / "interactions.txt").write_text("".join(lines), encoding="utf-8")
-        for file in filter(None, (getattr(data, key) for key in KINDS.values())):
-            shutil.copy(Path(data.dir) / file, own)
-        configs.append(f'data="{own}" catalogue="{catalogue}" first-index={users[0]} threads=1')
+        file = own / "interactions.txt"
+        file.write_text("".join(lines), encoding="utf-8")
+        for vectors in filter(None, (getattr(data, key) for key in KINDS.values())):
+            shutil.copy(Path(data.dir) / vectors, own)
+        configs.append(f'data="{file}" catalogue="{catalogue}" first-index={users[0]} threads=1')
     return configs
 
 
@@ -77,6 +78,7 @@ def demonstrate(overrides: Sequence[str], folder: Path) -> None:
                 say(line.rstrip("\n"))
     if not (folder / "run" / "results.json").is_file():
         raise FedmemError("The run failed, see above.")
+    say(f"{shown(folder)} holds the run, checkpoints, keys, logs and what the nodes remember")
 
 
 def main() -> None:

@@ -84,7 +84,9 @@ class Roster:
         while len(self.look()) < wanted:
             met = len(self.homes) + len(self._refused)
             if self._refused and met >= wanted and not self._asked:
-                raise FedmemError("; ".join(self.news()))
+                first, *others = self.news()
+                more = f" (and {len(others)} more)" if others else ""
+                raise FedmemError(first + more)
             if self._asked and time.monotonic() > end:
                 silent = ", ".join(map(str, self._asked.values()))
                 raise FedmemError(f"No answer in {QUERY_SECONDS:.0f} s from node {silent}.")

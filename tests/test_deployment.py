@@ -91,45 +91,47 @@ def node_ids(federation: LocalFederation) -> dict[str, str]:
     return found
 
 
-def same_as_simulated(federation: LocalFederation, simulated: Path, stages: Iterable[str]) -> None:
+def same_as_simulated(made_in: Path, simulated: Path, stages: Iterable[str]) -> None:
     for stage in stages:
         expected = Checkpoint.load(simulated / f"{stage}.safetensors")
-        made = Checkpoint.load(federation.folder / "checkpoints" / f"{stage}.safetensors")
+        made = Checkpoint.load(made_in / "checkpoints" / f"{stage}.safetensors")
         for name, value in expected.parameters.items():
             torch.testing.assert_close(made.parameters[name], value, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_three_nodes_come_to_the_parameters_of_the_simulation(
     federation: LocalFederation, make_settings: MakeSettings, tmp_path: Path
 ) -> None:
-    run_in_process(make_settings("federation.nodes=3", "federation.rounds=1"))
-    output = finish(federation.run(*overrides("federation.rounds=1")))
+    run_in_process(make_settings("federation.nodes=3"))
+    output = finish(federation.run(*overrides()))
     assert "finetune_moe: best round" in output, output
-    same_as_simulated(federation, tmp_path / "checkpoints", STAGES)
-    trained = [record for record in rounds(federation) if record["round"]]
-    assert len(trained) == 3
-    assert all(record["bytes_down"] and record["bytes_up"] for record in trained)
-    results = json.loads((federation.folder / "run" / "results.json").read_text())
-    assert f"{results['stages'][2]['test']['full/HR@10']:.4f}" in output  # the table
-    refuse_strangers(federation)
+    same_as_simulated(federation.folder, tmp_path / "checkpoints", STAGES)
 
 
-def refuse_strangers(federation: LocalFederation) -> None:
+def test_strangers_are_refused(data_dir: Path, tmp_path: Path) -> None:
     """One with a key that nobody registered, and one who does not speak TLS."""
-    make_certificates(federation.folder / "keys", [], ["stranger"])
-    federation.stop("node-2")
-    stranger = federation.start_node("node-2", key="stranger")
-    assert stranger.wait(PATIENCE) == 1
-    assert "Failed to activate SuperNode" in federation.log("node-2").read_text()
-    public = load_ssh_public_key((federation.folder / "keys" / "stranger.pub").read_bytes())
-    text = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-    log = federation.log("superlink").read_text()
-    assert text.split("\n")[1] in log
-    assert "No SuperNode found with the given public key" in log
-    host, _, port = federation.address.rpartition(":")
-    with socket.create_connection((host, int(port)), 10) as plain:
-        plain.sendall(b"POST /v1/fleet/activate-node HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert not plain.recv(100).startswith(b"HTTP")
+    folder = tmp_path / "federation"
+    folder.mkdir()
+    make_certificates(folder / "keys", ["127.0.0.1"], ["stranger"])
+    federation = LocalFederation(folder, parts(data_dir, nodes=1))
+    try:
+        federation.start_superlink()
+        stranger = federation.start_node("node-0", key="stranger")
+        assert stranger.wait(PATIENCE) == 1
+        assert "Failed to activate SuperNode" in federation.log("node-0").read_text()
+        public = load_ssh_public_key((folder / "keys" / "stranger.pub").read_bytes())
+        text = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        log = federation.log("superlink").read_text()
+        assert text.split("\n")[1] in log
+        assert "No SuperNode found with the given public key" in log
+        host, _, port = federation.address.rpartition(":")
+        with socket.create_connection((host, int(port)), 10) as plain:
+            plain.sendall(b"POST /v1/fleet/activate-node HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert not plain.recv(100).startswith(b"HTTP")
+    finally:
+        federation.close()
+    assert left_of(folder) == []
 
 
 def lines_of(federation: LocalFederation, name: str) -> list[str]:
@@ -207,7 +209,7 @@ def test_a_superlink_that_stops_loses_no_finished_round(
     assert f"goes on pretrain_sasrec after round {done}" in output, output
     assert "best round" in output, output
     assert [record["round"] for record in rounds(federation)] == list(range(1, 9))
-    same_as_simulated(federation, tmp_path / "checkpoints", ["pretrain_sasrec"])
+    same_as_simulated(federation.folder, tmp_path / "checkpoints", ["pretrain_sasrec"])
 
 
 @pytest.mark.slow
