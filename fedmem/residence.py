@@ -87,7 +87,7 @@ def users_here(settings: Settings, node_config: NodeConfig) -> UserIndices:
     """
     shared = "users" in node_config
     partition = set(PARTITION) & set(node_config)
-    if shared + bool(partition) + ("first-index" in node_config) > 1 or len(partition) == 1:
+    if shared + bool(partition) + ("first-index" in node_config) != 1 or len(partition) == 1:
         raise FedmemError(f"node-config: say which users live here in one way: {WAYS}.")
     if partition:
         index, nodes = (int(node_config[key]) for key in PARTITION)

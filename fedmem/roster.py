@@ -84,7 +84,7 @@ class Roster:
         while len(self.look()) < wanted:
             met = len(self.homes) + len(self._refused)
             if self._refused and met >= wanted and not self._asked:
-                first, *others = self.news()
+                first, *others = (f"node {node}: {why}" for node, why in self._refused.items())
                 more = f" (and {len(others)} more)" if others else ""
                 raise FedmemError(first + more)
             if self._asked and time.monotonic() > end:
@@ -107,7 +107,8 @@ class Roster:
             nodes = {m.metadata.message_id: m.metadata.dst_node_id for m in messages}
             self._asked |= {key: node for key, node in nodes.items() if key in taken}
         if self._asked:
-            for reply in self._grid.pull_messages(set(self._asked)):
+            replies = self._grid.pull_messages(set(self._asked))
+            for reply in sorted(replies, key=lambda reply: reply.metadata.src_node_id):
                 self._take(self._asked.pop(reply.metadata.reply_to_message_id), reply, connected)
         present = set(self.homes) & connected
         self._compare(set(self.homes) - present)
