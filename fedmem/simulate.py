@@ -71,6 +71,8 @@ def simulate(
         FedmemError: the settings, the data, a checkpoint or the disk do not allow it.
         KeyboardInterrupt: Ctrl-C; the run can go on.
     """
+    if settings.data.first_index:
+        raise FedmemError("data.first_index is for real nodes: leave it at 0 in a simulation.")
     with readable_disk_errors(), contextlib.ExitStack() as opened:
         made = Path(settings.output_dir)
         if settings.run.resume not in (None, AUTO):
