@@ -180,6 +180,7 @@ def test_a_node_killed_in_mid_round_comes_back_with_its_memory(
     stop_in_mid_round(federation, "node-1", running)
     federation.stop("node-1", signal.SIGKILL)
     kept = (federation.folder / "node-1" / "memory.safetensors").read_bytes()
+    wait_for(lambda: messages_of_last_training(federation) == 2, running)
     start_again(federation, "node-1")
     wait_for(lambda: messages_of_last_training(federation) == 3, running)
     assert "left without an answer" in lines_of(federation, "node-1")
