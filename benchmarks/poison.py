@@ -32,6 +32,7 @@ from fedmem.settings import Settings
 from fedmem.stages import PRETRAIN_SASREC as STAGE
 from fedmem.training import LocalTrainer, Update
 from strategies import make_server_optimizer
+from strategies.pace import pace_of
 
 SHARE = 0.1
 CLEAN = "none"
@@ -102,6 +103,7 @@ def run(settings: Settings, poison: str, guard: bool, rounds: int) -> Outcome:
         stepped = optimizer.step(
             {name: value.numpy() for name, value in parameters.items()},
             {name: value.numpy() for name, value in update.change.items()},
+            pace_of(number, rounds, STAGE.pace, settings.strategy.cooldown),
         )
         parameters = {n: torch.from_numpy(np.asarray(x, np.float32)) for n, x in stepped.items()}
         if not all(bool(value.isfinite().all()) for value in parameters.values()):

@@ -137,7 +137,6 @@ class Run:
             threshold = state.threshold
         else:
             threshold = self._threshold(roster) if stage.memory else None
-        rounds = settings.federation.rounds or stage.rounds
         records = [RoundRecord(**record) for record in folder.rounds(stage.name)]
         before = sum(record.seconds for record in records)
 
@@ -158,9 +157,9 @@ class Run:
             state,
         )
         for observer in self.observers:
-            observer.on_stage(stage, rounds, trained, state.round if state else 0)
+            observer.on_stage(stage, strategy.rounds, trained, state.round if state else 0)
         initial = to_array_record({name: parameters[name] for name in scope})
-        best = strategy.start(grid, initial, num_rounds=rounds).arrays
+        best = strategy.start(grid, initial, num_rounds=strategy.rounds).arrays
         standing = strategy.standing
         if standing.best is None:
             folder.give_up()

@@ -282,6 +282,9 @@ class StrategySettings:
 
     optimizer: str
     learning_rate: float
+    cooldown: float
+    """Share of a stage's rounds, its last ones, in which the learning rate falls; see
+    `strategies/pace.py`."""
     beta_1: float
     beta_2: float
     epsilon: float
@@ -313,6 +316,7 @@ class StrategySettings:
             f"one of {', '.join(SERVER_OPTIMIZERS)}",
         )
         _require(self.learning_rate > 0, "strategy.learning_rate", self.learning_rate, "above 0")
+        _require(0 <= self.cooldown <= 1, "strategy.cooldown", self.cooldown, "in [0, 1]")
         for key in ("beta_1", "beta_2"):
             _require(0 <= getattr(self, key) < 1, f"strategy.{key}", getattr(self, key), "in [0,1)")
         _require(self.epsilon > 0, "strategy.epsilon", self.epsilon, "above 0")

@@ -5,7 +5,6 @@ Optimization", ICLR 2021. The averaged change takes the place of a negative grad
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +18,14 @@ class ServerOptimizer(ABC):
     """Turns the averaged change of a round into a step; its state is by parameter name."""
 
     @abstractmethod
-    def step(self, parameters: Arrays, change: Arrays) -> Arrays:
-        """The next parameters, from the current ones and the averaged change of each."""
+    def step(self, parameters: Arrays, change: Arrays, pace: float = 1.0) -> Arrays:
+        """The next parameters, from the current ones and the averaged change of each.
+
+        Args:
+            parameters: by name.
+            change: by name.
+            pace: of the round, multiplies the learning rate; see `strategies/pace.py`.
+        """
 
     @abstractmethod
     def state(self) -> Arrays:
@@ -32,9 +37,9 @@ class ServerOptimizer(ABC):
 
 
 class PlainAverage(ServerOptimizer):
-    """FedAvg (McMahan et al. 2017): the next parameters are the average of the users'."""
+    """FedAvg (McMahan et al. 2017): the next parameters are the average of the users'; no pace."""
 
-    def step(self, parameters: Arrays, change: Arrays) -> Arrays:  # noqa: D102
+    def step(self, parameters: Arrays, change: Arrays, pace: float = 1.0) -> Arrays:  # noqa: D102
         return {name: value + change[name] for name, value in parameters.items()}
 
     def state(self) -> Arrays:  # noqa: D102
@@ -50,11 +55,11 @@ class Momentum(ServerOptimizer):
         self._settings = settings
         self._velocity: Arrays = {}
 
-    def step(self, parameters: Arrays, change: Arrays) -> Arrays:  # noqa: D102
+    def step(self, parameters: Arrays, change: Arrays, pace: float = 1.0) -> Arrays:  # noqa: D102
         for name, value in change.items():
             velocity = self._velocity.get(name, np.zeros_like(value))
             self._velocity[name] = self._settings.beta_1 * velocity + value
-        rate = self._settings.learning_rate
+        rate = self._settings.learning_rate * pace
         return {name: x + rate * self._velocity[name] for name, x in parameters.items()}
 
     def state(self) -> Arrays:  # noqa: D102
@@ -73,8 +78,9 @@ class Adam(ServerOptimizer):
         self._mean: Arrays = {}
         self._square: Arrays = {}
 
-    def step(self, parameters: Arrays, change: Arrays) -> Arrays:  # noqa: D102
+    def step(self, parameters: Arrays, change: Arrays, pace: float = 1.0) -> Arrays:  # noqa: D102
         s = self._settings
+        rate = s.learning_rate * pace
         self._steps += 1
         result: Arrays = {}
         for name, x in parameters.items():
@@ -85,7 +91,7 @@ class Adam(ServerOptimizer):
             self._square[name] = s.beta_2 * square + (1 - s.beta_2) * delta**2
             mean_hat = self._mean[name] / (1 - s.beta_1**self._steps)
             square_hat = self._square[name] / (1 - s.beta_2**self._steps)
-            result[name] = x + s.learning_rate * mean_hat / (np.sqrt(square_hat) + s.epsilon)
+            result[name] = x + rate * mean_hat / (np.sqrt(square_hat) + s.epsilon)
         return result
 
     def state(self) -> Arrays:  # noqa: D102
@@ -106,9 +112,8 @@ def _part(part: str, state: Arrays) -> Arrays:
     return {n.removeprefix(prefix): x for n, x in state.items() if n.startswith(prefix)}
 
 
-def make_server_optimizer(settings: StrategySettings, pace: float = 1.0) -> ServerOptimizer:
-    """The optimizer that `strategy.optimizer` names, its learning rate multiplied by `pace`."""
-    settings = replace(settings, learning_rate=settings.learning_rate * pace)
+def make_server_optimizer(settings: StrategySettings) -> ServerOptimizer:
+    """The optimizer that `strategy.optimizer` names."""
     if settings.optimizer == "adam":
         return Adam(settings)
     return Momentum(settings) if settings.optimizer == "momentum" else PlainAverage()

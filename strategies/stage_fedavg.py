@@ -29,6 +29,7 @@ from fedmem.run_state import StageState
 from fedmem.settings import Settings
 from fedmem.stages import Stage
 from strategies.aggregation import aggregate, require_enough
+from strategies.pace import pace_of
 from strategies.reply_checks import ReplyChecks
 from strategies.rounds import OnRound, Rounds
 from strategies.server_optimizer import make_server_optimizer
@@ -52,6 +53,7 @@ class StageFedAvg(FedAvg):
         state: what an earlier process came to in this stage; None: the stage starts.
 
     Attributes:
+        rounds: of the stage.
         required: usable replies without which the round's training does not count.
         taken: of the round aggregated last, what `RoundRecord` tells of its replies.
     """
@@ -78,10 +80,11 @@ class StageFedAvg(FedAvg):
         self.frozen_hash = frozen_hash
         self.threshold = threshold
         self.on_round = on_round
+        self.rounds = settings.federation.rounds or stage.rounds
         self.standing = Standing(settings, stage, state)
         self._state = state
         self.checks = ReplyChecks(settings, stage, state.usual if state else ())
-        self.optimizer = make_server_optimizer(settings.strategy, stage.pace)
+        self.optimizer = make_server_optimizer(settings.strategy)
         if state is not None:
             self.optimizer.load_state({n: x.numpy() for n, x in state.optimizer.items()})
         self._current = ArrayRecord()
@@ -140,7 +143,8 @@ class StageFedAvg(FedAvg):
         trained = [reply.message for reply in fit if reply.result.weight]
         change, loss = aggregate(strategy, server_round, trained)
         parameters = {name: array.numpy() for name, array in self._current.items()}
-        stepped = self.optimizer.step(parameters, change)
+        pace = pace_of(server_round, self.rounds, self.stage.pace, strategy.cooldown)
+        stepped = self.optimizer.step(parameters, change, pace)
         if not all(np.isfinite(value).all() for value in stepped.values()):
             loss = math.nan
         arrays = ArrayRecord({n: Array(np.asarray(v, np.float32)) for n, v in stepped.items()})

@@ -29,6 +29,7 @@ SMALL = [
     "memory.long_term_capacity=6",
     "memory.top_k=5",
     "memory.write_ratio=0.4",
+    "client.windows=2",
     "client.negatives=6",
     "client.positions=3",
     "client.micro_batch=24",

@@ -52,6 +52,14 @@ def test_a_parameter_that_never_changes_stays_bit_identical(make_settings: MakeS
     assert not optimizer.step(row, row)["w"].any()
 
 
+@pytest.mark.parametrize("name", ["adam", "momentum"])
+def test_the_pace_multiplies_the_step(name: str, make_settings: MakeSettings) -> None:
+    settings = make_settings(f"strategy={name}").strategy
+    whole = make_server_optimizer(settings).step(START, FIRST)["w"] - START["w"]
+    slowed = make_server_optimizer(settings).step(START, FIRST, 0.25)["w"] - START["w"]
+    np.testing.assert_allclose(slowed, whole / 4, rtol=1e-3)
+
+
 @pytest.mark.parametrize("name", ["adam", "momentum", "fedavg"])
 def test_one_that_takes_over_the_state_goes_on_bit_for_bit(
     name: str, make_settings: MakeSettings

@@ -61,7 +61,7 @@ def test_a_loss_that_explodes_stops_the_stage_with_a_hint(
     if stops:
         assert one.trouble is not None
         assert "round 3: the loss is 18.1 after 6" in one.trouble
-        assert "strategy.learning_rate=0.005" in one.trouble
+        assert "strategy.learning_rate=0.0075" in one.trouble
         assert len(one.trouble.splitlines()) == 2
 
 
