@@ -11,8 +11,9 @@ from flwr.client import NumPyClient
 from flwr.common import Config, NDArrays, Scalar
 
 from fedmem.batches import RoundKey
-from fedmem.evaluation import COLD, COLD_USERS, Split
+from fedmem.evaluation import COLD, COLD_USERS, USERS, Split
 from fedmem.node import Node
+from fedmem.outcomes import Outcomes
 from fedmem.participants import UserIndices
 from fedmem.stages import Stage
 from fedmem.training import LocalTrainer, Update
@@ -36,6 +37,7 @@ class UserClient(NumPyClient):
         self.users = node.users if users is None else users
         parameters = node.model(stage).state_dict()
         self.scope: Names = stage.split(parameters)[0]
+        self.outcomes: Outcomes = {}
 
     def get_parameters(self, config: Config) -> NDArrays:
         """The scope's parameters, in the order of `scope`."""
@@ -78,15 +80,18 @@ class UserClient(NumPyClient):
 
         Returns:
             1 − HR@10 of the first ranking as the loss, the number of users, and the sums of
-            `Ranks.sums`.
+            `Ranks.sums`. The ranks themselves are in `outcomes`.
         """
         self._take(parameters)
         split = cast(Split, config["split"])
         rankings = tuple(str(config["rankings"]).split(","))
         warm = tuple(ranking for ranking in rankings if ranking != COLD)
-        sums = self.node.rank(self.stage, self.users, split, warm).sums()
+        self.outcomes = {USERS: self.node.rank(self.stage, self.users, split, warm)}
         if COLD in rankings:
-            sums |= self.node.rank_cold(self.stage, self.users).sums(COLD_USERS)
+            self.outcomes[COLD_USERS] = self.node.rank_cold(self.stage, self.users)
+        sums: dict[str, float] = {}
+        for count, ranks in self.outcomes.items():
+            sums |= ranks.sums(count)
         missed = 1.0 - sums[f"{rankings[0]}/HR@10"] / max(sums["users"], 1.0)
         return missed, int(sums["users"]), dict(sums)
 

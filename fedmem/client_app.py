@@ -20,7 +20,7 @@ from fedmem.messages import Description, EvaluateResult, NeedsFrozen, Task, Trai
 from fedmem.node import Node
 from fedmem.node_store import NodeStore, memory_key
 from fedmem.packing import answer_as_asked
-from fedmem.residence import ConfigValue, settle_here, users_here
+from fedmem.residence import ConfigValue, is_simulated, settle_here, users_here
 from fedmem.settings import Settings
 from fedmem.stages import find_stage
 
@@ -91,7 +91,9 @@ def evaluate(message: Message, context: Context) -> Message:
         memory = {k: float(v) for k, v in vars(bank.statistics()).items()}
     config = {"split": task.split, "rankings": ",".join(task.rankings)}
     _, _, sums = client.evaluate(parameters, dict(config))
-    result = EvaluateResult({k: float(cast(float, v)) for k, v in sums.items()}, memory)
+    # Whoever asks: no rank leaves a real node.
+    outcomes = client.outcomes if task.ranks and is_simulated(context.node_config) else {}
+    result = EvaluateResult({k: float(cast(float, v)) for k, v in sums.items()}, memory, outcomes)
     return Message(result.to_record(), reply_to=message)
 
 

@@ -7,17 +7,40 @@ of a sweep, not at the start of the run that has it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import ValueType
 
-from fedmem.configuration import compose_settings, parse, unreadable
-from fedmem.errors import FedmemError
+from fedmem.configuration import (
+    CONFIGURATION_ERRORS,
+    compose_settings,
+    parse,
+    readable,
+    unreadable,
+)
+from fedmem.errors import FedmemError, readable_exit
 
 ELSEWHERE = ("config_path", "config_name", "config_dir", "experimental_rerun")
 """Flags by which Hydra takes its configuration from another place than `conf/`."""
+
+
+def run_command(command: Callable[[], None]) -> None:
+    """Run a Hydra program; a mistake on its command line ends it with a line and code 2.
+
+    Args:
+        command: what `hydra.main` made.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come here, to be made readable
+    with readable_exit():
+        check_command_line(sys.argv[1:])
+        try:
+            command()
+        except CONFIGURATION_ERRORS as error:
+            raise FedmemError(readable(error)) from error
 
 
 def check_command_line(arguments: Sequence[str]) -> None:

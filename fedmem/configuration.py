@@ -11,9 +11,11 @@ from typing import Any, cast
 import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -24,6 +26,17 @@ from fedmem.settings import Settings
 CONFIG_MODULE = "conf"
 CONFIGURATION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 """What Hydra raises for a mistake of the user; `readable` says it in words."""
+EXPERIMENT = "experiment"
+"""A group, and the key under which its files tell of arms: no setting of a run (`fedmem.arms`)."""
+
+
+def _in_sweep(then: str, otherwise: str) -> str:
+    """One value in the jobs of a sweep, another elsewhere."""
+    sweeps = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return then if sweeps else otherwise
+
+
+OmegaConf.register_new_resolver("in_sweep", _in_sweep, replace=True)
 
 
 def to_settings(config: DictConfig) -> Settings:
@@ -36,7 +49,8 @@ def to_settings(config: DictConfig) -> Settings:
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise FedmemError(readable(error)) from error
-    return Settings.from_dict(cast(dict[str, Any], values))
+    settings = {k: v for k, v in cast(dict[str, Any], values).items() if k != EXPERIMENT}
+    return Settings.from_dict(settings)
 
 
 def compose_settings(overrides: Sequence[str] = (), output_dir: str = "runs/composed") -> Settings:
@@ -47,11 +61,26 @@ def compose_settings(overrides: Sequence[str] = (), output_dir: str = "runs/comp
     Raises:
         FedmemError: as `to_settings`, and for a group that has no such choice.
     """
+    return to_settings(_compose([f"output_dir={output_dir}", *overrides]))
+
+
+def compose_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What an experiment tells of its arms; empty where it is one run.
+
+    Raises:
+        FedmemError: there is no such experiment, or an override does not fit.
+    """
+    config = _compose([f"{EXPERIMENT}={name}", *overrides])
+    found = OmegaConf.to_container(config.get(EXPERIMENT) or OmegaConf.create(), resolve=True)
+    return cast(dict[str, Any], found)
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
     _require_choices(overrides)
     ready = contextlib.nullcontext() if GlobalHydra.instance().is_initialized() else None
     try:  # within the command, Hydra knows the tree already
         with ready or initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-            return to_settings(compose("config", [f"output_dir={output_dir}", *overrides]))
+            return compose("config", list(overrides))
     except CONFIGURATION_ERRORS as error:
         raise FedmemError(readable(error)) from error
 

@@ -79,11 +79,12 @@ def means(sums: dict[str, float]) -> dict[str, float]:
     A sum is divided by its users: `cold_users` for the rankings of cold items, `users` for others.
     """
     counts = {count: max(sums.get(count, 0.0), 1.0) for count in (USERS, COLD_USERS)}
-    return {
-        name: value / counts[COLD_USERS if name.startswith(COLD) else USERS]
-        for name, value in sums.items()
-        if name not in counts
-    }
+    return {n: value / counts[count_of(n)] for n, value in sums.items() if n not in counts}
+
+
+def count_of(ranking: str) -> str:
+    """The name under which the users of a ranking, or of one of its metrics, are counted."""
+    return COLD_USERS if ranking.startswith(COLD) else USERS
 
 
 def sampled_negatives(

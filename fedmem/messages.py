@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from fedmem.outcomes import Outcomes, from_arrays, to_arrays
 from fedmem.parameters import Parameters
 
 DESCRIBE = "query.describe"
@@ -64,6 +65,7 @@ class Task:
         split: for evaluation.
         rankings: for evaluation.
         norm_limit: norm of the mean change above which its users are looked at one by one.
+        ranks: for evaluation: whether to answer with each user's ranks too.
     """
 
     settings: str
@@ -77,6 +79,7 @@ class Task:
     split: str = ""
     rankings: tuple[str, ...] = ()
     norm_limit: float = math.inf
+    ranks: bool = False
 
     def to_record(self) -> RecordDict:
         """As Flower sends it."""
@@ -90,6 +93,7 @@ class Task:
                 "split": self.split,
                 "rankings": ",".join(self.rankings),
                 "norm-limit": self.norm_limit,
+                "ranks": self.ranks,
             }
         )
         record = RecordDict({"about": about, "scope": self.scope})
@@ -116,6 +120,7 @@ class Task:
             split=str(about["split"]),
             rankings=tuple(filter(None, str(about["rankings"]).split(","))),
             norm_limit=cast(float, about["norm-limit"]),
+            ranks=bool(about["ranks"]),
         )
 
 
@@ -155,16 +160,27 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """Node to server: sums over users, of metrics and, where the memory is on, of its figures."""
+    """Node to server: sums over users, of metrics and, where the memory is on, of its figures.
+
+    Attributes:
+        sums: of metrics, and the number of users.
+        memory: of the memories' figures.
+        outcomes: each user's ranks, where the task asked for them.
+    """
 
     sums: dict[str, float]
     memory: dict[str, float]
+    outcomes: Outcomes = field(default_factory=dict)
 
     def to_record(self) -> RecordDict:
         """As Flower sends it."""
-        return RecordDict(
+        record = RecordDict(
             {"sums": to_metric_record(self.sums), "memory": to_metric_record(self.memory)}
         )
+        if self.outcomes:
+            arrays = to_arrays(self.outcomes)
+            record["ranks"] = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+        return record
 
     @classmethod
     def from_record(cls, record: RecordDict) -> EvaluateResult:
@@ -173,7 +189,8 @@ class EvaluateResult:
             {k: float(cast(float, v)) for k, v in record.metric_records[part].items()}
             for part in ("sums", "memory")
         )
-        return cls(sums, memory)
+        ranks = record.array_records.get("ranks", ArrayRecord())
+        return cls(sums, memory, from_arrays({n: array.numpy() for n, array in ranks.items()}))
 
 
 @dataclass(frozen=True)

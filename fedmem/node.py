@@ -10,8 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fedmem.ablation import content_of
 from fedmem.cold_evaluation import rank_cold
-from fedmem.data import Histories, Interactions, Windows, load_content, load_histories
+from fedmem.data import Histories, Interactions, Windows, load_histories
 from fedmem.device import local_gpus, resolve_device
 from fedmem.evaluation import HELD_OUT, Ranks, Split, draw_negatives, last_hidden, rank_users
 from fedmem.hidden_states import HiddenStates
@@ -60,13 +61,13 @@ class Node:
 
     @cached_property
     def content(self) -> Content:
-        """Content of all items."""
-        return load_content(self.settings.data, self.interactions)
+        """Content of all items, or what `ablation.content` puts in its place."""
+        return content_of(self.settings, self.interactions)
 
     @cached_property
     def cold_content(self) -> Content:
         """Content of the cold items."""
-        return load_content(self.settings.data, self.histories.cold)
+        return content_of(self.settings, self.histories.cold)
 
     @cached_property
     def vectors(self) -> Floats:
@@ -195,7 +196,7 @@ class Node:
             self.histories,
             users,
             self.cold_content if stage.content else None,
-            self._open().replay if stage.memory else None,
+            self._replay if stage.memory else None,
         )
 
     def _frozen_hidden_states(self, model: Recommender) -> HiddenStates:
@@ -229,7 +230,7 @@ class Node:
         A memory that is already past it does not tell of it.
         """
         if split not in self._reads:
-            self._reads[split] = self._open().replay(self.users, self._ends(split))
+            self._reads[split] = self._replay(self.users, self._ends(split))
         return self._reads[split]
 
     def reads_at_targets(self) -> Ints:
@@ -238,5 +239,11 @@ class Node:
             windows = self.windows
             users = np.repeat(windows.user, windows.lengths)
             positions = ranges(windows.start, windows.lengths)
-            self._reads["training"] = self._open().replay(users, positions)
+            self._reads["training"] = self._replay(users, positions)
         return self._reads["training"]
+
+    def _replay(self, users: npt.NDArray[np.integer], positions: npt.NDArray[np.integer]) -> Ints:
+        """[n, top_k] what these users' memories held just before these positions."""
+        if self.settings.ablation.memory:
+            return self._open().replay(users, positions)
+        return np.zeros((len(users), self.settings.memory.top_k), dtype=np.int32)

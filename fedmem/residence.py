@@ -39,13 +39,18 @@ KEYS = (
 WAYS = "users, partition-id with num-partitions, or first-index"
 
 
+def is_simulated(node_config: NodeConfig) -> bool:
+    """Whether a node is one of Flower's simulation."""
+    return set(node_config) <= set(PARTITION)
+
+
 def settle_here(settings: Settings, node_config: NodeConfig) -> Settings:
     """The settings as they are true at this node.
 
     Raises:
         FedmemError: the node's configuration has an unknown key, lacks one or contradicts itself.
     """
-    if set(node_config) <= set(PARTITION):
+    if is_simulated(node_config):
         return settings
     unknown = sorted(set(node_config) - set(KEYS))
     if unknown:

@@ -13,8 +13,8 @@ from fedmem.errors import FedmemError
 from fedmem.node_store import FILE
 from fedmem.run_folder import NODES, STATE, RunFolder, shown
 from fedmem.run_state import LAST, RunState, peek
+from fedmem.schema import flattened
 from fedmem.settings import RunSettings, Settings
-from fedmem.stages import find_stage
 
 AUTO = "auto"
 FREE = ("output_dir", "simulation", "run")
@@ -89,19 +89,19 @@ def absolute(settings: Settings) -> Settings:
     )
 
 
-def how_to_go_on(path: Path) -> str:
+def how_to_go_on(path: Path, command: str = "simulate") -> str:
     """The command that lets the run in a folder go on."""
-    return f"Go on with: python -m fedmem.simulate run.resume={shlex.quote(shown(path))}"
+    return f"Go on with: python -m fedmem.{command} run.resume={shlex.quote(shown(path))}"
 
 
 def _require_alike(folder: RunFolder, overrides: Sequence[str]) -> None:
     """Check that nothing is asked for now that the run was not asked for."""
-    own = compose_settings(folder.state.overrides)
-    asked = compose_settings(_joined(folder.state.overrides, overrides))
+    own = flattened(asdict(compose_settings(folder.state.overrides)))
+    asked = flattened(asdict(compose_settings(_joined(folder.state.overrides, overrides))))
     differing = [
-        f"{key}={value} (there {_flat(own).get(key)})"
-        for key, value in _flat(asked).items()
-        if not key.startswith(FREE) and _flat(own).get(key) != value
+        f"{key}={value} (there {own.get(key)})"
+        for key, value in asked.items()
+        if not key.startswith(FREE) and own.get(key) != value
     ]
     if differing:
         raise FedmemError(
@@ -114,7 +114,7 @@ def _require_memories(folder: RunFolder) -> None:
     """Check that the nodes' memories are there, where the stage under way has filled them."""
     state = folder.state
     shared = state.settings.simulation.ray_address is not None
-    if state.stage is None or not find_stage(state.stage.stage).memory or shared:
+    if state.stage is None or state.stage.threshold is None or shared:
         return
     for node in range(state.nodes):
         path = folder.path / NODES / str(node) / FILE
@@ -126,20 +126,19 @@ def _require_memories(folder: RunFolder) -> None:
 
 
 def _alike(one: Settings, other: Settings) -> bool:
-    return all(getattr(one, key) == getattr(other, key) for key in asdict(one) if key not in FREE)
+    mine, yours = _movable(one), _movable(other)
+    return all(mine[key] == yours[key] for key in mine if not key.startswith(FREE))
+
+
+def _movable(settings: Settings) -> dict[str, Any]:
+    """Settings by their full names; checkpoints in the run's own folder are told from there."""
+    flat, folder = flattened(asdict(settings)), Path(settings.checkpoint.dir)
+    if folder.is_relative_to(settings.output_dir):
+        flat["checkpoint.dir"] = str(folder.relative_to(settings.output_dir))
+    return flat
 
 
 def _joined(own: Sequence[str], asked: Sequence[str]) -> list[str]:
     """Overrides with those asked for in the place of the run's own; what is of one call is left."""
     by_key = {each.split("=")[0].lstrip("+~"): each for each in [*own, *asked]}
     return [each for key, each in by_key.items() if key not in ("run.resume", "output_dir")]
-
-
-def _flat(settings: Settings) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in asdict(settings).items():
-        if isinstance(value, dict):
-            flat |= {f"{key}.{own}": each for own, each in value.items()}
-        else:
-            flat[key] = value
-    return flat

@@ -1,7 +1,9 @@
 """A run's folder: who may write there, its metrics as they come, and its state after every round.
 
 - `metrics.jsonl`: a line a round.
+- `novelty.json`: what the memory's threshold was found from.
 - `results.json`: when the run is done.
+- `ranks.npz`: see `fedmem.outcomes`, where they are kept.
 - `state/`: of the last round, and the best parameters of the stage under way.
 - `nodes/`: what simulated nodes remember of their users.
 """
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from fedmem.errors import FedmemError
+from fedmem.outcomes import FILE as OUTCOMES
 from fedmem.run_state import LAST, RunState, StageState
 from fedmem.sealed import flush, replacing
 from fedmem.settings import Settings
@@ -64,7 +67,7 @@ class RunFolder:
             for left in (path / name).glob("*"):
                 if left.name != "lock":
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
-        for name in ("metrics.jsonl", "results.json"):
+        for name in ("metrics.jsonl", "novelty.json", "results.json", OUTCOMES):
             (path / name).unlink(missing_ok=True)
         nodes = settings.federation.nodes if nodes is None else nodes
         folder = cls(path, RunState(settings, list(overrides), nodes), lock)
@@ -144,6 +147,11 @@ class RunFolder:
                 )
         if not self.state.checkpoints.keys() >= parents.keys():
             self._move(checkpoints={**self.state.checkpoints, **parents})
+
+    def keep_novelty(self, counts: Sequence[int], threshold: float) -> None:
+        """Write the histogram of `fedmem.memory.novelty` and the threshold found from it."""
+        with replacing(self.path / "novelty.json") as partial:
+            partial.write_text(json.dumps({"threshold": threshold, "counts": list(counts)}) + "\n")
 
     def end_stage(self, result: Mapping[str, Any], checkpoint: str) -> None:
         """Write that a stage has ended, with its checkpoint in place."""

@@ -32,6 +32,15 @@ def leaves(section: type, prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted keys, in order."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        key = prefix + name
+        flat |= flattened(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
+    return flat
+
+
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """The choice that was probably meant; None where nothing is near.
 

@@ -18,6 +18,7 @@ from fedmem.errors import FedmemError
 from fedmem.evaluation import COLD, RANKINGS
 from fedmem.memory import auto_threshold
 from fedmem.messages import from_array_record, to_array_record
+from fedmem.outcomes import save_outcomes
 from fedmem.parameters import content_hash, initial_parameters
 from fedmem.roster import Roster
 from fedmem.run_folder import RunFolder
@@ -91,12 +92,14 @@ class Run:
         observers: told of every stage and round.
         stop: set from outside to end the run; it can go on from its last finished round.
         folder: of the run; None: a new one, in `output_dir`.
+        keep_ranks: ask the nodes for each user's ranks of the test, and keep them in the folder.
     """
 
     settings: Settings
     observers: Sequence[Observer]
     stop: threading.Event = field(default_factory=threading.Event)
     folder: RunFolder | None = None
+    keep_ranks: bool = False
 
     def __call__(self, grid: Grid) -> list[StageResult]:
         """Run the stages on the nodes of `grid`; none comes after one that had to stop."""
@@ -136,7 +139,7 @@ class Run:
         if state is not None:
             threshold = state.threshold
         else:
-            threshold = self._threshold(roster) if stage.memory else None
+            threshold = self._threshold(roster, folder) if stage.memory else None
         records = [RoundRecord(**record) for record in folder.rounds(stage.name)]
         before = sum(record.seconds for record in records)
 
@@ -167,8 +170,10 @@ class Run:
         testing = time.monotonic()
         rankings = [*RANKINGS, COLD] if settings.evaluation.cold_items else RANKINGS
         test, memory = strategy.evaluate(
-            grid, best, standing.best_round, "test", ",".join(rankings)
+            grid, best, standing.best_round, "test", ",".join(rankings), self.keep_ranks
         )
+        if self.keep_ranks:
+            save_outcomes(folder.path, stage.name, strategy.outcomes)
         test_seconds = time.monotonic() - testing
         checkpoint = Checkpoint(
             stage=stage.name,
@@ -203,12 +208,15 @@ class Run:
             observer.on_result(result)
         return result
 
-    def _threshold(self, roster: Roster) -> float:
+    def _threshold(self, roster: Roster, folder: RunFolder) -> float:
         """The memory's novelty threshold: as set, or from the nodes' summed histograms."""
         memory = self.settings.memory
         if memory.threshold != "auto":
             return float(memory.threshold)
-        return auto_threshold(roster.novelty_histogram(), memory.write_ratio)
+        histogram = roster.novelty_histogram()
+        threshold = auto_threshold(histogram, memory.write_ratio)
+        folder.keep_novelty(histogram.tolist(), threshold)
+        return threshold
 
 
 def make_server_app(run: Callable[[Grid], object]) -> ServerApp:

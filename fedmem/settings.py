@@ -34,6 +34,8 @@ EXECUTIONS = ("auto", "batched", "stacked", "loop")
 PRECISIONS = ("float32", "bfloat16")
 SERVER_OPTIMIZERS = ("none", "adam", "momentum")
 AGGREGATIONS = ("mean", "median", "trimmed_mean", "krum")
+LOCAL_OPTIMIZERS = ("sgd", "adam")
+CONTENTS = ("real", "without_picture", "without_text", "shuffled", "random")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -228,9 +230,11 @@ class MemorySettings:
 class ClientSettings:
     """How one user trains in one round."""
 
+    optimizer: str
+    """Of a user's own steps, one of `LOCAL_OPTIMIZERS`; it starts afresh in every round."""
     learning_rate: float
     local_steps: int
-    """Full-batch SGD steps a round."""
+    """Full-batch steps a round."""
     windows: int
     """Training windows of `model.max_length` a user, counted from the latest."""
     negatives: int
@@ -241,12 +245,19 @@ class ClientSettings:
     """Positions computed at once; null: as suits the device. A matter of speed, not of the result.
     """
     execution: str
-    """How a cohort trains, one of `EXECUTIONS`: all give the same, `batched` for one local step."""
+    """How a cohort trains, one of `EXECUTIONS`: all give the same. `batched` is for one local step,
+    and both it and `stacked` for SGD."""
 
     precision: str
     """Of the matrix products of training: one of `PRECISIONS`. Rankings are made in float32."""
 
     def __post_init__(self) -> None:
+        _require(
+            self.optimizer in LOCAL_OPTIMIZERS,
+            "client.optimizer",
+            self.optimizer,
+            f"one of {', '.join(LOCAL_OPTIMIZERS)}",
+        )
         _require(self.learning_rate > 0, "client.learning_rate", self.learning_rate, "above 0")
         _require(
             self.micro_batch is None or self.micro_batch >= 1,
@@ -273,6 +284,12 @@ class ClientSettings:
             "client.execution",
             self.execution,
             f"stacked, loop or auto with client.local_steps={self.local_steps}",
+        )
+        _require(
+            self.execution in ("auto", "loop") or self.optimizer == "sgd",
+            "client.execution",
+            self.execution,
+            f"loop or auto with client.optimizer={self.optimizer}",
         )
 
 
@@ -421,6 +438,44 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True)
+class AblationSettings:
+    """Controls: what a run goes without, to see what it was worth."""
+
+    content: str
+    """What stands in the place of the items' content, one of `CONTENTS`: `shuffled` gives each item
+    another's, `random` noise of the same length."""
+    memory: bool
+    """Whether the experts read the memory; if not, every read finds it empty."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.content in CONTENTS,
+            "ablation.content",
+            self.content,
+            f"one of {', '.join(CONTENTS)}",
+        )
+
+
+@dataclass(frozen=True)
+class CentralisedSettings:
+    """Training on pooled data (`python -m fedmem.centralised`), which a federation cannot do."""
+
+    epochs: int
+    batch: int
+    """Windows a step."""
+    windows: int
+    """Training windows a user, in the place of `client.windows`."""
+    learning_rate: float
+    """Of Adam."""
+
+    def __post_init__(self) -> None:
+        for key in ("epochs", "batch", "windows"):
+            value = getattr(self, key)
+            _require(value >= 1, f"centralised.{key}", value, "at least 1")
+        _require(self.learning_rate > 0, "centralised.learning_rate", self.learning_rate, "above 0")
+
+
+@dataclass(frozen=True)
 class CheckpointSettings:
     """Where checkpoints are written, and where a stage finds its predecessors."""
 
@@ -448,6 +503,9 @@ class SimulationSettings:
     """Workers that share one GPU."""
     threads: int
     """Torch threads of each worker; 0: the cores shared evenly between the workers."""
+    keep_ranks: bool
+    """Whether the nodes tell each user's ranks of the test, under an index, for `ranks.npz`. A real
+    federation is never asked for them."""
 
     def __post_init__(self) -> None:
         _require(
@@ -494,6 +552,8 @@ class Settings:
     federation: FederationSettings
     loss: LossSettings
     evaluation: EvaluationSettings
+    ablation: AblationSettings
+    centralised: CentralisedSettings
     checkpoint: CheckpointSettings
     simulation: SimulationSettings
     run: RunSettings

@@ -15,7 +15,6 @@ import errno
 import logging
 import shutil
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -33,8 +32,8 @@ from rich.console import Console
 
 from fedmem.client_app import app as client_app
 from fedmem.cluster import backend_config, survey
-from fedmem.command_line import check_command_line
-from fedmem.configuration import CONFIG_MODULE, CONFIGURATION_ERRORS, readable, to_settings
+from fedmem.command_line import run_command
+from fedmem.configuration import CONFIG_MODULE, to_settings
 from fedmem.data import load_histories, print_summary, write_id_files
 from fedmem.doctor import Case, preflight, print_findings
 from fedmem.errors import INTERRUPTED_EXIT_CODE, FedmemError, readable_exit
@@ -115,7 +114,7 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
     results: list[StageResult] = []
     failures: list[BaseException] = []
     with make_progress() as progress:
-        run = Run(settings, [progress], folder=folder)
+        run = Run(settings, [progress], folder=folder, keep_ranks=settings.simulation.keep_ranks)
 
         def serve(grid: object) -> None:
             try:
@@ -249,13 +248,7 @@ def _hydra_main(config: DictConfig) -> None:
 
 def main() -> None:
     """The command; exits with 2 for a mistake that the user can mend, 130 for Ctrl-C."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come here, to be made readable
-    with readable_exit():
-        check_command_line(sys.argv[1:])
-        try:
-            _hydra_main()
-        except CONFIGURATION_ERRORS as error:
-            raise FedmemError(readable(error)) from error
+    run_command(_hydra_main)
 
 
 if __name__ == "__main__":

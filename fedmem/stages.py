@@ -1,6 +1,6 @@
-"""The three stages as data: what each trains, needs and minimises.
+"""The three stages as data: what each trains, needs and minimises; and controls beside them.
 
-Client and server both read `STAGES`; neither has a rule of its own about scope.
+Client and server both read `STAGES` and `CONTROLS`; neither has a rule of its own about scope.
 """
 
 from __future__ import annotations
@@ -136,30 +136,46 @@ STAGES: dict[str, Stage] = {
 }
 
 
+CONTINUE_SASREC = replace(
+    PRETRAIN_SASREC,
+    name="continue_sasrec",
+    requires=("pretrain_sasrec",),
+    rounds=ALIGN_PROJECTORS.rounds + FINETUNE_MOE.rounds,
+)
+"""Stage 1 for as many more rounds as stages 2 and 3 have: what these must be better than."""
+
+CONTINUE_FROZEN = replace(CONTINUE_SASREC, name="continue_frozen", freezes=FINETUNE_MOE.freezes)
+"""The same with the item embeddings frozen, as stage 3 has them."""
+
+CONTROLS: dict[str, Stage] = {stage.name: stage for stage in (CONTINUE_SASREC, CONTINUE_FROZEN)}
+
+ALL_STAGES: dict[str, Stage] = STAGES | CONTROLS
+
+
 def find_stages(names: Sequence[str]) -> list[Stage]:
-    """The stages of a run.
+    """The stages of a run, controls among them.
 
     Raises:
         FedmemError: there is none of a name, or they are not in their order, each once.
     """
     stages = [find_stage(name) for name in names]
-    in_order = [stage for stage in STAGES.values() if stage in stages]
+    in_order = [stage for stage in ALL_STAGES.values() if stage in stages]
     if not stages or stages != in_order:
         raise FedmemError(
-            f"stages={','.join(names)} cannot run: name at least one of {', '.join(STAGES)}, "
+            f"stages={','.join(names)} cannot run: name at least one of {', '.join(ALL_STAGES)}, "
             "each once and in this order."
         )
     return stages
 
 
 def find_stage(name: str) -> Stage:
-    """The stage of this name.
+    """The stage or control of this name.
 
     Raises:
         FedmemError: there is none.
     """
-    if name not in STAGES:
-        meant = nearest(name, STAGES)
+    if name not in ALL_STAGES:
+        meant = nearest(name, ALL_STAGES)
         hint = f"did you mean {meant}? There are" if meant else "choose one of"
-        raise FedmemError(f"There is no stage {name!r}: {hint} {', '.join(STAGES)}.")
-    return STAGES[name]
+        raise FedmemError(f"There is no stage {name!r}: {hint} {', '.join(ALL_STAGES)}.")
+    return ALL_STAGES[name]

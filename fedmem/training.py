@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.optim import SGD, Adam, Optimizer
 
 from fedmem.batches import Batch, BatchMaker, RoundKey, Rows
 from fedmem.data import Windows, by_length
@@ -27,7 +28,7 @@ from fedmem.hidden_states import HiddenStates
 from fedmem.model import Recommender
 from fedmem.objective import Objective
 from fedmem.participants import UserIndices
-from fedmem.settings import Settings
+from fedmem.settings import ClientSettings, Settings
 from fedmem.stacked import train_stacked
 
 STACK_BYTES = 1 << 28
@@ -74,6 +75,12 @@ GroupsOf = Callable[[UserIndices, RoundKey, float, list[float]], Iterator[Update
 to `norms`; one that is not finite, or is above the limit, is left out of its group's mean."""
 
 
+def make_local_optimizer(settings: ClientSettings, change: Iterable[Tensor]) -> Optimizer:
+    """The optimizer that `client.optimizer` names, stepping a user's change."""
+    kinds: dict[str, type[SGD | Adam]] = {"sgd": SGD, "adam": Adam}
+    return kinds[settings.optimizer](list(change), lr=settings.learning_rate)
+
+
 class LocalTrainer:
     """Trains a stage's model on users that live here.
 
@@ -108,20 +115,22 @@ class LocalTrainer:
         self._device = model.sasrec.norm.weight.device
 
     def train_user(self, user: int, key: RoundKey) -> Update:
-        """`local_steps` full-batch SGD steps on one user: the definition of a user's update."""
+        """`local_steps` full-batch steps on one user: the definition of a user's update."""
         rows = self._rows_of(np.array([user]))
         before = {name: p.detach().clone() for name, p in self.scope.items()}
         # Summed up apart: new − old would round away changes that are small beside the parameter.
         change = {name: torch.zeros_like(p) for name, p in before.items()}
+        optimizer = make_local_optimizer(self.settings.client, change.values())
         weight, loss = int(self.windows.lengths[rows].sum()), 0.0
         for step in range(self.settings.client.local_steps):
-            loss = self._accumulate_gradient(rows, key, step) / max(weight, 1)
+            loss = self.accumulate_gradient(rows, key, step) / max(weight, 1)
             with torch.no_grad():
                 for name, parameter in self.scope.items():
                     if parameter.grad is not None and weight:
-                        rate = self.settings.client.learning_rate / weight
-                        change[name].sub_(parameter.grad, alpha=rate)
-                        parameter.copy_(before[name] + change[name])
+                        change[name].grad = parameter.grad / weight
+                optimizer.step()
+                for name, parameter in self.scope.items():
+                    parameter.copy_(before[name] + change[name])
         with torch.no_grad():
             for name, parameter in self.scope.items():
                 parameter.copy_(before[name])
@@ -151,7 +160,10 @@ class LocalTrainer:
         return self.settings.strategy.guard_ratio is not None
 
     def _fastest(self) -> str:
-        if self.settings.client.local_steps == 1:
+        client = self.settings.client
+        if client.optimizer != "sgd":
+            return "loop"
+        if client.local_steps == 1:
             return "batched"
         return "stacked" if self._device.type == "cuda" else "loop"
 
@@ -159,7 +171,7 @@ class LocalTrainer:
         """One step on the sum over all users' windows."""
         rows = self._rows_of(users)
         weight = int(self.windows.lengths[rows].sum())
-        loss = self._accumulate_gradient(rows, key, step=0) / max(weight, 1)
+        loss = self.accumulate_gradient(rows, key, step=0) / max(weight, 1)
         rate = -self.settings.client.learning_rate / max(weight, 1)
         change = {
             name: torch.zeros_like(p) if p.grad is None else p.grad * rate
@@ -241,7 +253,7 @@ class LocalTrainer:
         change = {name: value / max(weight, 1) for name, value in total.items()}
         return Update(change, weight, loss / max(weight, 1), users, left_out)
 
-    def _accumulate_gradient(self, rows: Rows, key: RoundKey, step: int) -> float:
+    def accumulate_gradient(self, rows: Rows, key: RoundKey, step: int) -> float:
         """Leave the gradient of the loss, summed over the rows' targets, in `.grad`; the sum."""
         self.model.zero_grad(set_to_none=True)
         tables = self.model.tables()

@@ -23,6 +23,7 @@ from flwr.serverapp.strategy import FedAvg, Result
 from fedmem.errors import FedmemError
 from fedmem.evaluation import means
 from fedmem.messages import EvaluateResult, NeedsFrozen, Task, payload_bytes, to_metric_record
+from fedmem.outcomes import Outcomes, joined
 from fedmem.participants import sample_round
 from fedmem.roster import Roster
 from fedmem.run_state import StageState
@@ -56,6 +57,7 @@ class StageFedAvg(FedAvg):
         rounds: of the stage.
         required: usable replies without which the round's training does not count.
         taken: of the round aggregated last, what `RoundRecord` tells of its replies.
+        outcomes: all users' ranks in the latest evaluation, where it asked for them.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class StageFedAvg(FedAvg):
         self.optimizer = make_server_optimizer(settings.strategy)
         if state is not None:
             self.optimizer.load_state({n: x.numpy() for n, x in state.optimizer.items()})
+        self.outcomes: Outcomes = {}
         self._current = ArrayRecord()
         self._asked: dict[int, int] = {}
         self._informed: set[int] = set()
@@ -159,6 +162,7 @@ class StageFedAvg(FedAvg):
                 self._task(node, server_round, arrays),
                 split=str(config["split"]),
                 rankings=tuple(str(config["rankings"]).split(",")),
+                ranks=bool(config["ranks"]),
             )
             yield self._message(node, task, MessageType.EVALUATE)
 
@@ -177,17 +181,24 @@ class StageFedAvg(FedAvg):
                     total[name] = total.get(name, 0.0) + value
         if not sums:
             return None
+        self.outcomes = joined([result.outcomes for result in results if result.outcomes])
         return to_metric_record(means(sums) | {f"memory/{k}": v for k, v in memory.items()})
 
     def evaluate(
-        self, grid: Grid, arrays: ArrayRecord, server_round: int, split: str, rankings: str
+        self,
+        grid: Grid,
+        arrays: ArrayRecord,
+        server_round: int,
+        split: str,
+        rankings: str,
+        ranks: bool = False,
     ) -> tuple[dict[str, float], dict[str, float]]:
-        """One evaluation on all nodes: (metrics, summed memory figures).
+        """One evaluation on all nodes: (metrics, summed memory figures); with `ranks` also those.
 
         Raises:
             FedmemError: no node answered in time.
         """
-        config = ConfigRecord({"split": split, "rankings": rankings})
+        config = ConfigRecord({"split": split, "rankings": rankings, "ranks": ranks})
         messages = self.configure_evaluate(server_round, arrays, config, grid)
         replies, _, _ = self.ask(messages)
         record = self.aggregate_evaluate(server_round, replies)

@@ -22,7 +22,7 @@ from fedmem.evaluation import COLD
 from fedmem.messages import NeedsFrozen, Task
 from fedmem.results import print_results
 from fedmem.settings import Settings
-from fedmem.stages import STAGES
+from fedmem.stages import CONTROLS, STAGES
 from tests.in_process_grid import InProcessGrid, run_in_process
 
 MakeSettings = Callable[..., Settings]
@@ -377,3 +377,19 @@ def test_the_time_of_evaluations_is_told_apart(make_settings: MakeSettings) -> N
     assert 0.0 < validated.evaluation_seconds < validated.seconds
     spent = sum(record.seconds for record in watcher.records)
     assert 0.0 < result.test_seconds < result.seconds - spent
+
+
+@pytest.mark.parametrize("control", list(CONTROLS))
+def test_a_control_goes_on_from_stage_1(control: str, make_settings: MakeSettings) -> None:
+    run_in_process(make_settings("stage=pretrain_sasrec"))
+    (result,), watcher, _ = run_in_process(make_settings(f"stage={control}"))
+    started = load_all(make_settings("stage=pretrain_sasrec"))["pretrain_sasrec"]
+    ended = load_all(make_settings(f"stage={control}"))[control]
+    assert watcher.records[0].validation == started.metrics
+    moved = {
+        name
+        for name, value in ended.parameters.items()
+        if not value.equal(started.parameters[name])
+    }
+    frozen = {"sasrec.item_emb.weight"} if control.endswith("frozen") else set()
+    assert moved == (set(started.parameters) - frozen if result.best_round else set())

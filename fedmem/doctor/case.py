@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fedmem.ablation import content_of
 from fedmem.checkpoint import Checkpoint, load_parents
-from fedmem.data import Interactions, load_content, load_histories
+from fedmem.data import Interactions, load_histories
 from fedmem.doctor.arithmetic import parameter_counts
 from fedmem.errors import FedmemError
 from fedmem.model import Content
@@ -62,8 +63,8 @@ class Case:
 
     @cached_property
     def content(self) -> Content:
-        """The items' features."""
-        return load_content(self.settings.data, self.interactions)
+        """The items' features, or what `ablation.content` puts in their place."""
+        return content_of(self.settings, self.interactions)
 
     @property
     def widths(self) -> tuple[int, int]:

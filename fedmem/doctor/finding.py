@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from fedmem.stages import STAGES
+from fedmem.stages import ALL_STAGES
 
 if TYPE_CHECKING:
     from fedmem.doctor.case import Case
@@ -86,9 +86,10 @@ class Check:
         return self.look.__module__.rpartition(".")[2]
 
 
-ALL = tuple(STAGES)
-CONTENT = tuple(name for name, stage in STAGES.items() if stage.content)
-MEMORY = tuple(name for name, stage in STAGES.items() if stage.memory)
+ALL = tuple(ALL_STAGES)
+LATER = tuple(name for name, stage in ALL_STAGES.items() if stage.requires)
+CONTENT = tuple(name for name, stage in ALL_STAGES.items() if stage.content)
+MEMORY = tuple(name for name, stage in ALL_STAGES.items() if stage.memory)
 
 
 def check(

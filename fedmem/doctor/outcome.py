@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 
-from fedmem.checkpoint import Checkpoint
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import MEMORY, Verdict, check, ok, problem, warning
-from fedmem.model.experts import Router
+from fedmem.model.experts import router_weights
 from fedmem.stages import ALIGN_PROJECTORS, FINETUNE_MOE, PRETRAIN_SASREC
 
 METRIC = "sampled/HR@10"
@@ -196,10 +195,5 @@ def memory_counts(case: Case) -> Verdict:
 
 def _router_weights(case: Case) -> tuple[torch.Tensor, list[str]]:
     """([I, E] weights of the experts for every item, their names)."""
-    made: Checkpoint = case.made(FINETUNE_MOE.name)
-    prefix = "router."
-    part = {k.removeprefix(prefix): v for k, v in made.parameters.items() if k.startswith(prefix)}
-    module = Router(made.model.dim, made.model.router_hidden, len(made.model.experts))
-    module.load_state_dict(part, strict=True)
-    with torch.no_grad():
-        return module(made.parameters["sasrec.item_emb.weight"][1:]), list(made.model.experts)
+    made = case.made(FINETUNE_MOE.name)
+    return router_weights(made.model, made.parameters), list(made.model.experts)

@@ -10,6 +10,7 @@ from importlib import import_module
 
 from fedmem.doctor.checks import CHECKS
 from fedmem.doctor.finding import ALL, Check, Level
+from fedmem.stages import CONTROLS, STAGES
 
 HEAD = """\
 # The doctor
@@ -29,7 +30,10 @@ Before every run `fedmem.simulate` does the quick ones by itself. It prints what
 does not start if there is a problem.
 """
 COLUMNS = ("| check | stages | quick | looks at | warning | problem |", "|---|---|---|---|---|---|")
-NUMBERS = {name: str(place) for place, name in enumerate(ALL, start=1)}
+NUMBERS = {
+    **{name: str(place) for place, name in enumerate(STAGES, start=1)},
+    **dict.fromkeys(CONTROLS, "controls"),
+}
 
 
 def page() -> str:
@@ -45,7 +49,8 @@ def page() -> str:
 
 
 def _row(one: Check) -> str:
-    stages = "all" if one.stages == ALL else ", ".join(NUMBERS[name] for name in one.stages)
+    numbers = dict.fromkeys(NUMBERS[name] for name in one.stages)
+    stages = "all" if one.stages == ALL else ", ".join(numbers)
     cells = (one.name, stages, "yes" if one.quick else "", *describe(one))
     return f"| {' | '.join(cells)} |"
 

@@ -17,7 +17,7 @@ MISTAKES = {
     "+federation.fracton=1": "did you mean federation.fraction?",
     "++federation.fracton=1": "did you mean federation.fraction?",
     "rounds=3": "did you mean federation.rounds?",
-    "learning_rate=3": "did you mean client.learning_rate or strategy.learning_rate?",
+    "learning_rate=3": "did you mean client.learning_rate or strategy.learning_rate or",
     "memory.dim=3": "did you mean model.dim?",
     "stag=all": "did you mean stage?",
     "xyzzy=1": "xyzzy is no setting: conf/ lists them all.",
@@ -26,7 +26,7 @@ MISTAKES = {
     # choices
     "stage=pretrain": "stage=pretrain is unknown: did you mean pretrain_sasrec?",
     "data=ml1m": "did you mean ml-1m?",
-    "experiment=nope": "experiment=nope is unknown: choose one of ml-1m",
+    "experiment=nope": "experiment=nope is unknown: choose one of ml-100k, ",
     "+experiment=ml-1m": "write experiment=ml-1m, without +",
     "experiment=null": "experiment=null is unknown",
     "model=3": "model=3 is unknown: choose one of default",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedmem.configuration import compose_settings
-from fedmem.stages import STAGES
+from fedmem.stages import CONTROLS, STAGES
 
 CONF = Path(__file__).parents[2] / "conf"
 CHOICES = sorted(
@@ -17,10 +17,10 @@ CHOICES = sorted(
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_a_choice_composes(choice: str) -> None:
-    assert set(compose_settings([choice]).stages) <= set(STAGES)
+    assert set(compose_settings([choice]).stages) <= set(STAGES | CONTROLS)
 
 
 def test_the_stage_group_has_every_stage_and_all_of_them_in_order() -> None:
-    for stage in STAGES:
+    for stage in STAGES | CONTROLS:
         assert compose_settings([f"stage={stage}"]).stages == [stage]
     assert compose_settings([]).stages == list(STAGES)

@@ -46,12 +46,12 @@ class Poisoned(LocalTrainer):
 
     factor = 1.0
 
-    def _accumulate_gradient(self, rows: np.ndarray, key: RoundKey, step: int) -> float:
+    def accumulate_gradient(self, rows: np.ndarray, key: RoundKey, step: int) -> float:
         bad = np.isin(self.windows.user[rows], POISONED)
         total, sums = 0.0, {n: torch.zeros_like(p) for n, p in self.scope.items()}
         for part, factor in ((rows[~bad], 1.0), (rows[bad], self.factor)):
             if len(part):
-                total += super()._accumulate_gradient(part, key, step)
+                total += super().accumulate_gradient(part, key, step)
                 for name, p in self.scope.items():
                     if p.grad is not None:
                         sums[name] += factor * p.grad

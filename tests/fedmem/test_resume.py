@@ -126,6 +126,19 @@ def test_auto_looks_into_sweeps(settings: Settings, tmp_path: Path) -> None:
     assert find_unfinished(settings, tmp_path / "runs") == path
 
 
+def test_auto_finds_a_job_that_keeps_its_checkpoints_to_itself(
+    settings: Settings, tmp_path: Path
+) -> None:
+    def job(name: str) -> Settings:
+        output = tmp_path / "runs" / name
+        own = replace(settings.checkpoint, dir=str(output / "checkpoints"))
+        return replace(settings, checkpoint=own, output_dir=str(output))
+
+    RunFolder.start(absolute(job("sweep/3")), OWN, nodes=2).close()
+    assert find_unfinished(job("later/3"), tmp_path / "runs") == tmp_path / "runs" / "sweep" / "3"
+    assert find_unfinished(settings, tmp_path / "runs") is None
+
+
 def test_a_run_whose_memories_are_gone_is_refused(settings: Settings, tmp_path: Path) -> None:
     path = begun(settings, "a")
     with RunFolder.go_on(path) as folder:

@@ -11,7 +11,7 @@ import torch
 from fedmem.configuration import compose_settings
 from fedmem.errors import FedmemError
 from fedmem.model import Content, Recommender
-from fedmem.stages import STAGES, find_stage
+from fedmem.stages import CONTROLS, STAGES, find_stage
 
 SETTINGS = compose_settings()
 CONTENT = Content(visual=torch.zeros(11, 512), text=torch.zeros(11, 384))
@@ -100,3 +100,13 @@ def test_settings_override_the_loss_weights_that_they_name() -> None:
     changed = own.overridden(replace(SETTINGS.loss, alignment=0.0, score=2.0))
     assert (changed.alignment, changed.score) == (0.0, 2.0)
     assert changed == replace(own, alignment=0.0, score=2.0)
+
+
+def test_the_controls_are_stage_1_for_as_many_rounds_as_the_other_two_have() -> None:
+    free, frozen = CONTROLS.values()
+    first, *others = STAGES.values()
+    assert free.rounds == frozen.rounds == sum(stage.rounds for stage in others)
+    names = list(parameters_of("pretrain_sasrec"))
+    assert free.split(names) == first.split(names)
+    assert frozen.split(names)[1] == ["sasrec.item_emb.weight"]
+    assert {free.loss, frozen.loss} == {first.loss}

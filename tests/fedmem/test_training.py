@@ -15,6 +15,7 @@ from tests.conftest import ready_node
 
 MakeSettings = Callable[..., Settings]
 USERS = np.arange(24)
+KEY = RoundKey(0, "pretrain_sasrec", 1)
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
@@ -87,3 +88,28 @@ def test_reduced_precision_changes_little(
     for name, value in full.change.items():
         assert reduced.change[name].dtype == torch.float32
         assert (reduced.change[name] - value).norm() < 0.2 * value.norm(), name
+
+
+def test_local_adam_moves_each_number_by_its_rate_in_the_first_step(
+    make_settings: Callable[..., Settings],
+) -> None:
+    stage = STAGES["pretrain_sasrec"]
+    own = ("client.optimizer=adam", "client.learning_rate=0.01")
+    sgd = ready_node(make_settings(), stage).trainer(stage).train_user(3, KEY).change
+    adam = ready_node(make_settings(*own), stage).trainer(stage).train_user(3, KEY).change
+    for name, value in sgd.items():
+        clear = value.abs() > 1e-5  # beside Adam's ε
+        torch.testing.assert_close(adam[name][clear], 0.01 * value[clear].sign(), rtol=1e-2, atol=0)
+
+
+def test_a_cohort_with_local_adam_is_the_mean_of_its_users(
+    make_settings: Callable[..., Settings],
+) -> None:
+    stage = STAGES["pretrain_sasrec"]
+    own = ("client.optimizer=adam", "client.learning_rate=0.01", "client.local_steps=2")
+    trainer = ready_node(make_settings(*own), stage).trainer(stage)
+    cohort = trainer.train_cohort(np.array([1, 2]), KEY)
+    one, two = (trainer.train_user(user, KEY) for user in (1, 2))
+    for name, value in cohort.change.items():
+        mean = (one.weight * one.change[name] + two.weight * two.change[name]) / cohort.weight
+        torch.testing.assert_close(value, mean)

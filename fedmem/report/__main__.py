@@ -1,0 +1,73 @@
+"""`python -m fedmem.report RUNS…`: a table and a page of plots of any set of runs."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from fedmem.errors import FedmemError, readable_exit
+from fedmem.report import differences, table
+from fedmem.report.page import make_page
+from fedmem.report.runs import find_runs, read_run
+from fedmem.report.study import Study
+from fedmem.report.text import print_tables, say, to_markdown
+from fedmem.run_folder import shown
+from fedmem.sealed import replacing
+
+OUT = Path("runs") / "report"
+
+
+def report(arguments: Sequence[str], console: Console) -> Study:
+    """Read the runs that the arguments name, print their table and write the report's files.
+
+    Raises:
+        FedmemError: a folder holds no run, or a run cannot be read.
+    """
+    args = parser().parse_args(arguments)
+    study = Study.of([read_run(folder) for folder in find_runs(args.runs)], args.against)
+    print_tables(study, console)
+    page = make_page(study, shlex.join(["python", "-m", "fedmem.report", *arguments]))
+    for line in ["", *page.left_out, *(f"{note}." for note in study.notes)]:
+        say(console, line)
+    files = {
+        "report.html": page.html,
+        "report.md": to_markdown(study),
+        "runs.csv": table.to_frame(study).to_csv(index=False),
+        "differences.csv": differences.to_frame(study).to_csv(index=False),
+    }
+    for name, content in files.items():
+        with replacing(args.out / name) as partial:
+            partial.write_text(content, encoding="utf-8")
+    say(console, "written: " + ", ".join(shown(args.out / name) for name in files))
+    return study
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    made = argparse.ArgumentParser(prog="python -m fedmem.report", description=__doc__)
+    made.add_argument(
+        "runs", nargs="+", metavar="RUNS", help="folders of runs, or of sweeps and experiments"
+    )
+    made.add_argument("--against", metavar="ARM", help="the arm that the others are compared with")
+    made.add_argument("--out", type=Path, default=OUT, metavar="DIR", help=f"default: {OUT}")
+    return made
+
+
+def main() -> None:
+    """The command; exits with 2 for a mistake that the user can mend, 130 for Ctrl-C."""
+    with readable_exit():
+        try:
+            report(sys.argv[1:], Console())
+        except OSError as error:
+            raise FedmemError(
+                f"{error.filename or 'A file'}: {error.strerror or error}."
+            ) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Arms and stages less one another: paired over users, on the test items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from fedmem.data import Interactions, load_content, load_histories
+from fedmem.errors import FedmemError
+from fedmem.evaluation import Ranks
+from fedmem.report.arms import Arm
+from fedmem.report.runs import METRICS
+from fedmem.settings import Settings
+from fedmem.slices import Rows, slices_of
+from fedmem.statistics import Difference, compare
+
+SLICED = ("sampled/HR@10", "full/HR@10")
+"""The metrics that are also looked at slice by slice."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One arm, or one stage, less another, on the users and seeds that both have.
+
+    Attributes:
+        name: of the one.
+        against: of the other.
+        settings: of a run of the one, as nested dictionaries.
+        ours: ranks of the one, by seed.
+        theirs: ranks of the other, of the same seeds.
+        differences: over all users, in each of `METRICS`.
+    """
+
+    name: str
+    against: str
+    settings: dict[str, object]
+    ours: list[Ranks]
+    theirs: list[Ranks]
+    differences: list[Difference]
+
+    @cached_property
+    def slices(self) -> dict[str, list[Difference]]:
+        """The differences in `SLICED` on parts of the users, by the slice's name.
+
+        Raises:
+            FedmemError: the data are not where they were.
+        """
+        try:
+            settings = Settings.from_dict(self.settings)
+        except FedmemError as error:
+            raise FedmemError(f"{self.name} is of another version of fedmem: {error}") from error
+        interactions = load_histories(settings).warm
+        picture = _has_picture(settings, interactions)
+        users = np.unique(np.concatenate([ranks.users for ranks in self.ours]))
+        found = {}
+        for name, rows in slices_of(interactions, users, picture).items():
+            among = [rows[np.searchsorted(users, ranks.users)] for ranks in self.ours]
+            found[name] = compare(self.ours, self.theirs, SLICED, among)
+        return found
+
+
+def _has_picture(settings: Settings, interactions: Interactions) -> Rows | None:
+    """[I + 1] items that have one; None where the data have no pictures here."""
+    file = settings.data.visual_file
+    if file is None or not (Path(settings.data.dir) / file).is_file():
+        return None
+    visual = load_content(settings.data, interactions).visual
+    found: Rows = visual.any(dim=1).numpy()
+    return found
+
+
+def find_contrasts(arms: Sequence[Arm], against: int) -> tuple[list[Contrast], list[str]]:
+    """The last stage of each arm less that of one of them; else later stages less the first.
+
+    Args:
+        arms: all of them.
+        against: the place of the one that the others are compared with.
+
+    Returns:
+        The contrasts, and why arms were left out.
+    """
+    contrasts: list[Contrast] = []
+    reasons: list[str] = []
+    base = arms[against]
+    for arm in arms:
+        if arm is not base:
+            try:
+                contrasts.append(_contrast(arm.name, base.name, arm, base))
+            except FedmemError as error:
+                reasons.append(f"{arm.name} less {base.name}: {str(error).rstrip('.')}")
+    if not contrasts:
+        for arm in arms:
+            contrasts += _stages(arm, arm.name if len(arms) > 1 else "")
+    return contrasts, reasons
+
+
+def _contrast(name: str, against: str, arm: Arm, base: Arm) -> Contrast:
+    stages = [each.stages_with_ranks()[-1:] for each in (arm, base)]
+    if not all(stages):
+        raise FedmemError("no ranks of users were kept (simulation.keep_ranks)")
+    return _compare(name, against, arm, stages[0][0], base, stages[1][0])
+
+
+def _stages(arm: Arm, prefix: str) -> Iterator[Contrast]:
+    first, *later = arm.stages_with_ranks() or [""]
+    for stage in later:
+        name = f"{stage}, {prefix}" if prefix else stage
+        yield _compare(name, first, arm, stage, arm, first)
+
+
+def _compare(name: str, against: str, arm: Arm, stage: str, base: Arm, base_stage: str) -> Contrast:
+    ours, theirs = arm.ranks_of(stage), base.ranks_of(base_stage)
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        raise FedmemError("they have no seed in common")
+    mine, yours = [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]
+    return Contrast(
+        name=name,
+        against=against,
+        settings=arm.runs[0].settings,
+        ours=mine,
+        theirs=yours,
+        differences=compare(mine, yours, METRICS),
+    )

@@ -1,0 +1,109 @@
+"""The users' memories: how full they are, how often they are written to, and what is novel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from fedmem.memory.novelty import BINS
+from fedmem.report.arms import Arm
+from fedmem.report.canvas import GREY, PALE, SERIES, SMALL, legend, style_of
+from fedmem.report.plot import NothingToDraw
+from fedmem.report.runs import Record
+from fedmem.report.study import Study
+
+RED = SERIES[1]
+
+
+def draw_occupancy(study: Study, figure: Figure) -> str:
+    """How full both tiers are, and long-term writes per interaction, over the rounds."""
+    tiers, ratio = figure.subplots(2, 1, sharex=True)
+    targets: set[float] = set()
+    for place, arm in enumerate(study.arms):
+        records = _filled(arm)
+        if not records:
+            continue
+        style = style_of(place)
+        x = [record["round"] for record in records]
+        memory = [record["memory"] for record in records]
+        for tier, width in (("st", 0.8), ("lt", 1.6)):
+            share = [m[f"{tier}_size"] / max(m[f"{tier}_capacity"], 1) for m in memory]
+            label = arm.name if tier == "lt" else None
+            tiers.plot(x, share, **style | {"linewidth": width}, label=label)
+            if not targets:
+                name = "short-term" if tier == "st" else "long-term"
+                _name_line(tiers, x[-1], share[-1], name)
+        written = [(m["promotions"] + m["merges"]) / max(m["ingested"], 1) for m in memory]
+        ratio.plot(x, written, **style)
+        targets.add(arm.runs[0].settings["memory"]["write_ratio"])
+    if not targets:
+        raise NothingToDraw("no run has a stage that reads the memory")
+    for target in targets:
+        ratio.axhline(target, color=GREY, linewidth=0.8, linestyle=":")
+        _name_line(ratio, 0, target, "target of threshold=auto", at="left")
+    tiers.set_yticks([0, 0.5, 1])
+    for axes in (tiers, ratio):
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set_ylim(0, max(1.02 if axes is tiers else 0, 1.25 * axes.dataLim.y1))
+        axes.grid(axis="y")
+    tiers.set_ylabel("full")
+    ratio.set_ylabel("written")
+    ratio.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ratio.set_xlabel("round of the stage that reads the memory")
+    legend(figure, tiers)
+    return (
+        "Of all users together, at the validations of the first seed. An interaction enters once, "
+        "so the lines are flat where no new ones come in between rounds."
+    )
+
+
+def draw_novelty(study: Study, figure: Figure) -> str:
+    """Novelty of the users' training interactions, and the threshold from which one is written."""
+    runs = [(arm.name, run) for arm in study.arms for run in arm.runs if run.novelty]
+    if not runs:
+        raise NothingToDraw(
+            "no run has looked at novelty, as stage 3 does with memory.threshold=auto"
+        )
+    name, run = runs[0]
+    novelty: dict[str, Any] = run.novelty or {}
+    counts, threshold = np.array(novelty["counts"]), float(novelty["threshold"])
+    edges = np.linspace(0, 2, BINS + 1)
+    axes = figure.subplots()
+    written = np.arange(BINS) >= round(threshold * BINS / 2)
+    for chosen, colour in ((~written, PALE), (written, RED)):
+        axes.bar(edges[:-1][chosen], counts[chosen], 2 / BINS, align="edge", color=colour)
+    axes.axvline(threshold, color=RED, linewidth=1)
+    share = counts[written].sum() / max(counts.sum(), 1)
+    axes.annotate(
+        f"threshold {threshold:g}:\n{share:.1%} are as novel",
+        (threshold, 1),
+        (5, 0),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        va="top",
+        fontsize=SMALL,
+        color=RED,
+    )
+    seen = np.flatnonzero(counts)
+    axes.set_xlim(edges[seen[0]] - 0.02, max(edges[seen[-1] + 1], threshold + 0.5))
+    axes.set_xlabel("novelty: 1 − largest cosine to the user's latest items")
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    of = f", {name}, seed {run.seed}" if len(runs) > 1 else ""
+    return f"{counts.sum():,} interactions, from the nodes' summed histograms{of}."
+
+
+def _filled(arm: Arm) -> list[Record]:
+    """Rounds of the arm's first seed that looked at the memories, of the last stage that did."""
+    records = [r for run in arm.runs[:1] for r in run.rounds if r.get("memory")]
+    return [record for record in records if record["stage"] == records[-1]["stage"]]
+
+
+def _name_line(axes: Axes, x: float, y: float, name: str, at: str = "right") -> None:
+    axes.annotate(
+        name, (x, y), (0, 3), textcoords="offset points", ha=at, fontsize=SMALL, color=GREY
+    )

@@ -1,0 +1,117 @@
+"""The report as one HTML page that needs nothing else: no network, no scripts, no other files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+from fedmem import __version__
+from fedmem.report import differences
+from fedmem.report.clients import draw_clients
+from fedmem.report.curves import draw_bytes, draw_learning_curves
+from fedmem.report.memory import draw_novelty, draw_occupancy
+from fedmem.report.plot import NothingToDraw, Panel, Plot, draw
+from fedmem.report.routing import draw_genres, draw_router
+from fedmem.report.study import Study
+from fedmem.report.table import HEADINGS, blocks_of
+from fedmem.schema import flattened
+
+PLOTS = (
+    Plot("learning", "Learning curves", draw_learning_curves),
+    Plot("differences", "Differences", differences.draw_differences),
+    Plot("slices", "Differences by slice", differences.draw_slices),
+    Plot("clients", "Clients", draw_clients),
+    Plot("bytes", "Bytes moved", draw_bytes),
+    Plot("memory", "Memory", draw_occupancy, height=3.4),
+    Plot("novelty", "Novelty", draw_novelty, height=2.5),
+    Plot("router", "Router", draw_router),
+    Plot("genres", "Router by genre", draw_genres),
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page and what it lacks.
+
+    Attributes:
+        html: the page.
+        left_out: why each plot that is not there is not.
+    """
+
+    html: str
+    left_out: list[str]
+
+
+def make_page(study: Study, command: str) -> Page:
+    """The page of a study; a plot whose data no run has is left out, and a line says why.
+
+    Args:
+        study: the runs.
+        command: that makes the page.
+    """
+    panels: list[Panel] = []
+    left_out: list[str] = []
+    for plot in PLOTS:
+        try:
+            panels.append(draw(plot, study))
+        except NothingToDraw as reason:
+            left_out.append(f"{plot.title}: {reason}.")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    template = environment.from_string(
+        resources.files("fedmem.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    )
+    shared, own = _settings(study)
+    html = template.render(
+        title=_title(study),
+        summary=_summary(study),
+        headings=HEADINGS,
+        blocks=blocks_of(study),
+        difference_headings=differences.HEADINGS,
+        differences=[(contrast, differences.rows_of(contrast)) for contrast in study.contrasts],
+        panels=panels,
+        left_out=left_out,
+        notes=study.notes,
+        arms=study.arms,
+        own=own,
+        shared=shared,
+        command=command,
+        version=__version__,
+    )
+    return Page(html, left_out)
+
+
+def _title(study: Study) -> str:
+    data = dict.fromkeys(str(run.settings["data"]["name"]) for run in study.runs)
+    return f"fedmem on {', '.join(data)}"
+
+
+def _summary(study: Study) -> str:
+    runs, arms = len(study.runs), len(study.arms)
+    seeds = sorted({run.seed for run in study.runs})
+    unfinished = sum(run.standing is not None for run in study.runs)
+    parts = [
+        _count(runs, "run"),
+        _count(arms, "arm") if arms > 1 else "",
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
+        f"{unfinished} unfinished" if unfinished else "",
+    ]
+    return " · ".join(filter(None, parts))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _settings(study: Study) -> tuple[list[tuple[str, Any]], list[tuple[str, list[Any]]]]:
+    """Settings that all arms share, and those in which they differ, with a value an arm."""
+    found = [flattened(arm.runs[0].settings) for arm in study.arms]
+    keys = [k for k in dict.fromkeys(k for own in found for k in own) if k != "output_dir"]
+    columns: Sequence[tuple[str, list[Any]]] = [(k, [own.get(k) for own in found]) for k in keys]
+    shared = [(k, v[0]) for k, v in columns if all(value == v[0] for value in v)]
+    return shared, [(k, v) for k, v in columns if any(value != v[0] for value in v)]

@@ -1,0 +1,162 @@
+"""What the router makes of the experts: their weights over the items, and by genre."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+from matplotlib.figure import Figure
+
+from fedmem.checkpoint import Checkpoint
+from fedmem.errors import FedmemError
+from fedmem.features.table import read_items
+from fedmem.model.experts import router_weights
+from fedmem.recommend.titles import find_table
+from fedmem.report.canvas import SERIES, height_of, legend, wrapped
+from fedmem.report.plot import NothingToDraw
+from fedmem.report.runs import RecordedRun
+from fedmem.report.study import Study
+from fedmem.stages import FINETUNE_MOE
+
+Weights = npt.NDArray[np.float64]
+LEAST_ITEMS = 5
+"""A genre with fewer items is left out."""
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Weights of the experts in one arm.
+
+    Attributes:
+        arm: its name.
+        run: whose checkpoint they are from.
+        experts: names.
+        weights: [I, E] for every item.
+    """
+
+    arm: str
+    run: RecordedRun
+    experts: list[str]
+    weights: Weights
+
+
+def draw_router(study: Study, figure: Figure) -> str:
+    """Weights that the router gives to each expert, over the items."""
+    found = list(_routings(study))
+    figure.set_figheight(1.3 + height_of([routing.arm for routing in found], 0.6))
+    axes = figure.subplots()
+    experts = list(dict.fromkeys(name for routing in found for name in routing.experts))
+    for place, routing in enumerate(found):
+        for number, name in enumerate(routing.experts):
+            colour = SERIES[experts.index(name)]
+            y = place + 0.22 * (number - (len(routing.experts) - 1) / 2)
+            low, first, middle, third, high = np.quantile(
+                routing.weights[:, number], [0.05, 0.25, 0.5, 0.75, 0.95]
+            )
+            axes.plot([low, high], [y, y], color=colour, linewidth=1)
+            axes.plot([first, third], [y, y], color=colour, linewidth=4, solid_capstyle="butt")
+            label = name if place == 0 else None
+            axes.plot(middle, y, "o", color=colour, markersize=5, label=label)
+    axes.set_yticks(range(len(found)), [wrapped(routing.arm) for routing in found])
+    axes.set_ylim(len(found) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    axes.grid(axis="x")
+    axes.set_xlabel("weight, of the experts' sum of 1")
+    axes.tick_params(axis="y", length=0)
+    legend(figure, axes)
+    spreads = ", ".join(
+        f"{expert} {spread:.3f}"
+        for expert, spread in zip(found[0].experts, found[0].weights.std(0), strict=True)
+    )
+    return (
+        "Median, middle half and middle 90% of the items, in the first seed's checkpoint. "
+        f"Standard deviation over items in {found[0].arm}: {spreads}."
+    )
+
+
+def draw_genres(study: Study, figure: Figure) -> str:
+    """Mean weight of each expert over the items of a genre."""
+    routing = next(_routings(study))
+    genres = _genres(routing.run)
+    rows = sorted(genres.items(), key=lambda pair: -len(pair[1]))
+    if not rows:
+        raise NothingToDraw("the data's folder has no item table with genres")
+    figure.set_figheight(1.1 + 0.19 * len(rows))
+    axes = figure.subplots()
+    for number, expert in enumerate(routing.experts):
+        means = [routing.weights[items - 1, number].mean() for _, items in rows]
+        axes.plot(means, range(len(rows)), "o", color=SERIES[number], markersize=5, label=expert)
+        axes.axvline(routing.weights[:, number].mean(), color=SERIES[number], linewidth=0.8)
+    axes.set_yticks(range(len(rows)), [f"{genre} ({len(items):,})" for genre, items in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+    axes.set_xlabel("mean weight")
+    legend(figure, axes)
+    return (
+        f"{routing.arm}, seed {routing.run.seed}; items in brackets, the lines are means over all. "
+        "An item counts in each of its genres."
+    )
+
+
+def _routings(study: Study) -> Iterator[Routing]:
+    """Of each arm, its first seed that can be looked at.
+
+    Raises:
+        NothingToDraw: there is none.
+    """
+    reasons = []
+    any_found = False
+    for arm in study.arms:
+        for run in arm.runs:
+            try:
+                yield _routing(arm.name, run)
+                any_found = True
+                break
+            except NothingToDraw as reason:
+                reasons.append(str(reason))
+    if not any_found:
+        raise NothingToDraw(reasons[-1])
+
+
+def _routing(arm: str, run: RecordedRun) -> Routing:
+    result = run.result_of(FINETUNE_MOE.name)
+    if result is None:
+        raise NothingToDraw(f"no run has ended {FINETUNE_MOE.name}")
+    path = Path(result["checkpoint"])
+    if not path.is_file():
+        raise NothingToDraw(f"{path} is gone")
+    try:
+        checkpoint = Checkpoint.load(path)
+    except FedmemError as error:
+        raise NothingToDraw(str(error).rstrip(".")) from error
+    if checkpoint.hash != run.hashes.get(FINETUNE_MOE.name, checkpoint.hash):
+        raise NothingToDraw(
+            f"{path} is of another run since: give each run of a sweep its own checkpoint.dir"
+        )
+    experts = list(checkpoint.model.experts)
+    if len(experts) < 2:
+        raise NothingToDraw("with one expert there is nothing to weigh")
+    weights = router_weights(checkpoint.model, checkpoint.parameters).double().numpy()
+    return Routing(arm, run, experts, weights)
+
+
+def _genres(run: RecordedRun) -> dict[str, npt.NDArray[np.int64]]:
+    """Dense ids of the items of each genre; none where no table tells of any."""
+    table = find_table(Path(run.settings["data"]["dir"]))
+    ids = run.folder / "items.parquet"
+    if table is None or not ids.is_file():
+        return {}
+    listed = pq.read_table(ids).to_pydict()
+    dense = {str(own): index for index, own in zip(listed["index"], listed["id"], strict=True)}
+    found: dict[str, list[int]] = {}
+    for item in read_items(table, {}):
+        for genre in filter(None, item.genres.split(", ")):
+            if item.id in dense:
+                found.setdefault(genre, []).append(dense[item.id])
+    return {g: np.array(items) for g, items in found.items() if len(items) >= LEAST_ITEMS}

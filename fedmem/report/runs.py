@@ -1,0 +1,186 @@
+"""Runs as their folders tell of them, finished or not."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from fedmem.errors import FedmemError
+from fedmem.evaluation import USERS, Ranks
+from fedmem.outcomes import load_outcomes
+from fedmem.run_folder import STATE
+from fedmem.run_state import LAST, RunState
+from fedmem.sealed import load_sealed
+
+Record = dict[str, Any]
+
+RESULTS, ROUNDS, NOVELTY = "results.json", "metrics.jsonl", "novelty.json"
+METRICS = ("sampled/HR@10", "sampled/NDCG@10", "full/HR@10", "full/NDCG@10")
+"""The figures of a stage that are shown."""
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """What a run left in its folder.
+
+    Attributes:
+        folder: of the run.
+        settings: as nested dictionaries, since a run may be of an earlier version.
+        results: of its finished stages, see `StageResult`.
+        rounds: of all its stages in order, see `RoundRecord`.
+        standing: where an unfinished run stands, in words; None: it has finished.
+        hashes: content hash of every checkpoint that it made or started from, by stage.
+        users: that took part; None: not known.
+        novelty: what the memory's threshold was found from, see `RunFolder.keep_novelty`; None: it
+            was not looked for.
+        ranks: of the users on the test items, by stage; none where they were not kept.
+    """
+
+    folder: Path
+    settings: Record
+    results: list[Record]
+    rounds: list[Record]
+    standing: str | None
+    hashes: dict[str, str]
+    users: int | None
+    novelty: Record | None
+    ranks: dict[str, Ranks]
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return int(self.settings["seed"])
+
+    def result_of(self, stage: str) -> Record | None:
+        """What a stage came to; None where it has not, or is none of the run's."""
+        return next((result for result in self.results if result["stage"] == stage), None)
+
+    def rounds_of(self, stage: str) -> list[Record]:
+        """The rounds of a stage."""
+        return [record for record in self.rounds if record["stage"] == stage]
+
+    def stages(self) -> list[str]:
+        """Stages that have rounds or a result, in order."""
+        names = [record["stage"] for record in self.rounds + self.results]
+        return list(dict.fromkeys(names))
+
+
+def moved(record: Record) -> int:
+    """Bytes of a round's training messages and their replies."""
+    return int(record["bytes_down"]) + int(record["bytes_up"])
+
+
+def find_runs(places: Sequence[str]) -> list[Path]:
+    """The folders of runs at these places, each once, in order.
+
+    Args:
+        places: folders of runs, folders that have some below them, and patterns of either.
+
+    Raises:
+        FedmemError: there is no such folder, or no run in it.
+    """
+    found: list[Path] = []
+    for place in places:
+        matching = [Path(place)] if Path(place).exists() else _matching(place)
+        if not matching:
+            raise FedmemError(f"There is no folder {place}.")
+        runs = [run for path in matching for run in _runs_below(path)]
+        if not runs:
+            raise FedmemError(
+                f"{place} holds no run: looked for {RESULTS} and {STATE}/{LAST} in it and below.\n"
+                "A run leaves its folder under runs/<data>/, or where hydra.run.dir says."
+            )
+        found += runs
+    return list(dict.fromkeys(path.resolve() for path in found))
+
+
+def read_run(folder: Path) -> RecordedRun:
+    """Read what is in a run's folder.
+
+    Raises:
+        FedmemError: a file is damaged, or of another version.
+    """
+    if (folder / RESULTS).is_file():
+        hashes, standing = _hashes(folder / STATE / LAST), None
+        content = _json(folder / RESULTS)
+    else:
+        state = RunState.load(folder / STATE)
+        hashes = state.checkpoints
+        standing = "could not go on" if state.done else f"stands {state}"
+        content = {"settings": asdict(state.settings), "stages": state.results}
+    try:
+        clients = content["settings"]["federation"]["num_clients"]
+        return RecordedRun(
+            folder=folder,
+            settings=content["settings"],
+            results=list(content["stages"]),
+            rounds=list(_rounds(folder / ROUNDS)),
+            standing=standing,
+            hashes=hashes,
+            users=clients or _count_users(folder / "users.parquet"),
+            novelty=_json(folder / NOVELTY) if (folder / NOVELTY).is_file() else None,
+            ranks={
+                stage: own[USERS] for stage, own in load_outcomes(folder).items() if USERS in own
+            },
+        )
+    except (KeyError, TypeError) as error:
+        raise FedmemError(f"{folder / RESULTS} is none of a run: {error!r} is missing.") from error
+
+
+def _matching(pattern: str) -> list[Path]:
+    """What is there of a pattern that the shell has left as it is."""
+    path = Path(pattern)
+    return sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))), key=_by_number)
+
+
+def _runs_below(path: Path) -> Iterator[Path]:
+    """The path itself where it is a run, else those below it, 2 before 10."""
+    if (path / RESULTS).is_file() or (path / STATE / LAST).is_file():
+        yield path
+    elif path.is_dir():
+        for below in sorted(path.iterdir(), key=_by_number):
+            if below.is_dir() and not below.is_symlink():
+                yield from _runs_below(below)
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    return [(int(part or 0), text) for text, part in re.findall(r"(\D*)(\d*)", path.name)]
+
+
+def _rounds(path: Path) -> Iterator[Record]:
+    """The rounds of a run; of one that is at work, the last line may be half written."""
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise FedmemError(f"{path} is damaged: {error}.") from error
+
+
+def _json(path: Path) -> Record:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FedmemError(f"{path} is damaged: {error}.") from error
+    if not isinstance(content, dict):
+        raise FedmemError(f"{path} is none of a run.")
+    return content
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    """The checkpoints that a state tells of, whichever version it is of; none where it is gone."""
+    with contextlib.suppress(FedmemError):
+        return dict(load_sealed(path, "run's state")[0].get("checkpoints", {}))
+    return {}
+
+
+def _count_users(path: Path) -> int | None:
+    return int(pq.read_metadata(path).num_rows) if path.is_file() else None

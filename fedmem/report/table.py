@@ -1,0 +1,114 @@
+"""What every arm came to, stage by stage: the cells of a table, and the figures behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from fedmem.progress import clock
+from fedmem.report.arms import Arm
+from fedmem.report.runs import METRICS, moved
+from fedmem.report.study import Study
+from fedmem.statistics import mean_and_deviation
+
+HEADINGS = (
+    "stage",
+    "seeds",
+    *(metric.replace("/", " ") for metric in METRICS),
+    "best round",
+    "trained",
+    "MB moved",
+    "time",
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """An arm in the table.
+
+    Attributes:
+        arm: its name.
+        rows: a stage each, a cell for each of `HEADINGS`.
+        note: of its runs that have not finished; empty: all have.
+    """
+
+    arm: str
+    rows: list[list[str]]
+    note: str
+
+
+def blocks_of(study: Study) -> list[Block]:
+    """The table, arm by arm: mean ± s.d. over seeds, on the test items."""
+    return [
+        Block(
+            arm.name,
+            [list(_cells(arm, stage)) for stage in arm.stages() if arm.results_of(stage)],
+            "; ".join(
+                f"seed {run.seed} is unfinished, it {run.standing}"
+                for run in arm.runs
+                if run.standing
+            ),
+        )
+        for arm in study.arms
+    ]
+
+
+def to_frame(study: Study) -> pd.DataFrame:
+    """A row for each stage of each run, with every figure as it was measured."""
+    return pd.DataFrame(
+        {
+            "arm": arm.name,
+            "seed": run.seed,
+            "stage": stage,
+            "finished": run.standing is None,
+            "users": run.users,
+            "rounds": result["rounds"],
+            "best_round": result["best_round"],
+            "trained_parameters": result["trained_parameters"],
+            "bytes_moved": sum(map(moved, run.rounds_of(stage))),
+            "seconds": result["seconds"],
+            "threshold": result["threshold"],
+            **{f"test/{name}": value for name, value in result["test"].items()},
+            **{f"memory/{name}": value for name, value in (result["memory"] or {}).items()},
+            "folder": str(run.folder),
+        }
+        for arm in study.arms
+        for run in arm.runs
+        for stage in run.stages()
+        if (result := run.result_of(stage)) is not None
+    )
+
+
+def _cells(arm: Arm, stage: str) -> Iterator[str]:
+    results = arm.results_of(stage)
+    yield stage
+    yield str(len(results))
+    for metric in METRICS:
+        yield spread([result["test"][metric] for result in results if metric in result["test"]])
+    yield " of ".join(_range([r[key] for r in results]) for key in ("best_round", "rounds"))
+    yield f"{results[0]['trained_parameters']:,}"
+    bytes_moved = [sum(map(moved, own)) for run in arm.runs if (own := run.rounds_of(stage))]
+    yield f"{np.mean(bytes_moved) / 1e6:,.1f}" if bytes_moved else "–"
+    yield clock(float(np.mean([result["seconds"] for result in results])))
+
+
+def spread(values: list[float]) -> str:
+    """Mean ± s.d. (of a sample), or the one value that there is."""
+    if not values:
+        return "–"
+    if len(values) == 1:
+        return _short(values[0], 4)
+    mean, deviation = mean_and_deviation(values)
+    return f"{_short(mean, 3)} ± {_short(deviation, 3)}"
+
+
+def _short(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".removeprefix("0")
+
+
+def _range(values: list[int]) -> str:
+    least, most = min(values), max(values)
+    return str(most) if least == most else f"{least}–{most}"

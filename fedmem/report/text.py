@@ -1,0 +1,94 @@
+"""The report's tables as text: for a terminal, and as Markdown."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console, JustifyMethod
+from rich.table import Table
+
+from fedmem.report import differences
+from fedmem.report.runs import METRICS
+from fedmem.report.study import Study
+from fedmem.report.table import HEADINGS, blocks_of
+
+Rows = list[list[str]]
+IN_TERMINAL = 2 + len(METRICS)
+"""Columns of the arms' table that 80 letters have room for."""
+
+
+def say(console: Console, line: str) -> None:
+    """Print a line as it is."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_tables(study: Study, console: Console) -> None:
+    """The arms, then by how much they differ, in 80 columns."""
+    blocks = blocks_of(study)
+    many = len(blocks) > 1
+    _print(
+        [heading.replace(" ", "\n") for heading in HEADINGS[:IN_TERMINAL]],
+        [(b.arm if many else "", [row[:IN_TERMINAL] for row in b.rows], b.note) for b in blocks],
+        console,
+    )
+    if study.contrasts:
+        say(console, "")
+        found = [(f"{c.name} − {c.against}", differences.rows_of(c), "") for c in study.contrasts]
+        _print(differences.HEADINGS, found, console)
+
+
+def _print(
+    headings: Sequence[str], groups: Sequence[tuple[str, Rows, str]], console: Console
+) -> None:
+    """Groups of rows between their names and notes, in columns of one width."""
+    columns = zip(headings, *(row for _, rows, _ in groups for row in rows), strict=True)
+    widths = [max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
+
+    def lay(rows: Rows, header: bool = False) -> None:
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=header)
+        for place, (heading, width) in enumerate(zip(headings, widths, strict=True)):
+            justify: JustifyMethod = "right" if place else "left"
+            table.add_column(heading, justify=justify, no_wrap=True, min_width=width)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+
+    lay([], header=True)
+    for name, rows, note in groups:
+        if name:
+            say(console, f"\n{name}")
+        lay(rows)
+        if note:
+            say(console, note)
+
+
+def to_markdown(study: Study) -> str:
+    """Both tables as Markdown, all of their columns."""
+    arms = [
+        [block.arm, *row]
+        for block in blocks_of(study)
+        for row in [*block.rows, *([[block.note]] if block.note else [])]
+    ]
+    text = _markdown(["arm", *HEADINGS], arms)
+    found = [
+        [contrast.name, contrast.against, *row]
+        for contrast in study.contrasts
+        for row in differences.rows_of(contrast)
+    ]
+    if found:
+        text += "\n" + _markdown(["arm", "less", *differences.HEADINGS], found)
+    return text
+
+
+def _markdown(headings: Sequence[str], rows: Rows) -> str:
+    table = Table(box=box.MARKDOWN)
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if place > 1 else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    text = io.StringIO()
+    Console(file=text, width=10_000, color_system=None).print(table)
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    return "\n".join(line for line in lines if line) + "\n"

@@ -1,0 +1,147 @@
+"""The page of real runs, looked at in a real browser; and the command that makes it."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fedmem.data import load_histories, write_id_files
+from fedmem.report import __main__ as command
+from fedmem.report.page import PLOTS, make_page
+from fedmem.report.study import Study
+from fedmem.server_app import Run
+from fedmem.settings import Settings
+from tests.conftest import NUM_ITEMS
+from tests.fedmem.report.browser import browser as browser
+from tests.fedmem.report.conftest import MakeRun
+from tests.in_process_grid import InProcessGrid
+
+MakeSettings = Callable[..., Settings]
+
+LOOK = """() => [...document.querySelectorAll('figure')].map(figure => {
+    const svg = figure.querySelector('svg'), size = svg.getBoundingClientRect();
+    const texts = [...svg.querySelectorAll('text')].map(text => text.getBoundingClientRect());
+    return {
+        name: figure.id, width: size.width, height: size.height,
+        drawn: [...svg.querySelectorAll('path, use')].filter(mark => {
+            const box = mark.getBoundingClientRect();
+            return box.width > 0 || box.height > 0;
+        }).length,
+        ink: getComputedStyle(svg.querySelector('text')).fill,
+        outside: texts.filter(box => box.left < size.left - 1 || box.right > size.right + 1
+            || box.top < size.top - 1 || box.bottom > size.bottom + 1).length,
+    };
+})"""
+"""What the browser made of each plot."""
+
+
+MakeSweep = Callable[..., Path]
+
+
+@pytest.fixture
+def make_sweep(make_settings: MakeSettings, data_dir: Path, tmp_path: Path) -> MakeSweep:
+    """Makes runs of the tiny federation with these clients and seeds."""
+    genres = ["Drama|War", "Comedy", "Drama"]
+    lines = [f"{item}::Title {item}::{genres[item % 3]}" for item in range(1, NUM_ITEMS + 1)]
+    (data_dir / "movies.dat").write_text("\n".join(lines) + "\n")
+
+    def make(*jobs: tuple[int, int]) -> Path:
+        for job, (clients, seed) in enumerate(jobs):
+            settings = make_settings(f"federation.num_clients={clients}", f"seed={seed}")
+            run = tmp_path / "sweep" / str(job)
+            checkpoints = replace(settings.checkpoint, dir=str(run / "checkpoints"))
+            settings = replace(settings, output_dir=str(run), checkpoint=checkpoints)
+            Run(settings, [], keep_ranks=True)(InProcessGrid(settings.federation.nodes))
+            write_id_files(run, load_histories(settings).warm)
+        return tmp_path / "sweep"
+
+    return make
+
+
+def report(*arguments: str) -> str:
+    console = Console(file=io.StringIO(), width=80)
+    command.report(arguments, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert isinstance(text, str)
+    return text
+
+
+def test_a_browser_shows_every_plot_and_nothing_is_logged(
+    make_sweep: MakeSweep, tmp_path: Path, browser: Any
+) -> None:
+    sweep = make_sweep((12, 0), (12, 1), (24, 0), (24, 1))
+    said = report(str(sweep), "--out", str(tmp_path / "out"))
+    assert "num_clients=12" in said
+    asked: list[str] = []
+    logged: list[str] = []
+    inks = set()
+    for width, scheme in ((390, "light"), (1200, "dark")):
+        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: logged.append(message.text))
+        page.on("pageerror", lambda error: logged.append(str(error)))
+        page.goto((tmp_path / "out" / "report.html").as_uri())
+        plots = page.evaluate(LOOK)
+        assert [plot["name"] for plot in plots] == [plot.name for plot in PLOTS]
+        for plot in plots:
+            assert 300 < plot["width"] <= width, plot
+            assert plot["height"] > 100, plot
+            assert plot["drawn"] > 10, plot
+            assert plot["outside"] == 0, plot
+            inks.add(plot["ink"])
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.close()
+    assert logged == []
+    assert {url for url in asked if not url.startswith(("file:", "data:"))} == set()
+    assert len(inks) == 2  # one for the light and one for the dark
+
+
+def test_a_plot_whose_data_no_run_has_is_left_out_with_the_reason(make_run: MakeRun) -> None:
+    page = make_page(Study.of([make_run(novelty=None)]), "the command")
+    shown = re.findall(r'<figure id="(\w+)"', page.html)
+    assert shown == ["learning", "bytes"]
+    assert len(page.left_out) == len(PLOTS) - len(shown)
+    for line in page.left_out:
+        assert line.replace("'", "&#39;") in page.html
+
+
+def test_files_are_written_and_a_router_is_only_read_from_the_checkpoint_of_its_run(
+    make_sweep: MakeSweep,
+) -> None:
+    sweep = make_sweep((12, 0), (12, 1))
+    taken = sweep / "1" / "checkpoints" / "finetune_moe.safetensors"
+    shutil.copy(taken, sweep / "0" / "checkpoints" / "finetune_moe.safetensors")
+    said = report(str(sweep / "0"), "--out", str(sweep / "out"))
+    assert re.search(r"Router: .*finetune_moe.safetensors is of another run since", said)
+    written = sorted(path.name for path in (sweep / "out").iterdir())
+    assert written == ["differences.csv", "report.html", "report.md", "runs.csv"]
+    assert all(name in said for name in written)
+
+
+def test_what_a_user_named_is_escaped(make_run: MakeRun) -> None:
+    runs = [make_run(folder=f"x/<b>{arm}/seed-0", hr=arm) for arm in (0.1, 0.2)]
+    runs[1].settings["seed"] = 1
+    runs[1].settings["federation"]["fraction"] = 0.7
+    html = make_page(Study.of(runs), "python -m fedmem.report <x>").html
+    assert "<b>" not in html
+    assert "&lt;b&gt;" in html
+    assert "<x>" not in html
+
+
+@pytest.mark.parametrize("arguments", [["nowhere"], []])
+def test_mistakes_end_with_2(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["report", *arguments])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    assert end.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""Folders are read as what they are: runs, sweeps, unfinished runs, or none of these."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fedmem.errors import FedmemError
+from fedmem.report.runs import find_runs, read_run
+from fedmem.run_folder import RunFolder
+from fedmem.settings import Settings
+from tests.in_process_grid import run_in_process
+
+MakeSettings = Callable[..., Settings]
+
+
+def begun(settings: Settings, folder: Path) -> Path:
+    RunFolder.start(replace(settings, output_dir=str(folder))).close()
+    return folder
+
+
+def test_runs_are_found_in_folders_below_and_by_patterns_each_once(
+    settings: Settings, tmp_path: Path
+) -> None:
+    runs = [begun(settings, tmp_path / "sweep" / str(job)) for job in (0, 2, 10)]
+    (tmp_path / "sweep" / "empty").mkdir()
+    assert find_runs([str(tmp_path / "sweep")]) == runs
+    assert find_runs([str(runs[2]), str(tmp_path / "sweep" / "[02]")]) == [runs[2], *runs[:2]]
+    assert find_runs([str(runs[0]), f"{runs[0]}/"]) == runs[:1]
+
+
+@pytest.mark.parametrize(("place", "says"), [("nowhere", "no folder"), ("empty", "holds no run")])
+def test_a_folder_that_is_not_there_or_holds_no_run_is_a_mistake(
+    place: str, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FedmemError, match=says):
+        find_runs([str(tmp_path / place)])
+
+
+def test_a_finished_run_is_read_with_all_that_it_left(
+    make_settings: MakeSettings,
+) -> None:
+    settings = make_settings("federation.num_clients=20")
+    results, watcher, _ = run_in_process(settings)
+    run = read_run(Path(settings.output_dir))
+    assert run.standing is None
+    assert run.stages() == settings.stages
+    assert [r["test"] for r in run.results] == [result.test for result in results]
+    assert [r["loss"] for r in run.rounds] == [record.loss for record in watcher.records]
+    assert run.users == 20
+    assert set(run.hashes) == set(settings.stages)
+    assert run.novelty is not None
+    assert run.novelty["threshold"] == results[-1].threshold
+    assert sum(run.novelty["counts"]) > 0
+
+
+def test_an_unfinished_run_says_where_it_stands(settings: Settings, tmp_path: Path) -> None:
+    run = read_run(begun(settings, tmp_path / "run"))
+    assert run.standing == "stands before its first round"
+    assert run.results == run.rounds == []
+    with (tmp_path / "run" / "metrics.jsonl").open("w") as file:
+        file.write(json.dumps({"stage": "a", "round": 1}) + "\n" + '{"stage": "a", "rou')
+    assert [record["round"] for record in read_run(tmp_path / "run").rounds] == [1]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"settings": {}, "stages": []}'])
+def test_a_damaged_result_is_a_mistake(content: str, tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(FedmemError, match=r"results\.json"):
+        read_run(tmp_path)
