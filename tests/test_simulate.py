@@ -19,6 +19,7 @@ from fedmem.checkpoint import Checkpoint
 from fedmem.doctor import Case, preflight
 from fedmem.errors import FedmemError
 from fedmem.settings import Settings
+from fedmem.simulate import simulate as run_simulation
 from fedmem.stages import STAGES
 from tests.conftest import SMALL
 from tests.in_process_grid import run_in_process
@@ -184,3 +185,8 @@ def interrupt_when_under_way(*overrides: str, folder: Path) -> None:
             break
         time.sleep(0.2)
     assert left == []
+
+
+def test_users_elsewhere_are_for_real_nodes(make_settings: MakeSettings) -> None:
+    with pytest.raises(FedmemError, match=r"data\.first_index is for real nodes"):
+        run_simulation(make_settings("data.first_index=3"))
