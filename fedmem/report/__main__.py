@@ -26,10 +26,14 @@ def report(arguments: Sequence[str], console: Console) -> Study:
     """Read the runs that the arguments name, print their table and write the report's files.
 
     Raises:
-        FedmemError: a folder holds no run, or a run cannot be read.
+        FedmemError: a folder holds no run, a run cannot be read, or there is no place to write to.
     """
     args = parser().parse_args(arguments)
     study = Study.of([read_run(folder) for folder in find_runs(args.runs)], args.against)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FedmemError(f"--out={args.out} can be no folder: {error.strerror}.") from error
     print_tables(study, console)
     page = make_page(study, shlex.join(["python", "-m", "fedmem.report", *arguments]))
     for line in ["", *page.left_out, *(f"{note}." for note in study.notes)]:
