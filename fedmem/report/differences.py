@@ -19,7 +19,7 @@ from fedmem.report.study import Study
 from fedmem.statistics import Difference
 
 ALL = "all users"
-HEADINGS = ("metric", "difference", "95% interval", "over seeds")
+HEADINGS = ("metric", "users", "difference", "95% interval", "over seeds")
 
 
 def rows_of(contrast: Contrast) -> list[list[str]]:
@@ -106,9 +106,11 @@ def draw_slices(study: Study, figure: Figure) -> str:
     sides[0].set_yticks(range(len(names)), names)
     sides[0].set_ylim(len(names) - 0.4, -0.6)
     legend(figure, sides[0])
+    cold = "; cold items were kept from training, and are ranked among such items and among all"
     return (
         f"Less {_against(study)}. Head, middle and tail are items by how often they were trained "
-        "on, a third of the interactions each; histories are parted in three of as many users."
+        "on, a third of the interactions each; histories are parted in three of as many users"
+        f"{cold if any(c.cold for c in study.contrasts) else ''}."
     )
 
 
@@ -144,7 +146,12 @@ def _cells(found: Difference) -> Sequence[str]:
     over_seeds = "one seed"
     if len(found.by_seed) > 1:
         over_seeds = f"{_signed(mean)} ± {deviation:.4f}".replace("± 0", "± ")
-    return _signed(whole.mean), f"{_signed(whole.low)} … {_signed(whole.high)}", over_seeds
+    return (
+        f"{found.users:,}",
+        _signed(whole.mean),
+        f"{_signed(whole.low)} … {_signed(whole.high)}",
+        over_seeds,
+    )
 
 
 def _signed(value: float) -> str:

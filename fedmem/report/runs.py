@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from fedmem.errors import FedmemError
-from fedmem.evaluation import USERS, Ranks
+from fedmem.evaluation import COLD_USERS, USERS, Ranks
 from fedmem.outcomes import load_outcomes
 from fedmem.run_folder import STATE
 from fedmem.run_state import LAST, RunState
@@ -41,6 +41,7 @@ class RecordedRun:
         novelty: what the memory's threshold was found from, see `RunFolder.keep_novelty`; None: it
             was not looked for.
         ranks: of the users on the test items, by stage; none where they were not kept.
+        cold_ranks: the same on items that were kept from training.
     """
 
     folder: Path
@@ -52,6 +53,7 @@ class RecordedRun:
     users: int | None
     novelty: Record | None
     ranks: dict[str, Ranks]
+    cold_ranks: dict[str, Ranks]
 
     @property
     def seed(self) -> int:
@@ -117,6 +119,7 @@ def read_run(folder: Path) -> RecordedRun:
         content = {"settings": asdict(state.settings), "stages": state.results}
     try:
         clients = content["settings"]["federation"]["num_clients"]
+        outcomes = load_outcomes(folder)
         return RecordedRun(
             folder=folder,
             settings=content["settings"],
@@ -126,8 +129,9 @@ def read_run(folder: Path) -> RecordedRun:
             hashes=hashes,
             users=clients or _count_users(folder / "users.parquet"),
             novelty=_json(folder / NOVELTY) if (folder / NOVELTY).is_file() else None,
-            ranks={
-                stage: own[USERS] for stage, own in load_outcomes(folder).items() if USERS in own
+            ranks={stage: own[USERS] for stage, own in outcomes.items() if USERS in own},
+            cold_ranks={
+                stage: own[COLD_USERS] for stage, own in outcomes.items() if COLD_USERS in own
             },
         )
     except (KeyError, TypeError) as error:

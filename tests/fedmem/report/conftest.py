@@ -64,6 +64,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             "users": settings.federation.num_clients,
             "novelty": None,
             "ranks": {},
+            "cold_ranks": {},
         }
         return RecordedRun(**about | others)
 
