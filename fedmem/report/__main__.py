@@ -32,7 +32,8 @@ def report(arguments: Sequence[str], console: Console) -> Study:
     study = Study.of([read_run(folder) for folder in find_runs(args.runs)], args.against)
     print_tables(study, console)
     page = make_page(study, shlex.join(["python", "-m", "fedmem.report", *arguments]))
-    for line in ["", *page.left_out, *(f"{note}." for note in study.notes)]:
+    made_with = [f"Made with {line}." for line in study.made_with]
+    for line in ["", *made_with, *page.left_out, *(f"{note}." for note in study.notes)]:
         say(console, line)
     files = {
         "report.html": page.html,

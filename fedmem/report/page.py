@@ -77,6 +77,7 @@ def make_page(study: Study, command: str) -> Page:
         panels=panels,
         left_out=left_out,
         notes=study.notes,
+        made_with=study.made_with,
         arms=study.arms,
         own=own,
         shared=shared,

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from fedmem.errors import FedmemError
 from fedmem.evaluation import COLD_USERS, USERS, Ranks
+from fedmem.made_with import MadeWith
 from fedmem.outcomes import load_outcomes
 from fedmem.run_folder import STATE
 from fedmem.run_state import LAST, RunState
@@ -42,6 +43,7 @@ class RecordedRun:
             was not looked for.
         ranks: of the users on the test items, by stage; none where they were not kept.
         cold_ranks: the same on items that were kept from training.
+        made_with: code, packages and machine; None: not known, as of an unfinished run.
     """
 
     folder: Path
@@ -54,6 +56,7 @@ class RecordedRun:
     novelty: Record | None
     ranks: dict[str, Ranks]
     cold_ranks: dict[str, Ranks]
+    made_with: MadeWith | None
 
     @property
     def seed(self) -> int:
@@ -133,9 +136,17 @@ def read_run(folder: Path) -> RecordedRun:
             cold_ranks={
                 stage: own[COLD_USERS] for stage, own in outcomes.items() if COLD_USERS in own
             },
+            made_with=_made_with(content),
         )
     except (KeyError, TypeError) as error:
         raise FedmemError(f"{folder / RESULTS} is none of a run: {error!r} is missing.") from error
+
+
+def _made_with(content: Record) -> MadeWith | None:
+    """None where the run is of a version that did not tell, or told otherwise."""
+    with contextlib.suppress(KeyError, TypeError):
+        return MadeWith(**content["made_with"])
+    return None
 
 
 def _matching(pattern: str) -> list[Path]:

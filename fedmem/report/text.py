@@ -79,7 +79,7 @@ def to_markdown(study: Study) -> str:
     ]
     if found:
         text += "\n" + _markdown(["arm", "less", *differences.HEADINGS], found)
-    return text
+    return text + "".join(f"\nMade with {line}.\n" for line in study.made_with)
 
 
 def _markdown(headings: Sequence[str], rows: Rows) -> str:

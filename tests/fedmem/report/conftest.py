@@ -65,6 +65,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             "novelty": None,
             "ranks": {},
             "cold_ranks": {},
+            "made_with": None,
         }
         return RecordedRun(**about | others)
 
