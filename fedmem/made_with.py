@@ -56,7 +56,7 @@ def made_with(device: str) -> MadeWith:
         commit=_commit(),
         python=platform.python_version(),
         packages={name: metadata.version(name) for name in PACKAGES},
-        cpu=_cpu(),
+        cpu=cpu_name(),
         cores=len(os.sched_getaffinity(0)),
         gpu=None if device == "cpu" or not local_gpus() else _gpu(),
     )
@@ -74,7 +74,8 @@ def _commit() -> str | None:
 
 
 @functools.cache
-def _cpu() -> str:
+def cpu_name() -> str:
+    """Model of this machine's processor."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(errors="replace").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -20,11 +20,24 @@ from fedmem.statistics import Difference
 
 ALL = "all users"
 HEADINGS = ("metric", "users", "difference", "95% interval", "over seeds")
+SLICE_HEADINGS = (
+    "slice",
+    "users",
+    *(heading for metric in SLICED for heading in (metric.replace("/", " "), "95% interval")),
+)
 
 
 def rows_of(contrast: Contrast) -> list[list[str]]:
     """A contrast in the table: a row a metric, a cell for each of `HEADINGS`."""
     return [[found.metric.replace("/", " "), *_cells(found)] for found in contrast.differences]
+
+
+def slice_rows(contrast: Contrast) -> list[list[str]]:
+    """The same slice by slice: a row for each, a cell for each of `SLICE_HEADINGS`."""
+    return [
+        [name, f"{found[0].users:,}", *(cell for each in found for cell in _cells(each)[1:3])]
+        for name, found in _slices(contrast).items()
+    ]
 
 
 def to_frame(study: Study) -> pd.DataFrame:

@@ -106,8 +106,12 @@ def find_runs(places: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(path.resolve() for path in found))
 
 
-def read_run(folder: Path) -> RecordedRun:
+def read_run(folder: Path, data_dir: Path | None = None) -> RecordedRun:
     """Read what is in a run's folder.
+
+    Args:
+        folder: of the run.
+        data_dir: where its data are now; None: where the run found them.
 
     Raises:
         FedmemError: a file is damaged, or of another version.
@@ -122,7 +126,11 @@ def read_run(folder: Path) -> RecordedRun:
         content = {"settings": asdict(state.settings), "stages": state.results}
     try:
         clients = content["settings"]["federation"]["num_clients"]
+        if data_dir is not None:
+            content["settings"]["data"]["dir"] = str(data_dir)
         outcomes = load_outcomes(folder)
+        ranks = {stage: own[USERS] for stage, own in outcomes.items() if USERS in own}
+        ranked = max((len(own.users) for own in ranks.values()), default=None)
         return RecordedRun(
             folder=folder,
             settings=content["settings"],
@@ -130,9 +138,9 @@ def read_run(folder: Path) -> RecordedRun:
             rounds=list(_rounds(folder / ROUNDS)),
             standing=standing,
             hashes=hashes,
-            users=clients or _count_users(folder / "users.parquet"),
+            users=clients or _count_users(folder / "users.parquet") or ranked,
             novelty=_json(folder / NOVELTY) if (folder / NOVELTY).is_file() else None,
-            ranks={stage: own[USERS] for stage, own in outcomes.items() if USERS in own},
+            ranks=ranks,
             cold_ranks={
                 stage: own[COLD_USERS] for stage, own in outcomes.items() if COLD_USERS in own
             },

@@ -12,12 +12,14 @@ import pytest
 from fedmem.errors import FedmemError
 from fedmem.evaluation import Ranks
 from fedmem.report.contrasts import _compare
-from fedmem.report.differences import rows_of, to_frame
+from fedmem.report.differences import SLICE_HEADINGS, rows_of, slice_rows, to_frame
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
+from fedmem.report.text import markdown_tables
 from fedmem.server_app import Run
 from fedmem.settings import Settings
 from fedmem.slices import LENGTHS
+from tests.conftest import NUM_USERS
 from tests.fedmem.report.conftest import MakeRun, result
 from tests.in_process_grid import InProcessGrid
 
@@ -124,6 +126,15 @@ def test_slices_are_parts_of_all_users(make_run: MakeRun, settings: Settings) ->
         assert total / 24 == pytest.approx(whole)
     frame = to_frame(study)
     assert set(frame["slice"]) == {"all users", *contrast.slices}
+    first = contrast.slices["item: head"]
+    row = dict(zip(SLICE_HEADINGS[:3], slice_rows(contrast)[0], strict=False))
+    assert row["slice"] == "item: head"
+    assert row["users"] == str(first[0].users)
+    assert float(row["sampled HR@10"].replace("−", "-")) == pytest.approx(
+        first[0].over_users.mean, abs=5e-5
+    )
+    table = markdown_tables(study)["slices"]
+    assert table.count("\n") == 2 + len(contrast.slices)
 
 
 def test_each_seed_has_slices_of_its_own_cold_items(
@@ -155,3 +166,15 @@ def test_slices_need_the_data(make_run: MakeRun) -> None:
     (contrast,) = Study.of([run]).contrasts
     with pytest.raises(FedmemError, match="gone"):
         _ = contrast.slices
+    assert "slices" not in markdown_tables(Study.of([run]))
+
+
+def test_data_that_have_moved_are_looked_for_where_they_are_now(
+    settings: Settings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "moved"
+    settings = replace(settings, output_dir=str(folder), stages=["pretrain_sasrec"])
+    Run(settings, [], keep_ranks=True)(InProcessGrid(settings.federation.nodes))
+    (run,) = [read_run(each, tmp_path / "elsewhere") for each in find_runs([str(folder)])]
+    assert run.settings["data"]["dir"] == str(tmp_path / "elsewhere")
+    assert run.users == NUM_USERS
