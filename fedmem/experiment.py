@@ -15,7 +15,6 @@ same seed.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shlex
 import signal
@@ -28,8 +27,8 @@ from pathlib import Path
 from rich.console import Console
 
 from fedmem.arms import Condition, Experiment, PlannedRun, load_experiment
-from fedmem.device import local_gpus, resolve_device
 from fedmem.errors import FedmemError, readable_exit
+from fedmem.placement import share_of
 
 POLL_SECONDS = 0.2
 LOG = "log.txt"
@@ -100,13 +99,11 @@ def _start(run: PlannedRun, parallel: int) -> subprocess.Popen[bytes]:
 
 def _share(run: PlannedRun, parallel: int) -> list[str]:
     """What keeps a run to its share of the cores."""
-    device = resolve_device(run.settings.simulation.device, local_gpus())
-    if parallel == 1 or device != "cpu":
+    asked = run.settings.simulation
+    share = share_of(asked, parallel, workers=run.module == "fedmem.simulate")
+    if share == asked:
         return []
-    cores = max(1, len(os.sched_getaffinity(0)) // parallel)
-    if run.module == "fedmem.centralised":
-        return [f"simulation.threads={cores}"]
-    return [f"simulation.workers={cores}", "simulation.threads=1"]
+    return [f"simulation.workers={share.workers}", f"simulation.threads={share.threads}"]
 
 
 def _last_words(run: PlannedRun) -> str:
