@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import statistics
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +15,8 @@ from typing import ParamSpec, TypeVar
 import torch
 from rich.console import Console
 from rich.table import Table
+
+from fedmem.made_with import cpu_name
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,7 +47,7 @@ class Machine:
     def this(cls) -> Machine:
         """The one that runs this."""
         return cls(
-            _cpu_name(),
+            cpu_name(),
             len(os.sched_getaffinity(0)),
             torch.get_num_threads(),
             torch.__version__,
@@ -58,13 +59,6 @@ class Machine:
             f"{self.cpu}, {self.cores} cores, {self.threads} threads, torch {self.torch}, "
             f"load {self.load:.1f} before"
         )
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def in_fresh_process(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from fedmem.batches import RoundKey, Rows
 from fedmem.checkpoint import Checkpoint
-from fedmem.command_line import run_command
+from fedmem.command_line import jobs_at_a_time, run_command
 from fedmem.configuration import CONFIG_MODULE, to_settings
 from fedmem.data import load_histories
 from fedmem.errors import FedmemError, readable_exit
@@ -35,6 +35,7 @@ from fedmem.node import Node
 from fedmem.outcomes import save_outcomes
 from fedmem.parameters import Parameters, initial_parameters
 from fedmem.participants import participants
+from fedmem.placement import share_of
 from fedmem.progress import make_progress
 from fedmem.results import print_results
 from fedmem.resume import absolute, go_on, how_to_go_on, own_settings
@@ -262,6 +263,8 @@ def train_centrally(
 def _hydra_main(config: DictConfig) -> None:
     with readable_exit():
         settings = to_settings(config)
+        share = share_of(settings.simulation, jobs_at_a_time(), workers=False)
+        settings = replace(settings, simulation=share)
         place = Path(settings.output_dir).parent
         settings, results = train_centrally(settings, list(HydraConfig.get().overrides.task), place)
         print_results(results, settings)

@@ -9,11 +9,14 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import ValueType
+from hydra.types import RunMode
 
 from fedmem.configuration import (
     CONFIGURATION_ERRORS,
@@ -23,6 +26,7 @@ from fedmem.configuration import (
     unreadable,
 )
 from fedmem.errors import FedmemError, readable_exit
+from fedmem.placement import this_machine
 
 ELSEWHERE = ("config_path", "config_name", "config_dir", "experimental_rerun")
 """Flags by which Hydra takes its configuration from another place than `conf/`."""
@@ -37,10 +41,18 @@ def run_command(command: Callable[[], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come here, to be made readable
     with readable_exit():
         check_command_line(sys.argv[1:])
+        sys.argv[1:] = settings_first(sys.argv[1:])
         try:
             command()
         except CONFIGURATION_ERRORS as error:
             raise FedmemError(readable(error)) from error
+
+
+def jobs_at_a_time() -> int:
+    """Runs of a sweep that Hydra's launcher has side by side; 1: they take turns, or it is none."""
+    called = HydraConfig.get()
+    jobs = int(called.launcher.get("n_jobs") or 1) if called.mode == RunMode.MULTIRUN else 1
+    return jobs if jobs > 0 else max(1, this_machine().cpus + 1 + jobs)  # as joblib counts them
 
 
 def check_command_line(arguments: Sequence[str]) -> None:
@@ -49,17 +61,32 @@ def check_command_line(arguments: Sequence[str]) -> None:
     Raises:
         FedmemError: there is a flag that Hydra has not, or a run that has no valid settings.
     """
+    flags, overrides = _parsed(arguments)
+    if any(getattr(flags, flag) for flag in ELSEWHERE):
+        return
+    for run in _runs(overrides) if flags.multirun else [overrides]:
+        compose_settings(run)
+
+
+def settings_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with flags after all settings: Hydra does not take settings on both sides."""
+    _, overrides = _parsed(arguments)
+    return [*overrides, *(argument for argument in arguments if argument not in overrides)]
+
+
+def _parsed(arguments: Sequence[str]) -> tuple[Namespace, list[str]]:
+    """Hydra's flags, and the settings wherever they stand.
+
+    Raises:
+        FedmemError: there is a flag that Hydra has not.
+    """
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
-    known, rest = parser.parse_known_args(list(arguments))
-    flags = [argument for argument in rest if argument.startswith("-")]
-    if flags:
-        raise FedmemError(unreadable(flags[0]))
-    if any(getattr(known, flag) for flag in ELSEWHERE):
-        return
-    overrides = [*known.overrides, *rest]
-    for run in _runs(overrides) if known.multirun else [overrides]:
-        compose_settings(run)
+    flags, rest = parser.parse_known_args(list(arguments))
+    unknown = [argument for argument in rest if argument.startswith("-")]
+    if unknown:
+        raise FedmemError(unreadable(unknown[0]))
+    return flags, [*flags.overrides, *rest]
 
 
 def _runs(overrides: Sequence[str]) -> Iterator[list[str]]:

@@ -163,6 +163,8 @@ def unreadable(override: str) -> str:
 
 def _unknown_choice(group: str, choice: str) -> str:
     offered = choices().get(group)
+    if (group, choice) == ("hydra/launcher", "joblib"):
+        return "hydra/launcher=joblib is not installed: pip install 'fedmem[sweeps]'."
     if offered is None:
         return f"{group}={choice} is unknown."
     meant = nearest(choice, offered)

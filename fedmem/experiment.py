@@ -15,7 +15,6 @@ same seed.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shlex
 import signal
@@ -28,8 +27,8 @@ from pathlib import Path
 from rich.console import Console
 
 from fedmem.arms import Condition, Experiment, PlannedRun, load_experiment
-from fedmem.device import local_gpus, resolve_device
 from fedmem.errors import FedmemError, readable_exit
+from fedmem.placement import share_of
 
 POLL_SECONDS = 0.2
 LOG = "log.txt"
@@ -100,13 +99,11 @@ def _start(run: PlannedRun, parallel: int) -> subprocess.Popen[bytes]:
 
 def _share(run: PlannedRun, parallel: int) -> list[str]:
     """What keeps a run to its share of the cores."""
-    device = resolve_device(run.settings.simulation.device, local_gpus())
-    if parallel == 1 or device != "cpu":
+    asked = run.settings.simulation
+    share = share_of(asked, parallel, workers=run.module == "fedmem.simulate")
+    if share == asked:
         return []
-    cores = max(1, len(os.sched_getaffinity(0)) // parallel)
-    if run.module == "fedmem.centralised":
-        return [f"simulation.threads={cores}"]
-    return [f"simulation.workers={cores}", "simulation.threads=1"]
+    return [f"simulation.workers={share.workers}", f"simulation.threads={share.threads}"]
 
 
 def _last_words(run: PlannedRun) -> str:
@@ -114,6 +111,17 @@ def _last_words(run: PlannedRun) -> str:
     lines = (run.folder / LOG).read_text(errors="replace").strip().splitlines()[-LAST_LINES:]
     told = [line for line in lines if line.startswith("fedmem: ")] or lines
     return told[-1] if told else "it said nothing"
+
+
+def _end_runs_with_us() -> None:
+    """Let every signal that ends us do what Ctrl-C does; nohup still lets us live on.
+
+    Ctrl-C too: a shell's background jobs ignore it, and so would the runs, which are ended by it.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for end in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(end) is not signal.SIG_IGN:
+            signal.signal(end, signal.default_int_handler)
 
 
 def _seeds(listed: str) -> list[int]:
@@ -151,8 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 line = ("# done: " if done else "") + shlex.join(run.command())
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
             return
-        for end in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C does: runs end with us
-            signal.signal(end, signal.default_int_handler)
+        _end_runs_with_us()
         failed = run_experiment(experiment, runs, asked.parallel, console)
         if failed:
             console.print(f"{len(failed)} of {len(runs)} runs failed.", highlight=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fedmem.device import local_gpus, resolve_device
 from fedmem.errors import FedmemError
-from fedmem.settings import Settings
+from fedmem.settings import Settings, SimulationSettings
 
 RAY_RESOLUTION = 10_000  # Ray counts shares of a GPU in ten-thousandths
 
@@ -27,6 +27,26 @@ class Machine:
 def this_machine() -> Machine:
     """The machine that we run on."""
     return Machine(cpus=len(os.sched_getaffinity(0)), gpus=local_gpus())
+
+
+def share_of(simulation: SimulationSettings, runs: int, workers: bool = True) -> SimulationSettings:
+    """Settings of one of so many runs at a time, which keep it to its part of the cores.
+
+    Those that compute on a GPU share it as they are, and what the settings say stays.
+
+    Args:
+        simulation: as asked for.
+        runs: how many.
+        workers: whether a run has workers, or is one process of several threads.
+    """
+    if runs == 1 or resolve_device(simulation.device, local_gpus()) == "cuda":
+        return simulation
+    cores = max(1, this_machine().cpus // runs)
+    if not workers:
+        return replace(simulation, threads=simulation.threads or cores)
+    count = simulation.workers or cores
+    threads = simulation.threads or max(1, cores // count)
+    return replace(simulation, workers=count, threads=threads)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from fedmem.errors import FedmemError
+from fedmem.made_with import made_with
 from fedmem.outcomes import FILE as OUTCOMES
 from fedmem.run_state import LAST, RunState, StageState
 from fedmem.sealed import flush, replacing
@@ -48,6 +49,7 @@ class RunFolder:
         self.state = state
         self._lock = lock
         self._metrics = (path / "metrics.jsonl").open("ab")
+        self._made_with = made_with(state.settings.simulation.device)  # while the code is as loaded
 
     @classmethod
     def start(
@@ -164,7 +166,11 @@ class RunFolder:
 
     def end_run(self, settings: Settings) -> None:
         """Write `results.json`, and that nothing is left to do."""
-        content = {"settings": asdict(settings), "stages": self.state.results}
+        content = {
+            "settings": asdict(settings),
+            "stages": self.state.results,
+            "made_with": asdict(self._made_with),
+        }
         with replacing(self.path / "results.json") as partial:
             partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         self._move(done=True)

@@ -19,6 +19,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -32,14 +33,14 @@ from rich.console import Console
 
 from fedmem.client_app import app as client_app
 from fedmem.cluster import backend_config, survey
-from fedmem.command_line import run_command
+from fedmem.command_line import jobs_at_a_time, run_command
 from fedmem.configuration import CONFIG_MODULE, to_settings
 from fedmem.data import load_histories, print_summary, write_id_files
 from fedmem.doctor import Case, preflight, print_findings
 from fedmem.errors import INTERRUPTED_EXIT_CODE, FedmemError, readable_exit
 from fedmem.exchange import Interrupted
 from fedmem.participants import participants
-from fedmem.placement import Placement
+from fedmem.placement import Placement, share_of
 from fedmem.placement import place as place_nodes
 from fedmem.precision import check_precision
 from fedmem.progress import make_progress, say
@@ -238,6 +239,8 @@ def _hydra_main(config: DictConfig) -> None:
         place = Path(settings.output_dir).parent
         if called.mode == RunMode.MULTIRUN:
             place = place.parent
+        share = share_of(settings.simulation, jobs_at_a_time())
+        settings = replace(settings, simulation=share)
         settings, results = simulate(settings, list(called.overrides.task), place)
         if results:
             print_results(results, settings)

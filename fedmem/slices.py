@@ -49,10 +49,7 @@ def slices_of(
     lengths = interactions.lengths[users]
     edges = np.quantile(lengths, [1 / 3, 2 / 3])
     part = np.searchsorted(edges, lengths, side="left")
-    for place, name in enumerate(LENGTHS):
-        rows = part == place
-        span = f" ({lengths[rows].min()}–{lengths[rows].max()})" if rows.any() else ""
-        found[f"history: {name}{span}"] = rows
+    found |= {f"history: {name}": part == place for place, name in enumerate(LENGTHS)}
     if has_picture is not None:
         found["item with a picture"] = has_picture[test_items]
         found["item without a picture"] = ~has_picture[test_items]

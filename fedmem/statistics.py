@@ -94,7 +94,10 @@ def compare(
     among: Sequence[npt.NDArray[np.bool_]] | None = None,
     seed: int = 0,
 ) -> list[Difference]:
-    """The differences of two arms in these metrics.
+    """The differences of two arms in these metrics, on the users that both have with a seed.
+
+    Arms of fewer clients have a part of the users that arms of more have: then it is that part on
+    which the two are compared.
 
     Args:
         ours: ranks of one arm, by seed.
@@ -105,20 +108,27 @@ def compare(
         seed: of the bootstrap.
 
     Raises:
-        FedmemError: the arms are not of the same users.
+        FedmemError: the arms have no seed, or no user, in common.
     """
     if len(ours) != len(theirs):
         raise FedmemError(f"{len(ours)} and {len(theirs)} seeds cannot be compared in pairs.")
-    for one, other in zip(ours, theirs, strict=True):
-        if not np.array_equal(one.users, other.users):
-            raise FedmemError("Two arms of different users cannot be compared in pairs.")
+    common = [
+        np.intersect1d(one.users, other.users, assume_unique=True, return_indices=True)
+        for one, other in zip(ours, theirs, strict=True)
+    ]
+    if not any(len(users) for users, _, _ in common):
+        raise FedmemError("Two arms of different users cannot be compared in pairs.")
     chosen = [np.ones(len(one.users), np.bool_) for one in ours] if among is None else among
-    users = [one.users[rows] for one, rows in zip(ours, chosen, strict=True)]
+    wanted = [rows[mine] for (_, mine, _), rows in zip(common, chosen, strict=True)]
+    users, our_rows, their_rows = (
+        [each[keep] for each, keep in zip(part, wanted, strict=True)]
+        for part in zip(*common, strict=True)
+    )
     who, place = np.unique(np.concatenate(users), return_inverse=True)
     times = np.bincount(place, minlength=len(who))
     found = []
     for metric in metrics:
-        mine, yours = (_values(arm, metric, chosen) for arm in (ours, theirs))
+        mine, yours = _values(ours, metric, our_rows), _values(theirs, metric, their_rows)
         by_seed = [float((a - b).mean()) for a, b in zip(mine, yours, strict=True) if len(a)]
         a, b = (np.bincount(place, np.concatenate(arm), len(who)) / times for arm in (mine, yours))
         if len(who):
@@ -127,11 +137,11 @@ def compare(
 
 
 def _values(
-    arm: Sequence[Ranks], metric: str, chosen: Sequence[npt.NDArray[np.bool_]]
+    arm: Sequence[Ranks], metric: str, rows: Sequence[npt.NDArray[np.integer]]
 ) -> list[Floats]:
-    """The metric [u] of each seed's chosen users."""
+    """The metric [u] of the users in each seed's rows [u]."""
     ranking, name = metric.split("/")
     return [
-        np.asarray(metrics_of(ranks.ranks[ranking][rows])[name], np.float64)
-        for ranks, rows in zip(arm, chosen, strict=True)
+        np.asarray(metrics_of(ranks.ranks[ranking][own])[name], np.float64)
+        for ranks, own in zip(arm, rows, strict=True)
     ]

@@ -18,6 +18,9 @@ import torch
 from fedmem.checkpoint import Checkpoint
 from fedmem.doctor import Case, preflight
 from fedmem.errors import FedmemError
+from fedmem.placement import this_machine
+from fedmem.report.runs import find_runs, read_run
+from fedmem.report.study import Study
 from fedmem.settings import Settings
 from fedmem.simulate import simulate as run_simulation
 from fedmem.stages import STAGES
@@ -26,6 +29,7 @@ from tests.in_process_grid import run_in_process
 
 MakeSettings = Callable[..., Settings]
 SECOND = "stage=align_projectors"
+CORES = this_machine().cpus
 COMMAND = [sys.executable, "-m", "fedmem.simulate"]
 
 
@@ -147,6 +151,59 @@ def test_checkpoints_of_other_data_or_size_are_found_before_anything_starts(
         preflight(Case(make_settings(SECOND, "data.path=other.dat")))
 
 
+SWEEP = ["-m", "stage=pretrain_sasrec", "federation.num_clients=12,24"]
+
+
+def test_a_sweep_runs_every_combination_in_a_folder_of_its_own(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    sweep = [f"data.dir={data_dir}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    done = simulate(*SWEEP, "seed=0,1", *sweep, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    runs = [read_run(folder) for folder in find_runs([str(tmp_path / "sweep")])]
+    assert [(run.users, run.seed) for run in runs] == [(12, 0), (12, 1), (24, 0), (24, 1)]
+    for run in runs:
+        assert (run.folder / "checkpoints" / "pretrain_sasrec.safetensors").is_file()
+    (contrast,) = Study.of(runs).contrasts
+    hits = contrast.differences[0]
+    assert len(hits.by_seed) == 2
+    assert hits.users == len(
+        set(runs[0].ranks["pretrain_sasrec"].users) | set(runs[1].ranks["pretrain_sasrec"].users)
+    )
+
+
+@pytest.mark.slow
+def test_runs_of_a_sweep_side_by_side_share_the_cores_and_give_the_same(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    found = []
+    for name, launcher in {
+        "in_turns": ["simulation.workers=1", "simulation.threads=1"],
+        "side_by_side": ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={2 * CORES}"],
+    }.items():
+        place = [f"data.dir={data_dir}", f"hydra.sweep.dir={tmp_path / name}"]
+        done = simulate(*SWEEP, *launcher, *place, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("on 1 workers of 1 threads") == 2
+        found.append([read_run(folder) for folder in find_runs([str(tmp_path / name)])])
+    for one, other in zip(*found, strict=True):
+        assert one.results[0]["test"] == other.results[0]["test"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_sweep_side_by_side_and_leaves_nothing_running(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    sweep = tmp_path / "sweep"
+    words = [*COMMAND, *SMALL, *SWEEP, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    words += [f"data.dir={data_dir}", f"hydra.sweep.dir={sweep}", "federation.rounds=100000"]
+    running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    errors = interrupted(running, lambda: list(sweep.glob("*/metrics.jsonl")))
+    assert "fedmem: interrupted." in errors
+    for folder in sweep.glob("[01]"):
+        assert read_run(folder).standing is not None
+
+
 def test_ctrl_c_ends_cleanly_and_leaves_nothing_running(data_dir: Path, tmp_path: Path) -> None:
     interrupt_when_under_way(f"data.dir={data_dir}", folder=tmp_path)
 
@@ -162,9 +219,19 @@ def interrupt_when_under_way(*overrides: str, folder: Path) -> None:
         text=True,
         start_new_session=True,  # a group of its own, which gets the signal as in a terminal
     )
+    errors = interrupted(running, lambda: [metrics] if metrics.is_file() else [])
+    assert errors.startswith(
+        "fedmem: interrupted. Go on with: python -m fedmem.simulate run.resume="
+    )
+    assert len(errors.strip().splitlines()) == 1
+    assert not list(folder.glob("checkpoints/*"))  # no stage had finished
+
+
+def interrupted(running: subprocess.Popen[str], metrics: Callable[[], list[Path]]) -> str:
+    """What a process says when it is interrupted after some rounds; nothing of it stays."""
     try:
         deadline = time.monotonic() + 120
-        while not (metrics.is_file() and metrics.read_text().count("\n") > 2):
+        while sum(path.read_text().count("\n") for path in metrics()) <= 2:
             assert running.poll() is None, running.stderr
             assert time.monotonic() < deadline
             time.sleep(0.2)
@@ -174,17 +241,13 @@ def interrupt_when_under_way(*overrides: str, folder: Path) -> None:
         if running.poll() is None:
             os.killpg(running.pid, signal.SIGKILL)
     assert running.returncode == 130
-    assert errors.startswith(
-        "fedmem: interrupted. Go on with: python -m fedmem.simulate run.resume="
-    )
-    assert len(errors.strip().splitlines()) == 1
-    assert not list(folder.glob("checkpoints/*"))  # no stage had finished
     for _ in range(100):
         left = processes_of(running.pid)
         if not left:
             break
         time.sleep(0.2)
     assert left == []
+    return errors
 
 
 def test_users_elsewhere_are_for_real_nodes(make_settings: MakeSettings) -> None:

@@ -29,14 +29,16 @@ def report(arguments: Sequence[str], console: Console) -> Study:
         FedmemError: a folder holds no run, a run cannot be read, or there is no place to write to.
     """
     args = parser().parse_args(arguments)
-    study = Study.of([read_run(folder) for folder in find_runs(args.runs)], args.against)
+    runs = [read_run(folder, args.data_dir) for folder in find_runs(args.runs)]
+    study = Study.of(runs, args.against)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FedmemError(f"--out={args.out} can be no folder: {error.strerror}.") from error
     print_tables(study, console)
     page = make_page(study, shlex.join(["python", "-m", "fedmem.report", *arguments]))
-    for line in ["", *page.left_out, *(f"{note}." for note in study.notes)]:
+    made_with = [f"Made with {line}." for line in study.made_with]
+    for line in ["", *made_with, *page.left_out, *(f"{note}." for note in study.notes)]:
         say(console, line)
     files = {
         "report.html": page.html,
@@ -58,6 +60,12 @@ def parser() -> argparse.ArgumentParser:
         "runs", nargs="+", metavar="RUNS", help="folders of runs, or of sweeps and experiments"
     )
     made.add_argument("--against", metavar="ARM", help="the arm that the others are compared with")
+    made.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="of their data, if not where the runs found them",
+    )
     made.add_argument("--out", type=Path, default=OUT, metavar="DIR", help=f"default: {OUT}")
     return made
 

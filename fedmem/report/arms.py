@@ -44,6 +44,11 @@ class Arm:
         """Ranks of the users on the test items after a stage, by seed; of seeds that kept them."""
         return {run.seed: run.ranks[stage] for run in self.runs if stage in run.ranks}
 
+    def cold_ranks_of(self, stage: str) -> dict[int, Ranks]:
+        """The same on cold items, of seeds whose stage has content to rank them by."""
+        found = {run.seed: run.cold_ranks[stage] for run in self.runs if stage in run.cold_ranks}
+        return {seed: ranks for seed, ranks in found.items() if "cold_full" in ranks.ranks}
+
     def stages_with_ranks(self) -> list[str]:
         """Stages after which some seed has kept ranks, in order."""
         return [stage for stage in self.stages() if self.ranks_of(stage)]

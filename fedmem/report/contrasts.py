@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from fedmem.data import Interactions, load_content, load_histories
 from fedmem.errors import FedmemError
@@ -20,6 +21,8 @@ from fedmem.statistics import Difference, compare
 
 SLICED = ("sampled/HR@10", "full/HR@10")
 """The metrics that are also looked at slice by slice."""
+OF_COLD_ITEMS = ("cold_sampled/HR@10", "cold_full/HR@10")
+"""The same on items that were kept from training, see `fedmem.cold_evaluation`."""
 
 
 @dataclass(frozen=True)
@@ -29,38 +32,52 @@ class Contrast:
     Attributes:
         name: of the one.
         against: of the other.
-        settings: of a run of the one, as nested dictionaries.
+        settings: of the one's runs, by seed, as nested dictionaries.
         ours: ranks of the one, by seed.
         theirs: ranks of the other, of the same seeds.
         differences: over all users, in each of `METRICS`.
+        cold: over the users who have a cold item, in each of `OF_COLD_ITEMS`; empty: none are kept
+            from training, or one of the two has no content to rank them by.
     """
 
     name: str
     against: str
-    settings: dict[str, object]
+    settings: list[dict[str, object]]
     ours: list[Ranks]
     theirs: list[Ranks]
     differences: list[Difference]
+    cold: list[Difference]
 
     @cached_property
     def slices(self) -> dict[str, list[Difference]]:
         """The differences in `SLICED` on parts of the users, by the slice's name.
 
+        Cold items are a slice of their own, with `OF_COLD_ITEMS`.
+
         Raises:
             FedmemError: the data are not where they were.
         """
+        parts = [self._slices_of(s, r.users) for s, r in zip(self.settings, self.ours, strict=True)]
+        found = {}
+        for name in dict.fromkeys(name for part in parts for name in part):
+            among = [
+                part.get(name, np.zeros(len(ranks.users), np.bool_))
+                for part, ranks in zip(parts, self.ours, strict=True)
+            ]
+            if differences := compare(self.ours, self.theirs, SLICED, among):
+                found[name] = differences
+        return found | ({"cold item": self.cold} if self.cold else {})
+
+    def _slices_of(
+        self, settings: dict[str, object], users: npt.NDArray[np.integer]
+    ) -> dict[str, Rows]:
+        """Slices of one seed's users [U]; which items are cold, the seed decides."""
         try:
-            settings = Settings.from_dict(self.settings)
+            own = Settings.from_dict(settings)
         except FedmemError as error:
             raise FedmemError(f"{self.name} is of another version of fedmem: {error}") from error
-        interactions = load_histories(settings).warm
-        picture = _has_picture(settings, interactions)
-        users = np.unique(np.concatenate([ranks.users for ranks in self.ours]))
-        found = {}
-        for name, rows in slices_of(interactions, users, picture).items():
-            among = [rows[np.searchsorted(users, ranks.users)] for ranks in self.ours]
-            found[name] = compare(self.ours, self.theirs, SLICED, among)
-        return found
+        interactions = load_histories(own).warm
+        return slices_of(interactions, users, _has_picture(own, interactions))
 
 
 def _has_picture(settings: Settings, interactions: Interactions) -> Rows | None:
@@ -121,8 +138,16 @@ def _compare(name: str, against: str, arm: Arm, stage: str, base: Arm, base_stag
     return Contrast(
         name=name,
         against=against,
-        settings=arm.runs[0].settings,
+        settings=[run.settings for run in arm.runs if run.seed in seeds],
         ours=mine,
         theirs=yours,
         differences=compare(mine, yours, METRICS),
+        cold=_cold_differences(arm.cold_ranks_of(stage), base.cold_ranks_of(base_stage)),
     )
+
+
+def _cold_differences(ours: dict[int, Ranks], theirs: dict[int, Ranks]) -> list[Difference]:
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return []
+    return compare([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds], OF_COLD_ITEMS)

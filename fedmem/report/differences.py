@@ -19,12 +19,25 @@ from fedmem.report.study import Study
 from fedmem.statistics import Difference
 
 ALL = "all users"
-HEADINGS = ("metric", "difference", "95% interval", "over seeds")
+HEADINGS = ("metric", "users", "difference", "95% interval", "over seeds")
+SLICE_HEADINGS = (
+    "slice",
+    "users",
+    *(heading for metric in SLICED for heading in (metric.replace("/", " "), "95% interval")),
+)
 
 
 def rows_of(contrast: Contrast) -> list[list[str]]:
     """A contrast in the table: a row a metric, a cell for each of `HEADINGS`."""
     return [[found.metric.replace("/", " "), *_cells(found)] for found in contrast.differences]
+
+
+def slice_rows(contrast: Contrast) -> list[list[str]]:
+    """The same slice by slice: a row for each, a cell for each of `SLICE_HEADINGS`."""
+    return [
+        [name, f"{found[0].users:,}", *(cell for each in found for cell in _cells(each)[1:3])]
+        for name, found in _slices(contrast).items()
+    ]
 
 
 def to_frame(study: Study) -> pd.DataFrame:
@@ -106,9 +119,11 @@ def draw_slices(study: Study, figure: Figure) -> str:
     sides[0].set_yticks(range(len(names)), names)
     sides[0].set_ylim(len(names) - 0.4, -0.6)
     legend(figure, sides[0])
+    cold = "; cold items were kept from training, and are ranked among such items and among all"
     return (
         f"Less {_against(study)}. Head, middle and tail are items by how often they were trained "
-        "on, a third of the interactions each; histories are parted in three of as many users."
+        "on, a third of the interactions each; histories are parted in three of as many users"
+        f"{cold if any(c.cold for c in study.contrasts) else ''}."
     )
 
 
@@ -144,7 +159,12 @@ def _cells(found: Difference) -> Sequence[str]:
     over_seeds = "one seed"
     if len(found.by_seed) > 1:
         over_seeds = f"{_signed(mean)} ± {deviation:.4f}".replace("± 0", "± ")
-    return _signed(whole.mean), f"{_signed(whole.low)} … {_signed(whole.high)}", over_seeds
+    return (
+        f"{found.users:,}",
+        _signed(whole.mean),
+        f"{_signed(whole.low)} … {_signed(whole.high)}",
+        over_seeds,
+    )
 
 
 def _signed(value: float) -> str:

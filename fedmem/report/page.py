@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 
 from fedmem import __version__
-from fedmem.report import differences
+from fedmem.report import differences, share
 from fedmem.report.clients import draw_clients
 from fedmem.report.curves import draw_bytes, draw_learning_curves
 from fedmem.report.memory import draw_novelty, draw_occupancy
@@ -74,9 +74,12 @@ def make_page(study: Study, command: str) -> Page:
         blocks=blocks_of(study),
         difference_headings=differences.HEADINGS,
         differences=[(contrast, differences.rows_of(contrast)) for contrast in study.contrasts],
+        share_headings=share.HEADINGS,
+        shares=share.rows_of(study),
         panels=panels,
         left_out=left_out,
         notes=study.notes,
+        made_with=study.made_with,
         arms=study.arms,
         own=own,
         shared=shared,

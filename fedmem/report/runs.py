@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from fedmem.errors import FedmemError
-from fedmem.evaluation import USERS, Ranks
+from fedmem.evaluation import COLD_USERS, USERS, Ranks
+from fedmem.made_with import MadeWith
 from fedmem.outcomes import load_outcomes
 from fedmem.run_folder import STATE
 from fedmem.run_state import LAST, RunState
@@ -41,6 +42,8 @@ class RecordedRun:
         novelty: what the memory's threshold was found from, see `RunFolder.keep_novelty`; None: it
             was not looked for.
         ranks: of the users on the test items, by stage; none where they were not kept.
+        cold_ranks: the same on items that were kept from training.
+        made_with: code, packages and machine; None: not known, as of an unfinished run.
     """
 
     folder: Path
@@ -52,6 +55,8 @@ class RecordedRun:
     users: int | None
     novelty: Record | None
     ranks: dict[str, Ranks]
+    cold_ranks: dict[str, Ranks]
+    made_with: MadeWith | None
 
     @property
     def seed(self) -> int:
@@ -101,8 +106,12 @@ def find_runs(places: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(path.resolve() for path in found))
 
 
-def read_run(folder: Path) -> RecordedRun:
+def read_run(folder: Path, data_dir: Path | None = None) -> RecordedRun:
     """Read what is in a run's folder.
+
+    Args:
+        folder: of the run.
+        data_dir: where its data are now; None: where the run found them.
 
     Raises:
         FedmemError: a file is damaged, or of another version.
@@ -117,6 +126,11 @@ def read_run(folder: Path) -> RecordedRun:
         content = {"settings": asdict(state.settings), "stages": state.results}
     try:
         clients = content["settings"]["federation"]["num_clients"]
+        if data_dir is not None:
+            content["settings"]["data"]["dir"] = str(data_dir)
+        outcomes = load_outcomes(folder)
+        ranks = {stage: own[USERS] for stage, own in outcomes.items() if USERS in own}
+        ranked = max((len(own.users) for own in ranks.values()), default=None)
         return RecordedRun(
             folder=folder,
             settings=content["settings"],
@@ -124,14 +138,23 @@ def read_run(folder: Path) -> RecordedRun:
             rounds=list(_rounds(folder / ROUNDS)),
             standing=standing,
             hashes=hashes,
-            users=clients or _count_users(folder / "users.parquet"),
+            users=clients or _count_users(folder / "users.parquet") or ranked,
             novelty=_json(folder / NOVELTY) if (folder / NOVELTY).is_file() else None,
-            ranks={
-                stage: own[USERS] for stage, own in load_outcomes(folder).items() if USERS in own
+            ranks=ranks,
+            cold_ranks={
+                stage: own[COLD_USERS] for stage, own in outcomes.items() if COLD_USERS in own
             },
+            made_with=_made_with(content),
         )
     except (KeyError, TypeError) as error:
         raise FedmemError(f"{folder / RESULTS} is none of a run: {error!r} is missing.") from error
+
+
+def _made_with(content: Record) -> MadeWith | None:
+    """None where the run is of a version that did not tell, or told otherwise."""
+    with contextlib.suppress(KeyError, TypeError):
+        return MadeWith(**content["made_with"])
+    return None
 
 
 def _matching(pattern: str) -> list[Path]:

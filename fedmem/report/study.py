@@ -65,6 +65,11 @@ class Study:
         contrasts, reasons = find_contrasts(arms, names.index(against) if against else 0)
         return cls(list(runs), arms, contrasts, [*notes, *reasons])
 
+    @property
+    def made_with(self) -> list[str]:
+        """Code, packages and machine of the runs, each once."""
+        return list(dict.fromkeys(str(run.made_with) for run in self.runs if run.made_with))
+
     @cached_property
     def before(self) -> dict[tuple[Path, str], Spent]:
         """What was spent before each stage of each run, by (folder, stage).

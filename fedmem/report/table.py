@@ -73,6 +73,7 @@ def to_frame(study: Study) -> pd.DataFrame:
             "threshold": result["threshold"],
             **{f"test/{name}": value for name, value in result["test"].items()},
             **{f"memory/{name}": value for name, value in (result["memory"] or {}).items()},
+            "made_with": str(run.made_with or ""),
             "folder": str(run.folder),
         }
         for arm in study.arms

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-from fedmem.report import differences
+from fedmem.report import differences, share
 from fedmem.report.runs import METRICS
 from fedmem.report.study import Study
 from fedmem.report.table import HEADINGS, blocks_of
@@ -65,21 +65,34 @@ def _print(
 
 
 def to_markdown(study: Study) -> str:
-    """Both tables as Markdown, all of their columns."""
-    arms = [
-        [block.arm, *row]
-        for block in blocks_of(study)
-        for row in [*block.rows, *([[block.note]] if block.note else [])]
-    ]
-    text = _markdown(["arm", *HEADINGS], arms)
-    found = [
-        [contrast.name, contrast.against, *row]
-        for contrast in study.contrasts
-        for row in differences.rows_of(contrast)
-    ]
-    if found:
-        text += "\n" + _markdown(["arm", "less", *differences.HEADINGS], found)
-    return text
+    """All tables as Markdown, and what the runs were made with."""
+    made_with = [f"Made with {line}.\n" for line in study.made_with]
+    return "\n".join([*markdown_tables(study).values(), *made_with])
+
+
+def markdown_tables(study: Study) -> dict[str, str]:
+    """Tables as Markdown, by what they tell; none is empty."""
+    contrasts = {(c.name, c.against): c for c in study.contrasts}
+    tables: dict[str, tuple[Sequence[str], Rows]] = {
+        "arms": (
+            ["arm", *HEADINGS],
+            [
+                [block.arm, *row]
+                for block in blocks_of(study)
+                for row in [*block.rows, *([[block.note]] if block.note else [])]
+            ],
+        ),
+        "share": (share.HEADINGS, share.rows_of(study)),
+        "differences": (
+            ["arm", "less", *differences.HEADINGS],
+            [[*pair, *row] for pair, c in contrasts.items() for row in differences.rows_of(c)],
+        ),
+        "slices": (
+            ["arm", "less", *differences.SLICE_HEADINGS],
+            [[*pair, *row] for pair, c in contrasts.items() for row in differences.slice_rows(c)],
+        ),
+    }
+    return {name: _markdown(headings, rows) for name, (headings, rows) in tables.items() if rows}
 
 
 def _markdown(headings: Sequence[str], rows: Rows) -> str:

@@ -6,10 +6,16 @@ import shlex
 from pathlib import Path
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import MissingConfigException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
-from fedmem.command_line import check_command_line
-from fedmem.configuration import choices
+from fedmem import command_line
+from fedmem.command_line import check_command_line, jobs_at_a_time, settings_first
+from fedmem.configuration import choices, readable
 from fedmem.errors import FedmemError
+from fedmem.placement import Machine
 
 MISTAKES = {
     # unknown keys, with the nearest
@@ -95,6 +101,7 @@ def test_a_mistake_is_told_in_a_line_or_two(line: str) -> None:
         "-m seed=0,1 stage=pretrain_sasrec,align_projectors",
         "-m 'stage=glob(*)'",
         "--multirun 'seed=range(2)'",
+        "stage=pretrain_sasrec -m seed=0,1",
         "--cfg job",
         "--help",
         "hydra.run.dir=x",
@@ -104,6 +111,46 @@ def test_a_mistake_is_told_in_a_line_or_two(line: str) -> None:
 )
 def test_what_hydra_takes_is_let_through(line: str) -> None:
     check_command_line(shlex.split(line))
+
+
+@pytest.mark.parametrize(
+    ("line", "ordered"),
+    [
+        ("-m seed=0,1", "seed=0,1 -m"),
+        ("data=ml-1m -m seed=0,1 stage=all", "data=ml-1m seed=0,1 stage=all -m"),
+        ("--cfg job seed=1", "seed=1 --cfg job"),
+        ("seed=1 --info", "seed=1 --info"),
+    ],
+)
+def test_settings_may_stand_on_both_sides_of_a_flag(line: str, ordered: str) -> None:
+    assert settings_first(line.split()) == ordered.split()
+
+
+def test_a_launcher_that_is_an_extra_says_so_where_it_is_missing() -> None:
+    error = MissingConfigException("Could not find 'hydra/launcher/joblib'", "joblib")
+    assert readable(error) == (
+        "hydra/launcher=joblib is not installed: pip install 'fedmem[sweeps]'."
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "launcher", "jobs"),
+    [
+        (RunMode.RUN, {"n_jobs": 3}, 1),
+        (RunMode.MULTIRUN, {}, 1),  # Hydra's own: they take turns
+        (RunMode.MULTIRUN, {"n_jobs": None}, 1),
+        (RunMode.MULTIRUN, {"n_jobs": 3}, 3),
+        (RunMode.MULTIRUN, {"n_jobs": -1}, 8),
+        (RunMode.MULTIRUN, {"n_jobs": -2}, 7),
+    ],
+)
+def test_jobs_at_a_time_are_those_of_the_launcher(
+    mode: RunMode, launcher: dict[str, int], jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = OmegaConf.create({"launcher": launcher, "mode": mode})
+    monkeypatch.setattr(HydraConfig, "get", lambda: called)
+    monkeypatch.setattr(command_line, "this_machine", lambda: Machine(cpus=8, gpus=0))
+    assert jobs_at_a_time() == jobs
 
 
 def test_choices_are_those_of_the_folders() -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from fedmem import placement as placement_module
 from fedmem.configuration import compose_settings
 from fedmem.errors import FedmemError
-from fedmem.placement import Machine, Placement, place, this_machine
+from fedmem.placement import Machine, Placement, place, share_of, this_machine
 from fedmem.settings import Settings
 
 CPU_8 = [Machine(cpus=8, gpus=0)]
@@ -42,6 +43,26 @@ def test_there_are_no_more_nodes_than_users() -> None:
     placement = placed(CPU_8, num_users=3)
     assert (placement.workers, placement.nodes, placement.threads) == (3, 3, 2)
     assert placed(CPU_8, "simulation.workers=5", num_users=3).nodes == 3
+
+
+def test_runs_at_a_time_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement_module, "this_machine", lambda: CPU_8[0])
+    monkeypatch.setattr(placement_module, "local_gpus", lambda: 0)
+
+    def share(runs: int, *overrides: str, workers: bool = True) -> tuple[int, int]:
+        found = share_of(compose_settings(overrides).simulation, runs, workers)
+        return found.workers, found.threads
+
+    assert share(1) == (0, 0)
+    assert share(2) == (4, 1)
+    assert share(3) == (2, 1)
+    assert share(20) == (1, 1)
+    assert share(2, workers=False) == (0, 4)
+    assert share(2, "simulation.workers=2") == (2, 2)
+    assert share(2, "simulation.workers=6", "simulation.threads=3") == (6, 3)
+    monkeypatch.setattr(placement_module, "local_gpus", lambda: 1)
+    assert share(2) == (0, 0)
+    assert share(2, "simulation.device=cpu") == (4, 1)
 
 
 def test_a_number_of_nodes_stays() -> None:

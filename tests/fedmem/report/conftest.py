@@ -64,6 +64,8 @@ def make_run(tmp_path: Path) -> MakeRun:
             "users": settings.federation.num_clients,
             "novelty": None,
             "ranks": {},
+            "cold_ranks": {},
+            "made_with": None,
         }
         return RecordedRun(**about | others)
 

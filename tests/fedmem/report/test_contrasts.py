@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fedmem.errors import FedmemError
 from fedmem.evaluation import Ranks
-from fedmem.report.differences import rows_of, to_frame
+from fedmem.report.contrasts import _compare
+from fedmem.report.differences import SLICE_HEADINGS, rows_of, slice_rows, to_frame
+from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
+from fedmem.report.text import markdown_tables
+from fedmem.server_app import Run
 from fedmem.settings import Settings
+from fedmem.slices import LENGTHS
+from tests.conftest import NUM_USERS
 from tests.fedmem.report.conftest import MakeRun, result
+from tests.in_process_grid import InProcessGrid
 
 MakeSettings = Callable[..., Settings]
 
@@ -44,6 +52,17 @@ def test_arms_are_compared_at_their_last_stage_over_the_seeds_that_both_have(
     assert (hits.metric, hits.users, hits.by_seed) == ("sampled/HR@10", 2, [0.5])
     (other,) = Study.of(runs, "full").contrasts
     assert other.differences[0].by_seed == [-0.5]
+
+
+def test_arms_of_fewer_clients_are_compared_on_their_users(make_run: MakeRun) -> None:
+    runs = [
+        make_run(
+            f"federation.num_clients={len(ranks)}", ranks={"pretrain_sasrec": ranks_of(*ranks)}
+        )
+        for ranks in ((0, 50), (50, 50, 0))
+    ]
+    (contrast,) = Study.of(runs).contrasts
+    assert rows_of(contrast)[0][:3] == ["sampled HR@10", "2", "−.5000"]
 
 
 def test_arms_of_other_users_are_told_of_and_their_stages_compared_instead(
@@ -83,7 +102,13 @@ def test_cells_show_sign_and_interval(make_run: MakeRun) -> None:
     ranks = {"a": ranks_of(50, 50), "b": ranks_of(0, 0)}
     run = make_run(results=[result("a", 0.5), result("b", 0.5)], ranks=ranks)
     (contrast,) = Study.of([run]).contrasts
-    assert rows_of(contrast)[0] == ["sampled HR@10", "+1.0000", "+1.0000 … +1.0000", "one seed"]
+    assert rows_of(contrast)[0] == [
+        "sampled HR@10",
+        "2",
+        "+1.0000",
+        "+1.0000 … +1.0000",
+        "one seed",
+    ]
 
 
 def test_slices_are_parts_of_all_users(make_run: MakeRun, settings: Settings) -> None:
@@ -101,6 +126,38 @@ def test_slices_are_parts_of_all_users(make_run: MakeRun, settings: Settings) ->
         assert total / 24 == pytest.approx(whole)
     frame = to_frame(study)
     assert set(frame["slice"]) == {"all users", *contrast.slices}
+    first = contrast.slices["item: head"]
+    row = dict(zip(SLICE_HEADINGS[:3], slice_rows(contrast)[0], strict=False))
+    assert row["slice"] == "item: head"
+    assert row["users"] == str(first[0].users)
+    assert float(row["sampled HR@10"].replace("−", "-")) == pytest.approx(
+        first[0].over_users.mean, abs=5e-5
+    )
+    table = markdown_tables(study)["slices"]
+    assert table.count("\n") == 2 + len(contrast.slices)
+
+
+def test_each_seed_has_slices_of_its_own_cold_items(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    for seed in (0, 1):
+        settings = make_settings(f"seed={seed}", "evaluation.cold_items=0.2", "federation.rounds=1")
+        folder = tmp_path / f"seed-{seed}"
+        where = replace(settings.checkpoint, dir=str(folder / "checkpoints"))
+        settings = replace(settings, output_dir=str(folder), checkpoint=where)
+        Run(settings, [], keep_ranks=True)(InProcessGrid(settings.federation.nodes))
+    runs = [read_run(folder) for folder in find_runs([str(tmp_path)])]
+    second, third = Study.of(runs).contrasts  # stages less the first, which has no content
+    assert (second.cold, third.cold) == ([], [])
+    (arm,) = Study.of(runs).arms
+    contrast = _compare("3", "2", arm, "finetune_moe", arm, "align_projectors")
+    sampled, full = contrast.slices["cold item"]
+    assert (sampled.metric, full.metric) == ("cold_sampled/HR@10", "cold_full/HR@10")
+    cold = [run.cold_ranks["finetune_moe"].users for run in runs]
+    assert not np.array_equal(*cold)
+    assert sampled.users == len(np.union1d(*cold))
+    histories = [contrast.slices[f"history: {length}"][0] for length in LENGTHS]
+    assert sum(each.users for each in histories) >= max(len(r.users) for r in contrast.ours)
 
 
 def test_slices_need_the_data(make_run: MakeRun) -> None:
@@ -109,3 +166,15 @@ def test_slices_need_the_data(make_run: MakeRun) -> None:
     (contrast,) = Study.of([run]).contrasts
     with pytest.raises(FedmemError, match="gone"):
         _ = contrast.slices
+    assert "slices" not in markdown_tables(Study.of([run]))
+
+
+def test_data_that_have_moved_are_looked_for_where_they_are_now(
+    settings: Settings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "moved"
+    settings = replace(settings, output_dir=str(folder), stages=["pretrain_sasrec"])
+    Run(settings, [], keep_ranks=True)(InProcessGrid(settings.federation.nodes))
+    (run,) = [read_run(each, tmp_path / "elsewhere") for each in find_runs([str(folder)])]
+    assert run.settings["data"]["dir"] == str(tmp_path / "elsewhere")
+    assert run.users == NUM_USERS

@@ -16,6 +16,7 @@ from rich.console import Console
 from fedmem.data import load_histories, write_id_files
 from fedmem.report import __main__ as command
 from fedmem.report.page import PLOTS, make_page
+from fedmem.report.runs import read_run
 from fedmem.report.study import Study
 from fedmem.server_app import Run
 from fedmem.settings import Settings
@@ -124,6 +125,9 @@ def test_files_are_written_and_a_router_is_only_read_from_the_checkpoint_of_its_
     written = sorted(path.name for path in (sweep / "out").iterdir())
     assert written == ["differences.csv", "report.html", "report.md", "runs.csv"]
     assert all(name in said for name in written)
+    made_with = f"Made with {Study.of([read_run(sweep / '0')]).made_with[0]}."
+    files = [(sweep / "out" / name).read_text() for name in ("report.html", "report.md")]
+    assert all(text.count(made_with) == 1 for text in [said, *files])
 
 
 def test_what_a_user_named_is_escaped(make_run: MakeRun) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from fedmem.errors import FedmemError
+from fedmem.made_with import made_with
 from fedmem.report.runs import find_runs, read_run
+from fedmem.report.study import Study
 from fedmem.run_folder import RunFolder
 from fedmem.settings import Settings
 from tests.in_process_grid import run_in_process
@@ -57,6 +59,24 @@ def test_a_finished_run_is_read_with_all_that_it_left(
     assert run.novelty is not None
     assert run.novelty["threshold"] == results[-1].threshold
     assert sum(run.novelty["counts"]) > 0
+    assert run.made_with == made_with("cpu")
+
+
+@pytest.mark.parametrize("kept", [None, {"fedmem": "0.0.1"}, "by hand"])
+def test_runs_of_versions_that_told_otherwise_what_they_were_made_with_are_read(
+    kept: object, settings: Settings
+) -> None:
+    run_in_process(replace(settings, stages=["pretrain_sasrec"]))
+    path = Path(settings.output_dir) / "results.json"
+    content = json.loads(path.read_text())
+    content |= {"made_with": kept}
+    path.write_text(json.dumps(content))
+    assert read_run(path.parent).made_with is None
+    del content["made_with"]
+    path.write_text(json.dumps(content))
+    run = read_run(path.parent)
+    assert run.made_with is None
+    assert Study.of([run]).made_with == []
 
 
 def test_an_unfinished_run_says_where_it_stands(settings: Settings, tmp_path: Path) -> None:

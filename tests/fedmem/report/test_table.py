@@ -6,6 +6,8 @@ import io
 
 from rich.console import Console
 
+from fedmem.report import share
+from fedmem.report.runs import RecordedRun
 from fedmem.report.study import Study
 from fedmem.report.table import HEADINGS, blocks_of, spread, to_frame
 from fedmem.report.text import print_tables, to_markdown
@@ -60,6 +62,22 @@ def test_markdown_has_every_column_of_every_row(make_run: MakeRun) -> None:
     assert set(rule) <= set("|-: ")
     assert [row[0] for row in cells[1:]] == ["num_clients=50", "num_clients=all", "num_clients=all"]
     assert all(len(row) == 1 + len(HEADINGS) for row in cells)
+
+
+def test_a_share_of_pooled_training_is_of_the_seeds_and_users_that_both_have(
+    make_run: MakeRun,
+) -> None:
+    def run(arm: str, seed: int, stage: str, hr: float, users: int = 9) -> RecordedRun:
+        folder = f"x/{arm}/seed-{seed}"
+        return make_run(f"seed={seed}", folder=folder, results=[result(stage, hr)], users=users)
+
+    federated = [run("a", seed, "pretrain_sasrec", hr) for seed, hr in enumerate((0.5, 0.75, 0.1))]
+    few = run("few", 0, "pretrain_sasrec", 0.5, users=5)
+    pooled = [run("c", seed, "centralised", 1.0) for seed in (0, 1)]
+    assert share.rows_of(Study.of([*federated, few])) == []
+    study = Study.of([*federated, few, *pooled])
+    assert share.rows_of(study) == [["a", "pretrain_sasrec", "2", *["62.5%"] * 4]]
+    assert " 62.5% " in to_markdown(study)
 
 
 def test_csv_has_a_row_for_every_run_with_unrounded_figures(make_run: MakeRun) -> None:
