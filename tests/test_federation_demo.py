@@ -51,6 +51,8 @@ def test_three_nodes_with_data_of_their_own_come_to_the_parameters_of_the_simula
     assert all(record["bytes_down"] and record["bytes_up"] for record in trained)
     results = json.loads((folder / "run" / "results.json").read_text())
     assert f"{results['stages'][2]['test']['full/HR@10']:.4f}" in output  # the table
+    told = [path.parent.name for path in (folder / "run" / "tensorboard").glob("*/events.*")]
+    assert sorted(told) == sorted(STAGES)
     assert all((folder / f"node-{node}" / "memory.safetensors").is_file() for node in range(3))
     assert left_of(folder) == []
 
