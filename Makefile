@@ -6,10 +6,10 @@ export FLWR_TELEMETRY_ENABLED := 0
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data demo test test-full lint bench
+.PHONY: help setup data demo federation-demo test test-full lint bench
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/ready ## build the virtual environment .venv
 
@@ -24,6 +24,9 @@ data: setup ## fetch MovieLens-100K into data/ml-100k
 
 demo: data ## the three stages on MovieLens-100K, and their table
 	$(RUN) -m fedmem.simulate stage=all
+
+federation-demo: data ## the same on a SuperLink and three SuperNodes, a few rounds
+	$(RUN) -m fedmem.federation_demo
 
 test: data ## tests, under 10 minutes on two cores
 	$(RUN) -m pytest

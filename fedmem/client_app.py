@@ -12,7 +12,6 @@ from flwr.clientapp import ClientApp
 
 from clients import CohortClient, UserClient
 from fedmem import messages
-from fedmem.data import load_histories
 from fedmem.errors import FedmemError
 from fedmem.evaluation import Split
 from fedmem.frozen import FrozenStore
@@ -20,14 +19,15 @@ from fedmem.memory import MemoryBank
 from fedmem.messages import Description, EvaluateResult, NeedsFrozen, Task, TrainResult
 from fedmem.node import Node
 from fedmem.node_store import NodeStore, memory_key
-from fedmem.participants import UserIndices, expected_work, participants, share_out
+from fedmem.packing import answer_as_asked
+from fedmem.residence import ConfigValue, is_simulated, settle_here, users_here
 from fedmem.settings import Settings
 from fedmem.stages import find_stage
 
 MEMORY = "memory"
 MEMORY_ABOUT = "memory-about"
 
-app = ClientApp()
+app = ClientApp(mods=[answer_as_asked])
 
 
 @app.query("describe")
@@ -91,28 +91,20 @@ def evaluate(message: Message, context: Context) -> Message:
         memory = {k: float(v) for k, v in vars(bank.statistics()).items()}
     config = {"split": task.split, "rankings": ",".join(task.rankings)}
     _, _, sums = client.evaluate(parameters, dict(config))
-    outcomes = client.outcomes if task.ranks else {}
+    # Whoever asks: no rank leaves a real node.
+    outcomes = client.outcomes if task.ranks and is_simulated(context.node_config) else {}
     result = EvaluateResult({k: float(cast(float, v)) for k, v in sums.items()}, memory, outcomes)
     return Message(result.to_record(), reply_to=message)
 
 
 @functools.lru_cache(maxsize=4)
-def _cached_node(settings_json: str, index: int, nodes: int) -> Node:
+def _cached_node(settings_json: str, node_config: tuple[tuple[str, ConfigValue], ...]) -> Node:
     """A node's data, loaded once in a process."""
-    settings = Settings.from_json(settings_json)
+    here = dict(node_config)
+    settings = settle_here(Settings.from_json(settings_json), here)
     if settings.simulation.threads:
         torch.set_num_threads(settings.simulation.threads)
-    return Node(settings, _homes(settings_json, nodes)[index])
-
-
-@functools.lru_cache(maxsize=1)
-def _homes(settings_json: str, nodes: int) -> list[UserIndices]:
-    """The users of every node: each process finds them by itself, and all find the same."""
-    settings = Settings.from_json(settings_json)
-    interactions = load_histories(settings).warm
-    users = participants(settings.federation, interactions.num_users, settings.seed)
-    work = expected_work(settings, interactions.lengths[users])
-    return share_out(users, work, nodes)
+    return Node(settings, users_here(settings, here))
 
 
 @functools.lru_cache(maxsize=1)
@@ -122,9 +114,7 @@ def _frozen_store(output_dir: str) -> FrozenStore:
 
 
 def _node(settings_json: str, context: Context) -> Node:
-    index = int(cast(int, context.node_config["partition-id"]))
-    nodes = int(cast(int, context.node_config["num-partitions"]))
-    return _cached_node(settings_json, index, nodes)
+    return _cached_node(settings_json, tuple(sorted(context.node_config.items())))
 
 
 def _client(task: Task, context: Context) -> UserClient | None:

@@ -56,10 +56,12 @@ def to_settings(config: DictConfig) -> Settings:
 def compose_settings(overrides: Sequence[str] = (), output_dir: str = "runs/composed") -> Settings:
     """Settings as the command line would give them, for notebooks, tests and other programs.
 
+    An override of `output_dir` comes before the argument.
+
     Raises:
         FedmemError: as `to_settings`, and for a group that has no such choice.
     """
-    return to_settings(_compose([*overrides, f"output_dir={output_dir}"]))
+    return to_settings(_compose([f"output_dir={output_dir}", *overrides]))
 
 
 def compose_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:

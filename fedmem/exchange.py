@@ -1,46 +1,80 @@
-"""One exchange with the nodes: messages out, replies in, and a way to stop waiting."""
+"""One exchange with the nodes: messages out, replies in, who failed, and a way to stop waiting."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from flwr.app import Message
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-from fedmem.errors import FedmemError
-
-POLL_SECONDS = 0.005
+SHORTEST_POLL, LONGEST_POLL = 0.005, 0.25
+POLL_SHARE = 0.02
+"""Seconds between two looks for replies: this share of the time waited so far. A SuperLink answers
+each look by a query of its database."""
+GRACE = 5.0
+"""Seconds that a message outlives the wait for its reply."""
 
 
 class Interrupted(Exception):
     """The run was asked to stop."""
 
 
+@dataclass
+class Answers:
+    """What came of an exchange.
+
+    Attributes:
+        replies: of the nodes that answered.
+        failed: why each of the others did not, by node id.
+    """
+
+    replies: list[Message] = field(default_factory=list)
+    failed: dict[int, str] = field(default_factory=dict)
+
+
 def exchange(
     grid: Grid, messages: Sequence[Message], timeout: float, stop: threading.Event
-) -> list[Message]:
+) -> Answers:
     """Send messages and wait for the replies, at most `timeout` seconds.
 
-    Flower's `send_and_receive` cannot be interrupted and looks for replies ten times a second.
+    Messages expire with the wait for them, so that a node that is late does not work for nobody.
+
+    Flower's `send_and_receive` cannot be interrupted and looks for replies every three seconds.
 
     Raises:
         Interrupted: `stop` was set.
-        FedmemError: a node answered with an error.
     """
-    waiting = set(grid.push_messages(messages))
-    replies: list[Message] = []
-    end = time.monotonic() + timeout
-    while waiting and time.monotonic() < end:
+    answers = Answers()
+    for message in messages:
+        message.metadata.ttl = timeout + GRACE
+    started = time.monotonic()
+    taken = set(grid.push_messages(messages))
+    nodes = {m.metadata.message_id: m.metadata.dst_node_id for m in messages}
+    waiting = {key: node for key, node in nodes.items() if key in taken}
+    lost = {node: "is not known to the SuperLink" for k, node in nodes.items() if k not in taken}
+    answers.failed.update(lost)
+    while waiting and time.monotonic() < started + timeout:
         if stop.is_set():
             raise Interrupted
-        for reply in grid.pull_messages(waiting):
-            waiting.discard(reply.metadata.reply_to_message_id)
+        for reply in grid.pull_messages(set(waiting)):
+            node = waiting.pop(reply.metadata.reply_to_message_id)
             if reply.has_error():
-                reason = (reply.error.reason or "no reason given").strip()
-                raise FedmemError(f"Node {reply.metadata.src_node_id} failed: {reason}")
-            replies.append(reply)
+                answers.failed[node] = failure(reply)
+            else:
+                answers.replies.append(reply)
         if waiting:
-            time.sleep(POLL_SECONDS)
-    return replies
+            share = POLL_SHARE * (time.monotonic() - started)
+            time.sleep(min(max(share, SHORTEST_POLL), LONGEST_POLL))
+    answers.failed.update(dict.fromkeys(waiting.values(), f"did not answer in {timeout:g} s"))
+    return answers
+
+
+def failure(reply: Message) -> str:
+    """Why a node did not answer as it should, from its reply or what Flower says in its place."""
+    if reply.error.code == ErrorCode.NODE_UNAVAILABLE:
+        return "left without an answer"
+    return "failed: " + " ".join((reply.error.reason or "no reason given").split())

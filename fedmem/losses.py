@@ -12,7 +12,7 @@ from torch.nn import functional as F
 ALIGNMENT_SOFTNESS = 1e-2
 """Added to |z|² in the cosine: projectors start at zero, where the cosine has no gradient."""
 
-SCORES_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 27}
+SCORES_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 25}
 """Scores over all items that are held at a time: what fits the cache of a CPU, or fills a GPU."""
 
 SAMPLES_AT_LEAST = 256

@@ -132,12 +132,17 @@ class LiveProgress:
 
 
 def exclusions(record: RoundRecord) -> list[str]:
-    """What took no part in a round, a line each."""
-    lines = [f"refused {reason}" for reason in record.refused]
+    """What took no part in a round, and what became of nodes, a line each."""
+    lines = record.nodes + [f"refused {reason}" for reason in record.refused]
     if record.left_out:
         users = record.users + record.left_out
         lines.append(f"{record.left_out} of {users} users left out by their nodes")
     return lines
+
+
+def say(line: str) -> None:
+    """Print a line as it is."""
+    Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def clock(seconds: float) -> str:

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from fedmem.model import Recommender
 
-SCORES_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 26}
+SCORES_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 23}
 """Scores that are held at a time: what fits the cache of a CPU, or fills a GPU."""
-READS_AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 21}
+READS_AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 19}
 """The same where each score reads a memory."""
 
 Ints = npt.NDArray[np.int32]

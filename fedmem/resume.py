@@ -71,7 +71,9 @@ def own_settings(state: RunState, overrides: Sequence[str]) -> Settings:
     return replace(
         state.settings,
         simulation=simulation,
-        federation=replace(state.settings.federation, nodes=state.nodes),
+        federation=replace(
+            state.settings.federation, nodes=state.nodes or state.settings.federation.nodes
+        ),
     )
 
 

@@ -59,7 +59,7 @@ class RunState:
     Attributes:
         settings: as they were asked for, its paths absolute.
         overrides: what was asked for on the command line.
-        nodes: nodes that share the users, which `settings` may leave open.
+        nodes: simulated nodes that share the users, which `settings` may leave open; 0: real ones.
         stage: the stage under way; None: no round of it has ended.
         results: of the stages that are finished, as dictionaries.
         checkpoints: content hash of every checkpoint that the run made or started from, by stage.

@@ -10,31 +10,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedmem.checkpoint import Checkpoint, load_parents
 from fedmem.errors import FedmemError
 from fedmem.evaluation import COLD, RANKINGS
-from fedmem.exchange import exchange
 from fedmem.memory import auto_threshold
-from fedmem.messages import (
-    DESCRIBE,
-    NOVELTY,
-    Description,
-    from_array_record,
-    to_array_record,
-)
+from fedmem.messages import from_array_record, to_array_record
 from fedmem.outcomes import save_outcomes
 from fedmem.parameters import content_hash, initial_parameters
+from fedmem.roster import Roster
 from fedmem.run_folder import RunFolder
 from fedmem.run_state import StageState
 from fedmem.settings import Settings
 from fedmem.stages import Stage, find_stage
 from strategies import RoundRecord, StageFedAvg
-
-QUERY_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -79,16 +70,6 @@ def read_results(folder: RunFolder) -> list[StageResult]:
     return [StageResult(**result) for result in folder.state.results]
 
 
-@dataclass
-class Federation:
-    """The nodes of a run, as they describe themselves."""
-
-    homes: dict[int, np.ndarray]
-    num_items: int
-    catalogue: str
-    widths: tuple[int, int]
-
-
 class Observer(Protocol):
     """What watches a run: progress displays, metric files."""
 
@@ -127,26 +108,28 @@ class Run:
             results = read_results(folder)
             stages = [find_stage(name) for name in self.settings.stages[len(results) :]]
             if stages:
-                federation = self._meet(grid, content=any(stage.content for stage in stages))
+                content = any(stage.content for stage in stages)
+                roster = Roster(self.settings, grid, content, folder.state.nodes > 0, self.stop)
+                roster.meet()
             for stage in stages:
                 if results and results[-1].stopped:
                     break
-                results.append(self._run_stage(grid, federation, stage, folder))
+                results.append(self._run_stage(grid, roster, stage, folder))
             folder.end_run(self.settings)
             return results
 
     def _run_stage(
-        self, grid: Grid, federation: Federation, stage: Stage, folder: RunFolder
+        self, grid: Grid, roster: Roster, stage: Stage, folder: RunFolder
     ) -> StageResult:
         settings, started = self.settings, time.monotonic()
-        parents = load_parents(settings, stage, federation.catalogue)
+        parents = load_parents(settings, stage, roster.catalogue)
         folder.start_stage({name: parent.hash for name, parent in parents.items()})
         state = folder.state.stage
         parameters = initial_parameters(
             settings.model,
             stage,
-            federation.num_items,
-            federation.widths,
+            roster.num_items,
+            roster.widths,
             settings.seed,
             {name: parent.parameters for name, parent in parents.items()},
         )
@@ -156,7 +139,7 @@ class Run:
         if state is not None:
             threshold = state.threshold
         else:
-            threshold = self._threshold(grid, federation, folder) if stage.memory else None
+            threshold = self._threshold(roster, folder) if stage.memory else None
         records = [RoundRecord(**record) for record in folder.rounds(stage.name)]
         before = sum(record.seconds for record in records)
 
@@ -169,12 +152,11 @@ class Run:
         strategy = StageFedAvg(
             settings,
             stage,
-            federation.homes,
+            roster,
             to_array_record(frozen),
             content_hash(frozen),
             threshold,
             on_round,
-            self.stop,
             state,
         )
         for observer in self.observers:
@@ -195,7 +177,7 @@ class Run:
         test_seconds = time.monotonic() - testing
         checkpoint = Checkpoint(
             stage=stage.name,
-            catalogue=federation.catalogue,
+            catalogue=roster.catalogue,
             model=settings.model,
             round=standing.best_round,
             metrics=standing.best_validation,
@@ -226,51 +208,15 @@ class Run:
             observer.on_result(result)
         return result
 
-    def _meet(self, grid: Grid, content: bool) -> Federation:
-        """Wait for all nodes, and let them describe themselves.
-
-        Nodes register over time: to start with those that are there already would train on a part
-        of the users.
-        """
-        wanted = self.settings.federation.nodes
-        while len(nodes := sorted(grid.get_node_ids())) < wanted:
-            if self.stop.wait(0.1):
-                break
-        replies = self._query(grid, nodes, DESCRIBE, content)
-        described = {r.metadata.src_node_id: Description.from_record(r.content) for r in replies}
-        catalogues = {d.catalogue for d in described.values()}
-        if len(catalogues) != 1:
-            raise FedmemError(f"The nodes do not share one catalogue of items: {catalogues}.")
-        one = next(iter(described.values()))
-        return Federation(
-            homes={node: described[node].users for node in sorted(described)},
-            num_items=one.num_items,
-            catalogue=one.catalogue,
-            widths=one.widths,
-        )
-
-    def _threshold(self, grid: Grid, federation: Federation, folder: RunFolder) -> float:
+    def _threshold(self, roster: Roster, folder: RunFolder) -> float:
         """The memory's novelty threshold: as set, or from the nodes' summed histograms."""
         memory = self.settings.memory
         if memory.threshold != "auto":
             return float(memory.threshold)
-        replies = self._query(grid, list(federation.homes), NOVELTY, content=True)
-        histograms = [r.content.array_records["histogram"]["counts"].numpy() for r in replies]
-        histogram = np.sum(histograms, axis=0)
+        histogram = roster.novelty_histogram()
         threshold = auto_threshold(histogram, memory.write_ratio)
         folder.keep_novelty(histogram.tolist(), threshold)
         return threshold
-
-    def _query(self, grid: Grid, nodes: list[int], query: str, content: bool) -> list[Message]:
-        about = ConfigRecord({"settings": self.settings.to_json(), "content": content})
-        messages = [
-            Message(content=RecordDict({"about": about}), dst_node_id=node, message_type=query)
-            for node in nodes
-        ]
-        replies = exchange(grid, messages, QUERY_SECONDS, self.stop)
-        if len(replies) < len(nodes):
-            raise FedmemError(f"{len(nodes) - len(replies)} of {len(nodes)} nodes did not answer.")
-        return replies
 
 
 def make_server_app(run: Callable[[Grid], object]) -> ServerApp:

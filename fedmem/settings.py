@@ -86,8 +86,15 @@ class DataSettings:
     """Item features, see `fedmem/data/vectors.py`; null: the data have none of this kind. Without
     both only stage 1 can run."""
     text_file: str | None
+    catalogue_file: str | None
+    """Ids of all items, one a line, for nodes that have each seen some of them; null: the items of
+    the interactions."""
+    first_index: int
+    """Index of the first user, where nodes bring data of their own; the users of one data set are
+    counted from 0."""
 
     def __post_init__(self) -> None:
+        _require(self.first_index >= 0, "data.first_index", self.first_index, "at least 0")
         _require(self.format in FORMATS, "data.format", self.format, f"one of {', '.join(FORMATS)}")
         _require(_is_encoding(self.encoding), "data.encoding", self.encoding, "utf-8, latin-1, …")
         _require(
@@ -300,6 +307,11 @@ class StrategySettings:
     epsilon: float
     patience: int
     """Evaluations without a better validation HR@10 after which a stage stops."""
+    min_fit_clients: int
+    """Usable replies without which a round stops the run, or all where fewer nodes are asked. Where
+    `federation.nodes` is `auto`, a run on real nodes waits for so many at its start."""
+    round_timeout: float
+    """Seconds to wait for the replies of a round; a node that takes longer is left out of it."""
     aggregation: str
     """Of the nodes' changes, one of `AGGREGATIONS`; all but `mean` weigh every node alike."""
     bad_share: float
@@ -326,6 +338,15 @@ class StrategySettings:
             _require(0 <= getattr(self, key) < 1, f"strategy.{key}", getattr(self, key), "in [0,1)")
         _require(self.epsilon > 0, "strategy.epsilon", self.epsilon, "above 0")
         _require(self.patience >= 1, "strategy.patience", self.patience, "at least 1")
+        _require(
+            self.min_fit_clients >= 1,
+            "strategy.min_fit_clients",
+            self.min_fit_clients,
+            "at least 1",
+        )
+        _require(
+            self.round_timeout > 0, "strategy.round_timeout", self.round_timeout, "above 0 seconds"
+        )
         _require(
             self.aggregation in AGGREGATIONS,
             "strategy.aggregation",

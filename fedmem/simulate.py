@@ -43,7 +43,7 @@ from fedmem.participants import participants
 from fedmem.placement import Placement, share_of
 from fedmem.placement import place as place_nodes
 from fedmem.precision import check_precision
-from fedmem.progress import make_progress
+from fedmem.progress import make_progress, say
 from fedmem.results import print_results
 from fedmem.resume import AUTO, absolute, go_on, how_to_go_on, own_settings
 from fedmem.run_folder import NODES, RunFolder, shown
@@ -71,6 +71,8 @@ def simulate(
         FedmemError: the settings, the data, a checkpoint or the disk do not allow it.
         KeyboardInterrupt: Ctrl-C; the run can go on.
     """
+    if settings.data.first_index:
+        raise FedmemError("data.first_index is for real nodes: leave it at 0 in a simulation.")
     with readable_disk_errors(), contextlib.ExitStack() as opened:
         made = Path(settings.output_dir)
         if settings.run.resume not in (None, AUTO):
@@ -198,11 +200,6 @@ def announce(settings: Settings, placement: Placement) -> None:
         f"of {placement.threads} threads, {placement.device}"
     )
     say(line)
-
-
-def say(line: str) -> None:
-    """Print a line as it is."""
-    Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -35,6 +35,8 @@ class RoundRecord:
         validation: metrics, in the rounds that have them.
         memory: figures of the memories, where they are on and a validation looked at them.
         refused: replies that were left out, and why.
+        nodes: what became of nodes since the round before: which joined, went, came back, failed
+            or did not answer in time.
     """
 
     stage: str
@@ -52,3 +54,4 @@ class RoundRecord:
     validation: dict[str, float] | None = None
     memory: dict[str, float] | None = None
     refused: list[str] = field(default_factory=list)
+    nodes: list[str] = field(default_factory=list)

@@ -31,18 +31,14 @@ class Rounds:
     Args:
         strategy: what is asked of the nodes, and what is made of their answers.
         grid: the nodes.
-        timeout: seconds to wait for the answers to a round's training messages.
         on_round: told of every round.
     """
 
-    def __init__(
-        self, strategy: StageFedAvg, grid: Grid, timeout: float, on_round: OnRound
-    ) -> None:
+    def __init__(self, strategy: StageFedAvg, grid: Grid, on_round: OnRound) -> None:
         self._strategy = strategy
         self._standing = strategy.standing
         self._stage = strategy.stage
         self._grid = grid
-        self._timeout = timeout
         self._on_round = on_round
 
     def run(self, arrays: ArrayRecord, state: StageState | None, last: int) -> None:
@@ -72,21 +68,26 @@ class Rounds:
             if due and self._standing.trouble is None:
                 record = self._validate(record, arrays)
                 is_best = self._standing.validated(record, arrays)
-            record = replace(record, seconds=time.monotonic() - started)
+            record = replace(
+                record, seconds=time.monotonic() - started, nodes=self._strategy.roster.news()
+            )
             self._on_round(record, self._state_after(server_round, arrays), is_best)
 
     def _train(self, record: RoundRecord, arrays: ArrayRecord) -> tuple[RoundRecord, ArrayRecord]:
         """The parameters after a round of training; as they were where no reply was usable."""
         strategy, server_round = self._strategy, record.round
         messages = strategy.configure_train(server_round, arrays, ConfigRecord(), self._grid)
-        replies, bytes_down, bytes_frozen = strategy.ask(self._grid, messages, self._timeout)
-        if not replies:
-            raise FedmemError(
-                f"{self._stage.name}, round {server_round}: no node answered in "
-                f"{self._timeout:.0f} s."
-            )
+        replies, bytes_down, bytes_frozen = strategy.ask(messages)
         bytes_up = sum(payload_bytes(reply.content) for reply in replies)
         aggregated, metrics = strategy.aggregate_train(server_round, replies)
+        usable = len(replies) - len(strategy.taken["refused"])
+        if not replies or 0 < usable < strategy.required:
+            lines = strategy.roster.news() + strategy.taken["refused"]
+            raise FedmemError(
+                f"{self._stage.name}, round {server_round}: {usable} usable replies, and "
+                f"{max(strategy.required, 1)} are needed (strategy.min_fit_clients): "
+                + "; ".join(lines)
+            )
         record = replace(
             record,
             messages=len(replies),

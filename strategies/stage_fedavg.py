@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -23,10 +22,10 @@ from flwr.serverapp.strategy import FedAvg, Result
 
 from fedmem.errors import FedmemError
 from fedmem.evaluation import means
-from fedmem.exchange import exchange
 from fedmem.messages import EvaluateResult, NeedsFrozen, Task, payload_bytes, to_metric_record
 from fedmem.outcomes import Outcomes, joined
-from fedmem.participants import UserIndices, sample_round
+from fedmem.participants import sample_round
+from fedmem.roster import Roster
 from fedmem.run_state import StageState
 from fedmem.settings import Settings
 from fedmem.stages import Stage
@@ -36,8 +35,6 @@ from strategies.reply_checks import ReplyChecks
 from strategies.rounds import OnRound, Rounds
 from strategies.server_optimizer import make_server_optimizer
 from strategies.standing import Standing
-
-EVALUATION_SECONDS = 3600.0
 
 
 class StageFedAvg(FedAvg):
@@ -49,16 +46,16 @@ class StageFedAvg(FedAvg):
     Args:
         settings: of the run.
         stage: which parameters, and for how long.
-        homes: the users that live at each node, by node id.
+        roster: the nodes, and the users that live there.
         frozen: parameters outside the scope; a node gets them once.
         frozen_hash: their content hash.
         threshold: novelty threshold of the memory; None where it is off.
         on_round: told of every round.
-        stop: set from outside to end the run.
         state: what an earlier process came to in this stage; None: the stage starts.
 
     Attributes:
         rounds: of the stage.
+        required: usable replies without which the round's training does not count.
         taken: of the round aggregated last, what `RoundRecord` tells of its replies.
         outcomes: all users' ranks in the latest evaluation, where it asked for them.
     """
@@ -67,27 +64,24 @@ class StageFedAvg(FedAvg):
         self,
         settings: Settings,
         stage: Stage,
-        homes: dict[int, UserIndices],
+        roster: Roster,
         frozen: ArrayRecord,
         frozen_hash: str,
         threshold: float | None,
         on_round: OnRound,
-        stop: threading.Event,
         state: StageState | None = None,
     ) -> None:
         super().__init__(
             fraction_train=settings.federation.fraction, weighted_by_key="num-examples"
         )
-        require_enough(settings.strategy, len(homes))
+        require_enough(settings.strategy, len(roster.homes))
         self.settings = settings
         self.stage = stage
-        self.homes = homes
-        self.users = np.sort(np.concatenate(list(homes.values())))
+        self.roster = roster
         self.frozen = frozen
         self.frozen_hash = frozen_hash
         self.threshold = threshold
         self.on_round = on_round
-        self.stop = stop
         self.rounds = settings.federation.rounds or stage.rounds
         self.standing = Standing(settings, stage, state)
         self._state = state
@@ -99,24 +93,28 @@ class StageFedAvg(FedAvg):
         self._current = ArrayRecord()
         self._asked: dict[int, int] = {}
         self._informed: set[int] = set()
+        self.required = 1
         self.taken: dict[str, Any] = {}
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """A task for every node at which sampled users live."""
+        """A task for every connected node at which sampled users live."""
         self._current = arrays
         self._asked = {}
         sampled = sample_round(
-            self.users,
+            self.roster.users,
             self.settings.federation.fraction,
             self.settings.seed,
             self.stage.name,
             server_round,
         )
-        for node, residents in self.homes.items():
-            users = np.intersect1d(sampled, residents)
-            if len(users):
+        present = self.roster.look()
+        homes = {n: np.intersect1d(sampled, users) for n, users in self.roster.homes.items()}
+        homes = {node: users for node, users in homes.items() if len(users)}
+        self.required = min(self.settings.strategy.min_fit_clients, len(homes))
+        for node, users in homes.items():
+            if node in present:
                 self._asked[node] = len(users)
                 task = replace(
                     self._task(node, server_round, arrays),
@@ -158,8 +156,8 @@ class StageFedAvg(FedAvg):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """A task for every node: all its users rank their held-out item of `config["split"]`."""
-        for node in self.homes:
+        """A task for every connected node: its users rank their item held out for the split."""
+        for node in self.roster.look():
             task = replace(
                 self._task(node, server_round, arrays),
                 split=str(config["split"]),
@@ -202,10 +200,13 @@ class StageFedAvg(FedAvg):
         """
         config = ConfigRecord({"split": split, "rankings": rankings, "ranks": ranks})
         messages = self.configure_evaluate(server_round, arrays, config, grid)
-        replies, _, _ = self.ask(grid, messages, EVALUATION_SECONDS)
+        replies, _, _ = self.ask(messages)
         record = self.aggregate_evaluate(server_round, replies)
         if record is None:
-            raise FedmemError(f"{self.stage.name}: no node answered the evaluation.")
+            raise FedmemError(
+                f"{self.stage.name}: no node answered the evaluation. "
+                + "; ".join(self.roster.news())
+            )
         metrics = {name: float(value) for name, value in record.items()}  # type: ignore[arg-type]
         memory = {k.removeprefix("memory/"): v for k, v in metrics.items() if "memory/" in k}
         return {k: v for k, v in metrics.items() if "memory/" not in k}, memory
@@ -227,21 +228,19 @@ class StageFedAvg(FedAvg):
 
         Raises:
             FedmemError: no node answered in some round.
-            Interrupted: `stop` was set.
+            Interrupted: the run was asked to stop.
         """
-        Rounds(self, grid, timeout, self.on_round).run(initial_arrays, self._state, num_rounds)
+        Rounds(self, grid, self.on_round).run(initial_arrays, self._state, num_rounds)
         return Result(arrays=self.standing.best or initial_arrays)
 
-    def ask(
-        self, grid: Grid, messages: Iterable[Message], timeout: float
-    ) -> tuple[list[Message], int, int]:
+    def ask(self, messages: Iterable[Message]) -> tuple[list[Message], int, int]:
         """Send messages and receive replies; a node that lacks the frozen rest is asked again.
 
         Returns:
             Replies, bytes sent, and the part of them that brought the frozen rest.
         """
-        sent = list(messages)
-        replies = exchange(grid, sent, timeout, self.stop)
+        sent, timeout = list(messages), self.settings.strategy.round_timeout
+        replies = self.roster.ask(sent, timeout)
         lacking = {r.metadata.src_node_id for r in replies if NeedsFrozen.is_in(r.content)}
         again = []
         for message in sent:
@@ -256,7 +255,7 @@ class StageFedAvg(FedAvg):
                 )
         if again:
             replies = [r for r in replies if not NeedsFrozen.is_in(r.content)]
-            replies += exchange(grid, again, timeout, self.stop)
+            replies += self.roster.ask(again, timeout)
         first = sum(payload_bytes(message.content) for message in sent)
         second = sum(payload_bytes(message.content) for message in again)
         brought = sum(self.frozen.count_bytes() for message in sent if "frozen" in message.content)

@@ -22,6 +22,7 @@ from fedmem.placement import this_machine
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
 from fedmem.settings import Settings
+from fedmem.simulate import simulate as run_simulation
 from fedmem.stages import STAGES
 from tests.conftest import SMALL
 from tests.in_process_grid import run_in_process
@@ -247,3 +248,8 @@ def interrupted(running: subprocess.Popen[str], metrics: Callable[[], list[Path]
         time.sleep(0.2)
     assert left == []
     return errors
+
+
+def test_users_elsewhere_are_for_real_nodes(make_settings: MakeSettings) -> None:
+    with pytest.raises(FedmemError, match=r"data\.first_index is for real nodes"):
+        run_simulation(make_settings("data.first_index=3"))

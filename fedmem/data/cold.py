@@ -55,8 +55,9 @@ def load_histories(settings: Settings) -> Histories:
 def _load_histories(settings: DataSettings, share: float, seed: int) -> Histories:
     interactions = load_interactions(settings)
     is_cold = drawn_cold(interactions.item_ids, share, seed)
-    found = part(interactions, is_cold, settings.min_interactions)
-    if not found.warm.num_users:
+    everything = settings.catalogue_file is not None
+    found = part(interactions, is_cold, settings.min_interactions, everything)
+    if not len(found.warm.items):
         raise FedmemError(
             f"evaluation.cold_items={share} leaves no user of data={settings.name} with "
             f"{settings.min_interactions} interactions: lower it."
@@ -80,19 +81,32 @@ def drawn_cold(item_ids: npt.NDArray[np.generic], share: float, seed: int) -> np
 
 
 def part(
-    interactions: Interactions, is_cold: npt.NDArray[np.bool_], min_interactions: int
+    interactions: Interactions,
+    is_cold: npt.NDArray[np.bool_],
+    min_interactions: int,
+    whole: bool = False,
 ) -> Histories:
-    """Part interactions by their items, [I + 1]; users with few warm ones are dropped."""
+    """Part interactions by their items, [I + 1]; users with few warm ones are dropped.
+
+    Users without any live at other nodes and stay, so that indices mean the same at all nodes.
+
+    Args:
+        interactions: all of them.
+        is_cold: [I + 1].
+        min_interactions: that a user needs.
+        whole: whether the catalogues keep items that nobody here has touched.
+    """
     users = np.repeat(np.arange(interactions.num_users), interactions.lengths)
     cold = is_cold[interactions.items]
     kept = np.bincount(users[~cold], minlength=interactions.num_users) >= min_interactions
     # Warm interactions before each one, counted from the start of its user's history.
     warm_before = np.concatenate([[0], np.cumsum(~cold)])
     before = warm_before[:-1] - warm_before[interactions.offsets[users]]
+    kept |= interactions.lengths == 0
     chosen = kept[users]
     return Histories(
-        _of(interactions, ~cold & chosen, kept),
-        _of(interactions, cold & chosen, kept),
+        _of(interactions, ~cold & chosen, kept, ~is_cold & whole),
+        _of(interactions, cold & chosen, kept, is_cold & whole),
         before[cold & chosen],
     )
 
@@ -101,9 +115,16 @@ def _of(
     interactions: Interactions,
     of_interactions: npt.NDArray[np.bool_],
     of_users: npt.NDArray[np.bool_],
+    of_items: npt.NDArray[np.bool_],
 ) -> Interactions:
-    """The chosen interactions [N] and users [U], with a catalogue of just the items in them."""
-    items, dense = np.unique(interactions.items[of_interactions], return_inverse=True)
+    """The chosen interactions [N] and users [U], with a catalogue of the items in them and of those
+    chosen [I + 1].
+    """
+    of_items = of_items.copy()
+    of_items[interactions.items[of_interactions]] = True
+    of_items[0] = False  # padding
+    items = np.flatnonzero(of_items)
+    dense = np.searchsorted(items, interactions.items[of_interactions])
     users = np.repeat(np.arange(interactions.num_users), interactions.lengths)[of_interactions]
     lengths = np.bincount(users, minlength=interactions.num_users)[of_users]
     return replace(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fedmem.data.catalogue import catalogue, places
 from fedmem.data.formats import Layout
 from fedmem.data.ids import Ids, fingerprint, padded, write_ids
 from fedmem.data.preparation import Dropped, Rows, Size, keep
@@ -52,7 +53,7 @@ class Interactions:
 
     @property
     def num_users(self) -> int:
-        """Users."""
+        """Users, with those of other nodes below `data.first_index`, who have no history here."""
         return len(self.user_ids)
 
     @property
@@ -149,18 +150,22 @@ def load(settings: DataSettings) -> Loaded:
         )
     read = Size(len(table.user_ids), len(table.item_ids), len(table.users))
     in_time = table.timestamps is not None
-    return Loaded(_assemble(table, rows), path, layout, read, in_time, dropped)
+    return Loaded(_assemble(table, rows, settings), path, layout, read, in_time, dropped)
 
 
-def _assemble(table: Table, rows: Rows) -> Interactions:
+def _assemble(table: Table, rows: Rows, settings: DataSettings) -> Interactions:
     """Dense histories of rows in which each user's stand together, in time order."""
     users, counts = np.unique(table.users[rows], return_counts=True)
     items, dense = np.unique(table.items[rows], return_inverse=True)
+    seen, user_ids = table.item_ids[items], table.user_ids[users]
+    item_ids = catalogue(settings, seen)
+    elsewhere = np.zeros(settings.first_index, dtype=np.int64)  # histories of other nodes' users
+    unnamed = np.full(settings.first_index, "" if user_ids.dtype == object else 0, user_ids.dtype)
     return Interactions(
-        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        items=(dense + 1).astype(np.int32),
-        item_ids=padded(table.item_ids[items]),
-        user_ids=table.user_ids[users],
+        offsets=np.concatenate([[0], elsewhere, np.cumsum(counts)]).astype(np.int64),
+        items=(places(seen, item_ids)[dense] + 1).astype(np.int32),
+        item_ids=padded(item_ids),
+        user_ids=np.concatenate([unnamed, user_ids]),
     )
 
 

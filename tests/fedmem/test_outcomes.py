@@ -101,6 +101,19 @@ def test_a_run_that_keeps_ranks_keeps_those_behind_its_metrics(make_settings: Ma
     assert len(told) == len(STAGES) * settings.federation.nodes  # of the test, never of a round
 
 
+def test_no_rank_leaves_a_real_node_that_is_asked_for_it(
+    make_settings: MakeSettings, data_dir: Path, tmp_path: Path
+) -> None:
+    settings = make_settings("stage=pretrain_sasrec", "federation.nodes=1")
+    grid = InProcessGrid(1)
+    real = {"data": str(data_dir), "state-dir": str(tmp_path / "state"), "first-index": 0}
+    grid.contexts[100].node_config = real
+    result = Run(settings, [], keep_ranks=True)(grid)[0]
+    assert result.test["sampled/HR@10"] > 0
+    assert not any("ranks" in reply.content for _, reply in grid.log)
+    assert load_outcomes(Path(settings.output_dir)) == {}
+
+
 def test_nothing_is_left_of_the_run_that_was_there(make_settings: MakeSettings) -> None:
     run_keeping(make_settings())
     settings = make_settings("stage=pretrain_sasrec")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message
 
 from fedmem.messages import Task, TrainResult
 from fedmem.participants import sample_round
+from fedmem.roster import Roster
 from fedmem.settings import Settings
 from fedmem.stages import STAGES
 from strategies import StageFedAvg
@@ -20,12 +21,13 @@ HOMES = {7: np.arange(0, 12), 8: np.arange(12, 20), 9: np.arange(20, 24)}
 START = ArrayRecord({"sasrec.w": Array(np.array([1.0, 2.0], np.float32))})
 
 
-def make_strategy(settings: Settings) -> StageFedAvg:
-    empty = ArrayRecord()
+def make_strategy(settings: Settings, present: Iterable[int] = HOMES) -> StageFedAvg:
+    grid = InProcessGrid(1)
+    grid.get_node_ids = lambda: list(present)  # type: ignore[method-assign]
+    roster = Roster(settings, grid, content=False, simulated=True, stop=threading.Event())
+    roster.homes = dict(HOMES)
     stage = STAGES["pretrain_sasrec"]
-    return StageFedAvg(
-        settings, stage, HOMES, empty, "none", None, lambda *_: None, threading.Event()
-    )
+    return StageFedAvg(settings, stage, roster, ArrayRecord(), "none", None, lambda *_: None)
 
 
 def reply(task: Message, change: dict[str, list[float]], weight: int) -> Message:

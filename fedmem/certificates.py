@@ -1,0 +1,197 @@
+"""`python -m fedmem.certificates FOLDER --host …`: what a federation's machines trust.
+
+An authority of the federation's own, the SuperLink's certificate signed by it, and a key for each
+node. Files that are there already are kept, so that a further node can be added later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import ipaddress
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from fedmem.errors import FedmemError, readable_exit
+
+AUTHORITY_DAYS, SERVER_DAYS = 3650, 825
+CURVE = ec.SECP256R1()
+"""Every call of a node is signed: P-256 does it some twenty times faster than P-384."""
+
+
+def make_certificates(folder: Path, hosts: Sequence[str], nodes: Sequence[str]) -> list[Path]:
+    """Write what is not there yet.
+
+    `ca.crt` goes to every machine, `server.crt` and `server.key` to the SuperLink's, and `NAME.key`
+    to the node of that name, whose `NAME.pub` the SuperLink is told. `ca.key` stays where it is.
+
+    Args:
+        folder: where the files are kept; made if need be.
+        hosts: names and addresses by which nodes and users reach the SuperLink.
+        nodes: names of the nodes.
+
+    Returns:
+        The files that were made.
+
+    Raises:
+        FedmemError: the folder cannot be written, or an authority's key or certificate is missing.
+    """
+    made: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        authority, authority_key = _authority(folder, made)
+        if not (folder / "server.crt").exists():
+            _make_server(folder, hosts, authority, authority_key, made)
+        for node in nodes:
+            if not (folder / f"{node}.key").exists():
+                _make_node(folder, node, made)
+    except OSError as error:
+        raise FedmemError(f"{error.filename} cannot be written: {error.strerror}.") from error
+    return made
+
+
+def _authority(
+    folder: Path, made: list[Path]
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    certificate_path, key_path = folder / "ca.crt", folder / "ca.key"
+    if certificate_path.exists() != key_path.exists():
+        raise FedmemError(
+            f"{folder} has only one of ca.crt and ca.key: bring the other back, or remove it."
+        )
+    if certificate_path.exists():
+        key = load_pem_private_key(key_path.read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return x509.load_pem_x509_certificate(certificate_path.read_bytes()), key
+    key = ec.generate_private_key(CURVE)
+    name = _name("fedmem authority")
+    certificate = (
+        _certificate(name, name, key.public_key(), AUTHORITY_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(sign_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    made += [_write_key(key_path, key), _write(certificate_path, _pem(certificate))]
+    return certificate, key
+
+
+def _make_server(
+    folder: Path,
+    hosts: Sequence[str],
+    authority: x509.Certificate,
+    authority_key: ec.EllipticCurvePrivateKey,
+    made: list[Path],
+) -> None:
+    if not hosts:
+        raise FedmemError("Give --host NAME or --host ADDRESS: how nodes will reach the SuperLink.")
+    key = ec.generate_private_key(CURVE)
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
+    certificate = (
+        _certificate(_name(hosts[0]), authority.subject, key.public_key(), SERVER_DAYS)
+        .add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(sign_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([x509.OID_SERVER_AUTH]), critical=False)
+        .add_extension(issuer, critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+    made += [
+        _write_key(folder / "server.key", key),
+        _write(folder / "server.crt", _pem(certificate)),
+    ]
+
+
+def _make_node(folder: Path, node: str, made: list[Path]) -> None:
+    key = ec.generate_private_key(CURVE)
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    made += [
+        _write(folder / f"{node}.pub", public + b"\n"),
+        _write_key(folder / f"{node}.key", key, PrivateFormat.OpenSSH),
+    ]
+
+
+def _certificate(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))  # clocks differ
+        .not_valid_after(now + datetime.timedelta(days=days))
+    )
+
+
+def _usage(sign_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not sign_certificates,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
+
+
+def _host(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def _write_key(
+    path: Path, key: ec.EllipticCurvePrivateKey, form: PrivateFormat = PrivateFormat.PKCS8
+) -> Path:
+    return _write(path, key.private_bytes(Encoding.PEM, form, NoEncryption()), mode=0o600)
+
+
+def _write(path: Path, content: bytes, mode: int = 0o644) -> Path:
+    partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
+    partial.touch(mode, exist_ok=False)
+    partial.write_bytes(content)
+    os.replace(partial, path)
+    return path
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m fedmem.certificates", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--host", action="append", default=[], help="may be given more than once")
+    parser.add_argument("--node", action="append", default=[], help="a node's name; likewise")
+    arguments = parser.parse_args(argv)
+    with readable_exit():
+        made = make_certificates(arguments.folder, arguments.host, arguments.node)
+        print("\n".join(map(str, made)) or f"{arguments.folder} had everything already.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""`python -m fedmem.federation_demo`: SuperLink and three SuperNodes on this machine, for a look.
+
+MovieLens-100K is dealt out to three nodes, a third of the users to each, with files of their own;
+what the nodes share is the catalogue of items and the items' vectors. Arguments are overrides of
+the run, as for `python -m fedmem.simulate`. All processes end with it, also after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from fedmem.configuration import compose_settings
+from fedmem.data import load_interactions
+from fedmem.data.content import KINDS
+from fedmem.errors import FedmemError, readable_exit
+from fedmem.local_federation import LocalFederation
+from fedmem.progress import say
+from fedmem.run_folder import shown
+from fedmem.settings import DataSettings
+
+NODES = 3
+FEW_ROUNDS = ("federation.rounds=5", "federation.evaluate_every=5")
+
+
+def deal_out(data: DataSettings, folder: Path, nodes: int) -> list[str]:
+    """Give each node the histories of its users, in a folder of its own below `folder`.
+
+    Users have the same indices as in the whole data.
+
+    Returns:
+        What each node's `--node-config` has to say of them.
+    """
+    interactions = load_interactions(data)
+    catalogue = folder / "catalogue.txt"
+    catalogue.write_text("".join(f"{own}\n" for own in interactions.item_ids[1:]), encoding="utf-8")
+    configs = []
+    for node, users in enumerate(np.array_split(np.arange(interactions.num_users), nodes)):
+        own = folder / f"data-{node}"
+        own.mkdir()
+        lines = [
+            f"{interactions.user_ids[user]} {interactions.item_ids[item]}\n"
+            for user in users
+            for item in interactions.history(int(user))
+        ]
+        file = own / "interactions.txt"
+        file.write_text("".join(lines), encoding="utf-8")
+        for vectors in filter(None, (getattr(data, key) for key in KINDS.values())):
+            shutil.copy(Path(data.dir) / vectors, own)
+        configs.append(f'data="{file}" catalogue="{catalogue}" first-index={users[0]} threads=1')
+    return configs
+
+
+def demonstrate(overrides: Sequence[str], folder: Path) -> None:
+    """Run the stages on a federation in a folder, which is made.
+
+    Raises:
+        FedmemError: the data are not there, or the run failed.
+    """
+    asked = [*FEW_ROUNDS, *overrides, f"federation.nodes={NODES}"]
+    data = compose_settings(asked).data
+    folder.mkdir(parents=True)
+    configs = deal_out(data, folder, NODES)
+    say(f"{shown(folder)}: a SuperLink and {NODES} SuperNodes start, with certificates and keys")
+    with LocalFederation(folder, configs) as federation:
+        for name, process in federation.processes.items():
+            say(f"  {name}: process {process.pid}, {shown(federation.log(name))}")
+        asked += ["output_dir=run", "checkpoint.dir=checkpoints"]
+        with federation.run(*asked) as running:
+            assert running.stdout is not None
+            for line in running.stdout:
+                say(line.rstrip("\n"))
+    if not (folder / "run" / "results.json").is_file():
+        raise FedmemError("The run failed, see above.")
+    say(f"{shown(folder)} holds the run, checkpoints, keys, logs and what the nodes remember")
+
+
+def main() -> None:
+    """The command."""
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, lambda number, _: sys.exit(128 + number))
+    folder = Path("runs/federation-demo") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    with readable_exit("All that was started is gone."):
+        demonstrate(sys.argv[1:], folder.absolute())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""`python -m fedmem.supernode`: a SuperNode whose ClientApp stays loaded between messages.
+
+Flower's own `flower-supernode` starts a Python for every message, which imports torch for some six
+seconds, and looks for messages every three. This one speaks to the SuperLink through the same
+connection (TLS, key, heartbeats, retries), takes the same options, and hands the messages of a run
+to one process, which loads the app of the run's bundle once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+
+import httpx
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.cli.install import install_from_fab
+from flwr.clientapp import ClientApp
+from flwr.clientapp.client_app import LoadClientAppError
+from flwr.common.config import get_fused_config_from_fab, get_project_config, parse_config_args
+from flwr.common.constant import ErrorCode
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.supercore.fab import Fab
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_utils import (
+    pull_and_inflate_object_from_tree,
+    push_objects,
+)
+from flwr.supercore.object_ref import load_app
+from flwr.supercore.run import Run, RunNotRunningException
+from flwr.supernode.fleet_http_connection import http_request_response
+
+from fedmem.errors import FedmemError, readable_exit
+
+SHORTEST_WAIT, LONGEST_WAIT = 0.05, 3.0
+IDLE_SHARE = 0.05
+"""Seconds between two looks for messages: this share of the time since the last message."""
+
+log = logging.getLogger("flwr").info
+
+
+class WarmApp:
+    """A process that has loaded the ClientApp of one bundle and answers message after message.
+
+    It runs the bundle's code, not what else is installed here. Should it die, only the message that
+    it worked on is lost, and the next one starts it again.
+
+    Args:
+        folder: where the bundle was unpacked.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._channel: Connection | None = None
+
+    def answer(self, message: Message, context: Context) -> tuple[Message, RecordDict]:
+        """The app's reply, and the state that it leaves in the context."""
+        if self._process is None or not self._process.is_alive():
+            self._start()
+        assert self._process is not None
+        assert self._channel is not None
+        try:
+            self._channel.send((message, context))
+            reply, state = self._channel.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            reason = f"The ClientApp's process ended with code {self._process.exitcode}."
+            return _error_reply(message, ErrorCode.CLIENT_APP_CRASHED, reason), context.state
+        return reply, state
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None and self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def _start(self) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._channel, theirs = spawn.Pipe()
+        self._process = spawn.Process(
+            target=_answer_messages, args=(theirs, self._folder), daemon=True
+        )
+        sys.path.insert(0, str(self._folder))  # the new process takes it over, and its fedmem first
+        try:
+            self._process.start()
+        finally:
+            sys.path.remove(str(self._folder))
+        theirs.close()
+
+
+def _answer_messages(channel: Connection, folder: Path) -> None:
+    """What the warm process does until its SuperNode is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the SuperNode
+    app: ClientApp | None = None
+    while True:
+        try:
+            message, context = channel.recv()
+        except EOFError:
+            return
+        try:
+            if app is None:
+                components = get_project_config(folder)["tool"]["flwr"]["app"]["components"]
+                app = load_app(components["clientapp"], LoadClientAppError, folder)
+            reply = app(message, context)
+        except FedmemError as error:
+            reply = _error_reply(message, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(error))
+        except Exception as error:
+            logging.getLogger("flwr").exception("The ClientApp raised an exception")
+            reason = f"{type(error).__name__}: {error}"
+            reply = _error_reply(message, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
+        channel.send((reply, context.state))
+
+
+def _error_reply(message: Message, code: int, reason: str) -> Message:
+    return Message(Error(code=code, reason=reason), reply_to=message)
+
+
+@dataclass
+class SuperNode:
+    """Takes messages from the SuperLink, one at a time, and sends back the app's replies.
+
+    Attributes:
+        node_id: as the SuperLink knows this node.
+        receive, send, get_run, get_fab, pull_object, push_object, confirm: Flower's connection.
+        node_config: what the app's context tells of this node.
+    """
+
+    node_id: int
+    receive: Callable[[], tuple[Message, ObjectTree] | None]
+    send: Callable[[Message, ObjectTree, float], tuple[set[str], str]]
+    get_run: Callable[[int], Run]
+    get_fab: Callable[[str, int], Fab]
+    pull_object: Callable[[int, str], bytes]
+    push_object: Callable[[int, str, str, bytes], None]
+    confirm: Callable[[int, str], None]
+    node_config: dict[str, bool | int | float | str]
+    _apps: dict[str, WarmApp] = field(default_factory=dict)
+    _runs: dict[int, tuple[Run, Context]] = field(default_factory=dict)
+
+    def serve(self) -> None:
+        """Answer messages until a signal ends the process."""
+        last = time.monotonic()
+        try:
+            while True:
+                try:
+                    if self._answer_next():
+                        last = time.monotonic()
+                        continue
+                except RunNotRunningException:
+                    log("The run has ended; its message is dropped.")
+                except httpx.HTTPError as error:
+                    logging.getLogger("flwr").warning("The SuperLink refused a call: %s", error)
+                idle = time.monotonic() - last
+                time.sleep(min(max(IDLE_SHARE * idle, SHORTEST_WAIT), LONGEST_WAIT))
+        finally:
+            for app in self._apps.values():
+                app.close()
+
+    def _answer_next(self) -> bool:
+        """Answer one message, if there is one."""
+        received = self.receive()
+        if received is None:
+            return False
+        received_at = time.monotonic()
+        head, tree = received
+        run_id, kind = head.metadata.run_id, head.metadata.message_type
+        app, context = self._app_of(run_id)
+        message = pull_and_inflate_object_from_tree(
+            tree,
+            lambda object_id: self.pull_object(run_id, object_id),
+            lambda object_id: self.confirm(run_id, object_id),
+            return_type=Message,
+            # While the SuperLink is still being given its parts.
+            initial_backoff=SHORTEST_WAIT,
+            backoff_cap=4 * SHORTEST_WAIT,
+        )
+        message.metadata.__dict__["_message_id"] = tree.object_id
+        times = [received_at, time.monotonic()]
+        reply, context.state = app.answer(message, context)
+        times.append(time.monotonic())
+        self._send(run_id, reply, times[2] - times[1])
+        times.append(time.monotonic())
+        spent = (after - before for before, after in itertools.pairwise(times))
+        log("%s: %.2f s to receive, %.2f to answer, %.2f to send", kind, *spent)
+        return True
+
+    def _send(self, run_id: int, reply: Message, seconds: float) -> None:
+        reply.metadata.__dict__["_message_id"] = reply.object_id
+        with no_object_id_recompute():
+            wanted, session = self.send(reply, get_object_tree(reply), seconds)
+            push_objects(
+                get_all_nested_objects(reply),
+                lambda object_id, content: self.push_object(run_id, session, object_id, content),
+                object_ids_to_push=wanted,
+            )
+
+    def _app_of(self, run_id: int) -> tuple[WarmApp, Context]:
+        """The app of a run's bundle, and the run's context at this node."""
+        if run_id not in self._runs:
+            run = self.get_run(run_id)
+            fab = self.get_fab(run.fab_hash, run_id)
+            if run.fab_hash not in self._apps:
+                for app in self._apps.values():
+                    app.close()
+                folder = install_from_fab(fab.content, skip_prompt=True)
+                self._apps = {run.fab_hash: WarmApp(folder)}
+            context = Context(
+                run_id=run_id,
+                node_id=self.node_id,
+                node_config=self.node_config,
+                state=RecordDict(),
+                run_config=get_fused_config_from_fab(fab.content, run),
+                series_id=run.series_id,
+            )
+            self._runs = {run_id: (run, context)}
+        run, context = self._runs[run_id]
+        return self._apps[run.fab_hash], context
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m fedmem.supernode", description=__doc__)
+    parser.add_argument("--superlink", metavar="HOST:PORT", required=True)
+    parser.add_argument(
+        "--root-certificates", metavar="FILE", help="the authority that signed the SuperLink's"
+    )
+    parser.add_argument(
+        "--auth-supernode-private-key", metavar="FILE", help="this node's key, in OpenSSH's form"
+    )
+    parser.add_argument("--insecure", action="store_true", help="no TLS: for trying things out")
+    parser.add_argument(
+        "--node-config",
+        metavar="SETTINGS",
+        default="",
+        help="a TOML file, or settings as key=value: see docs/deployment.md",
+    )
+    return parser.parse_args(argv)
+
+
+def _read(file: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise FedmemError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def _load_key(file: str) -> tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey]:
+    try:
+        key = load_ssh_private_key(_read(file), None)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise FedmemError(f"{file} is no private key in OpenSSH's form: {error}.") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise FedmemError(f"{file} is no elliptic-curve key: make one with fedmem.certificates.")
+    return key, key.public_key()
+
+
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    arguments = _arguments(argv)
+    with readable_exit():
+        if arguments.insecure == bool(arguments.root_certificates):
+            raise FedmemError("Give --root-certificates FILE, or --insecure to go without TLS.")
+        key = arguments.auth_supernode_private_key
+        certificates = _read(arguments.root_certificates) if arguments.root_certificates else None
+        keys = _load_key(key) if key else None
+        node_config = parse_config_args([arguments.node_config] if arguments.node_config else None)
+        signal.signal(signal.SIGTERM, _end)
+        with http_request_response(
+            arguments.superlink, arguments.insecure, certificates, keys
+        ) as connection:
+            log("SuperNode %s serves %s", connection[0], arguments.superlink)
+            SuperNode(*connection, node_config).serve()
+        sys.exit(1)  # Flower has logged why the connection came to its end
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""A federation of real processes on loopback: what it reaches, refuses and survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_ssh_public_key,
+)
+
+from fedmem.certificates import make_certificates
+from fedmem.checkpoint import Checkpoint
+from fedmem.local_federation import LocalFederation, Process
+from fedmem.settings import Settings
+from fedmem.stages import STAGES
+from tests.conftest import SMALL
+from tests.in_process_grid import run_in_process
+
+MakeSettings = Callable[..., Settings]
+PATIENCE = 600.0
+
+
+def parts(data_dir: Path, nodes: int = 3) -> list[str]:
+    """What each of so many nodes is told of the tiny data."""
+    return [
+        f'data="{data_dir}" partition-id={i} num-partitions={nodes} threads=1' for i in range(nodes)
+    ]
+
+
+@pytest.fixture
+def federation(data_dir: Path, tmp_path: Path) -> Iterator[LocalFederation]:
+    folder = tmp_path / "federation"
+    folder.mkdir()
+    with LocalFederation(folder, parts(data_dir)) as federation:
+        yield federation
+    assert left_of(folder) == []
+
+
+def left_of(folder: Path) -> list[str]:
+    """Command lines of the processes that know of a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(folder) in (entry / "environ").read_text() and entry.name != str(os.getpid()):
+                found.append((entry / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+def overrides(*more: str) -> list[str]:
+    return [*SMALL, "federation.nodes=3", "checkpoint.dir=checkpoints", "output_dir=run", *more]
+
+
+def rounds(federation: LocalFederation) -> list[dict[str, object]]:
+    """What the run has written of its rounds so far."""
+    path = federation.folder / "run" / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines]
+
+
+def wait_for(what: Callable[[], object], running: Process) -> None:
+    end = time.monotonic() + PATIENCE
+    while not what():
+        assert running.poll() is None, running.communicate()[0]
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def finish(running: Process) -> str:
+    output, _ = running.communicate(timeout=PATIENCE)
+    return output
+
+
+def node_ids(federation: LocalFederation) -> dict[str, str]:
+    """The id that the SuperLink gave to each node, by the node's name."""
+    found = {}
+    for name in ("node-0", "node-1", "node-2"):
+        log = federation.log(name).read_text()
+        found[name] = log.split("SuperNode ")[1].split()[0]
+    return found
+
+
+def same_as_simulated(made_in: Path, simulated: Path, stages: Iterable[str]) -> None:
+    for stage in stages:
+        expected = Checkpoint.load(simulated / f"{stage}.safetensors")
+        made = Checkpoint.load(made_in / "checkpoints" / f"{stage}.safetensors")
+        for name, value in expected.parameters.items():
+            torch.testing.assert_close(made.parameters[name], value, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_three_nodes_come_to_the_parameters_of_the_simulation(
+    federation: LocalFederation, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    run_in_process(make_settings("federation.nodes=3"))
+    output = finish(federation.run(*overrides()))
+    assert "finetune_moe: best round" in output, output
+    same_as_simulated(federation.folder, tmp_path / "checkpoints", STAGES)
+
+
+def test_strangers_are_refused(data_dir: Path, tmp_path: Path) -> None:
+    """One with a key that nobody registered, and one who does not speak TLS."""
+    folder = tmp_path / "federation"
+    folder.mkdir()
+    make_certificates(folder / "keys", ["127.0.0.1"], ["stranger"])
+    federation = LocalFederation(folder, parts(data_dir, nodes=1))
+    try:
+        federation.start_superlink()
+        stranger = federation.start_node("node-0", key="stranger")
+        assert stranger.wait(PATIENCE) == 1
+        assert "Failed to activate SuperNode" in federation.log("node-0").read_text()
+        public = load_ssh_public_key((folder / "keys" / "stranger.pub").read_bytes())
+        text = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        log = federation.log("superlink").read_text()
+        assert text.split("\n")[1] in log
+        assert "No SuperNode found with the given public key" in log
+        host, _, port = federation.address.rpartition(":")
+        with socket.create_connection((host, int(port)), 10) as plain:
+            plain.sendall(b"POST /v1/fleet/activate-node HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert not plain.recv(100).startswith(b"HTTP")
+    finally:
+        federation.close()
+    assert left_of(folder) == []
+
+
+def lines_of(federation: LocalFederation, name: str) -> list[str]:
+    """What the rounds tell of a node."""
+    node = federation.log(name).read_text().split("SuperNode ")[1].split()[0]
+    told = [line for record in rounds(federation) for line in record["nodes"]]
+    return [line.removeprefix(f"node {node}: ") for line in told if node in line]
+
+
+def stop_in_mid_round(federation: LocalFederation, name: str, running: Process) -> None:
+    """Hold a node up until the server waits for it."""
+    federation.processes[name].send_signal(signal.SIGSTOP)
+    done = -1
+    while done != len(rounds(federation)):
+        done = len(rounds(federation))
+        time.sleep(3)
+        assert running.poll() is None
+
+
+def messages_of_last_training(federation: LocalFederation) -> int:
+    return next((r["messages"] for r in reversed(rounds(federation)) if r["round"]), 0)
+
+
+def start_again(federation: LocalFederation, name: str) -> None:
+    """As systemd would: until the SuperLink has noticed that the node was gone."""
+    end = time.monotonic() + PATIENCE
+    while federation.start_node(name).poll() is None and time.monotonic() < end:
+        before = federation.log(name).read_text().count(" serves ")
+        while federation.processes[name].poll() is None:
+            time.sleep(1)
+            if federation.log(name).read_text().count(" serves ") > before:
+                return
+    pytest.fail(f"{name} did not come back")
+
+
+@pytest.mark.slow
+def test_a_node_killed_in_mid_round_comes_back_with_its_memory(
+    federation: LocalFederation, make_settings: MakeSettings
+) -> None:
+    expected, _, _ = run_in_process(make_settings("federation.nodes=3", "federation.rounds=1"))
+    running = federation.run(
+        *overrides("federation.rounds=40", "strategy.round_timeout=600", "strategy.patience=100")
+    )
+    wait_for(lambda: len(rounds(federation)) > 85, running)  # the third stage has begun
+    others = [federation.folder / name / "memory.safetensors" for name in ("node-0", "node-2")]
+    stop_in_mid_round(federation, "node-1", running)
+    federation.stop("node-1", signal.SIGKILL)
+    kept = (federation.folder / "node-1" / "memory.safetensors").read_bytes()
+    wait_for(lambda: messages_of_last_training(federation) == 2, running)
+    start_again(federation, "node-1")
+    wait_for(lambda: messages_of_last_training(federation) == 3, running)
+    assert "left without an answer" in lines_of(federation, "node-1")
+    assert "is back" in lines_of(federation, "node-1")
+    assert all(other.is_file() for other in others)
+    output = finish(running)
+    assert "finetune_moe: best round" in output, output
+    assert kept
+    results = json.loads((federation.folder / "run" / "results.json").read_text())
+    assert results["stages"][2]["memory"]["ingested"] == expected[2].memory["ingested"]
+
+
+@pytest.mark.slow
+def test_a_superlink_that_stops_loses_no_finished_round(
+    federation: LocalFederation, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    asked = ["federation.rounds=8", "stage=pretrain_sasrec"]
+    run_in_process(make_settings("federation.nodes=3", *asked))
+    running = federation.run(*overrides(*asked))
+    wait_for(lambda: len(rounds(federation)) > 2, running)
+    federation.stop("superlink", signal.SIGKILL)
+    finish(running)
+    done = len(rounds(federation))
+    assert done < 8
+    federation.start_superlink()
+    output = finish(federation.run(*overrides(*asked, "run.resume=run")))
+    assert f"goes on pretrain_sasrec after round {done}" in output, output
+    assert "best round" in output, output
+    assert [record["round"] for record in rounds(federation)] == list(range(1, 9))
+    same_as_simulated(federation.folder, tmp_path / "checkpoints", ["pretrain_sasrec"])
+
+
+@pytest.mark.slow
+def test_a_slow_node_is_left_out_and_a_late_one_joins(data_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "federation"
+    folder.mkdir()
+    with LocalFederation(folder, parts(data_dir)) as federation:
+        federation.stop("node-2")
+        running = federation.run(
+            *overrides("federation.nodes=2", "federation.rounds=60", "stage=pretrain_sasrec"),
+            "strategy.round_timeout=8",
+        )
+        wait_for(lambda: len(rounds(federation)) > 2, running)
+        assert {record["messages"] for record in rounds(federation)} == {2}
+        federation.start_node("node-2")
+        wait_for(lambda: rounds(federation)[-1]["messages"] == 3, running)
+        assert "joined with 8 users" in lines_of(federation, "node-2")
+        stop_in_mid_round(federation, "node-1", running)
+        wait_for(lambda: rounds(federation)[-1]["messages"] == 2, running)
+        assert "did not answer in 8 s" in lines_of(federation, "node-1")
+        federation.processes["node-1"].send_signal(signal.SIGCONT)
+        wait_for(lambda: rounds(federation)[-1]["messages"] == 3, running)
+        output = finish(running)
+    assert "best round" in output, output
+    assert left_of(folder) == []
+
+
+@pytest.mark.slow
+def test_too_few_nodes_stop_a_run_with_one_line(federation: LocalFederation) -> None:
+    running = federation.run(
+        *overrides("federation.rounds=1000", "stage=pretrain_sasrec", "strategy.patience=1000"),
+        *("strategy.round_timeout=8", "strategy.min_fit_clients=2"),
+    )
+    wait_for(lambda: len(rounds(federation)) > 2, running)
+    for name in ("node-0", "node-1"):
+        federation.stop(name, signal.SIGKILL)
+    output = finish(running)
+    (line,) = [line for line in output.splitlines() if "usable replies" in line]
+    assert "1 usable replies, and 2 are needed (strategy.min_fit_clients)" in line
+    assert line.count("did not answer in 8 s") == 2
+    assert "Traceback" not in output
+    assert (federation.folder / "run" / "state" / "last.safetensors").is_file()
