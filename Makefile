@@ -20,7 +20,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@touch $@
 
 data: setup ## fetch MovieLens-100K into data/ml-100k
-	@test -f data/ml-100k/ml-100k.inter || $(RUN) -m fedmem.download data/ml-100k
+	@test -f data/ml-100k/ml-100k.item || $(RUN) -m fedmem.download data/ml-100k
 
 demo: data ## the three stages on MovieLens-100K, and their table
 	$(RUN) -m fedmem.simulate stage=all

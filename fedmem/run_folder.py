@@ -6,6 +6,7 @@
 - `ranks.npz`: see `fedmem.outcomes`, where they are kept.
 - `state/`: of the last round, and the best parameters of the stage under way.
 - `nodes/`: what simulated nodes remember of their users.
+- `tensorboard/`, `mlflow_run_id`: see `fedmem.tracking`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from fedmem.settings import Settings
 
 STATE = "state"
 NODES = "nodes"
+EVENTS = "tensorboard"
+MLFLOW_RUN = "mlflow_run_id"
 
 
 class RunFolder:
@@ -65,11 +68,11 @@ class RunFolder:
         """
         path = Path(settings.output_dir)
         lock = _lock(path)
-        for name in (STATE, NODES):
+        for name in (STATE, NODES, EVENTS):
             for left in (path / name).glob("*"):
                 if left.name != "lock":
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
-        for name in ("metrics.jsonl", "novelty.json", "results.json", OUTCOMES):
+        for name in ("metrics.jsonl", "novelty.json", "results.json", OUTCOMES, MLFLOW_RUN):
             (path / name).unlink(missing_ok=True)
         nodes = settings.federation.nodes if nodes is None else nodes
         folder = cls(path, RunState(settings, list(overrides), nodes), lock)

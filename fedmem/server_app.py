@@ -77,7 +77,7 @@ class Observer(Protocol):
         """A stage starts, for at most so many rounds, or goes on after those that are done."""
 
     def on_round(self, record: RoundRecord) -> None:
-        """A round has ended."""
+        """A round has ended, and is written."""
 
     def on_result(self, result: StageResult) -> None:
         """A stage has ended, and its checkpoint is written."""
@@ -145,9 +145,9 @@ class Run:
 
         def on_round(record: RoundRecord, state: StageState, is_best: bool) -> None:
             records.append(record)
+            folder.end_round(asdict(record), state, is_best)
             for observer in self.observers:
                 observer.on_round(record)
-            folder.end_round(asdict(record), state, is_best)
 
         strategy = StageFedAvg(
             settings,

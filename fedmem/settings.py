@@ -529,6 +529,16 @@ class SimulationSettings:
 
 
 @dataclass(frozen=True)
+class TrackingSettings:
+    """Who is told of a run while it goes, see `fedmem.tracking`."""
+
+    tensorboard: bool
+    """Whether its folder gets TensorBoard's events."""
+    mlflow: bool
+    """Whether it is a run in MLflow too, in the store that MLFLOW_TRACKING_URI names."""
+
+
+@dataclass(frozen=True)
 class RunSettings:
     """What the command does with runs that were begun before."""
 
@@ -556,6 +566,7 @@ class Settings:
     centralised: CentralisedSettings
     checkpoint: CheckpointSettings
     simulation: SimulationSettings
+    tracking: TrackingSettings
     run: RunSettings
 
     def __post_init__(self) -> None:

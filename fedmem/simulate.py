@@ -50,6 +50,7 @@ from fedmem.run_folder import NODES, RunFolder, shown
 from fedmem.server_app import Run, StageResult, make_server_app, read_results
 from fedmem.settings import Settings
 from fedmem.stages import find_stages
+from fedmem.tracking import trackers
 from strategies.aggregation import require_enough
 
 
@@ -114,8 +115,9 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
     """
     results: list[StageResult] = []
     failures: list[BaseException] = []
-    with make_progress() as progress:
-        run = Run(settings, [progress], folder=folder, keep_ranks=settings.simulation.keep_ranks)
+    with make_progress() as progress, trackers(settings, folder) as told:
+        observers, keep_ranks = [progress, *told], settings.simulation.keep_ranks
+        run = Run(settings, observers, folder=folder, keep_ranks=keep_ranks)
 
         def serve(grid: object) -> None:
             try:

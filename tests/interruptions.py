@@ -51,6 +51,7 @@ def outcome(settings: Settings) -> dict[str, Any]:
     output, checkpoints = Path(settings.output_dir), Path(settings.checkpoint.dir)
     lines = (output / "metrics.jsonl").read_text().splitlines()
     results = json.loads((output / "results.json").read_text())["stages"]
+    novelty = output / "novelty.json"
     return {
         "parameters": [
             Checkpoint.load(checkpoints / f"{stage}.safetensors").hash for stage in settings.stages
@@ -61,6 +62,7 @@ def outcome(settings: Settings) -> dict[str, Any]:
             for record in map(json.loads, lines)
         ],
         "results": [timeless(result) for result in results],
+        "novelty": novelty.read_text() if "finetune_moe" in settings.stages else None,
     }
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from fedmem.configuration import compose_settings
 from fedmem.data import load_interactions
-from fedmem.download import SHA256, _sha256
+from fedmem.download import SHA256, _is_known
 from fedmem.memory import auto_threshold
 from fedmem.node import Node
 from fedmem.participants import expected_work, share_out
@@ -22,7 +22,7 @@ ML_100K = ROOT / "data" / "ml-100k"
 ML_1M = ROOT.parent / "shared" / "data" / "ml-1m"
 BEAUTY = ROOT.parent / "shared" / "data" / "amazon-beauty"
 needs_ml_100k = pytest.mark.skipif(
-    not (ML_100K / "ml-100k.inter").is_file(), reason="no data/ml-100k: make data"
+    not (ML_100K / "ml-100k.item").is_file(), reason="no data/ml-100k: make data"
 )
 needs_ml_1m = pytest.mark.skipif(not ML_1M.is_dir(), reason="no MovieLens-1M beside the project")
 needs_beauty = pytest.mark.skipif(not BEAUTY.is_dir(), reason="no Beauty beside the project")
@@ -30,7 +30,7 @@ needs_beauty = pytest.mark.skipif(not BEAUTY.is_dir(), reason="no Beauty beside 
 
 @needs_ml_100k
 def test_movielens_100k_is_whole_and_has_content() -> None:
-    assert _sha256((ML_100K / "ml-100k.inter").read_bytes()) == SHA256
+    assert all(_is_known(ML_100K / name) for name in SHA256)
     node = Node(compose_settings([f"data.dir={ML_100K}"]))
     interactions = node.interactions
     assert (interactions.num_users, interactions.num_items) == (943, 1682)

@@ -30,6 +30,7 @@ CHECKS: tuple[Check, ...] = (
     resources.disk,
     environment.versions,
     environment.threads,
+    environment.trackers,
     environment.ray,
     environment.gpu,
     outcome.figures,

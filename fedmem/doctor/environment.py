@@ -1,10 +1,11 @@
-"""Versions, cores, Ray and the GPU."""
+"""Versions, cores, trackers, Ray and the GPU."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import platform
+from dataclasses import asdict
 from importlib import metadata
 
 import torch
@@ -14,6 +15,7 @@ from fedmem.device import local_gpus, resolve_device
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import Verdict, check, ok, problem, warning
 from fedmem.precision import check_precision
+from fedmem.tracking import require_installed
 
 SHOWN = ("flwr", "ray", "torch", "numpy", "hydra-core")
 
@@ -55,6 +57,17 @@ def threads(case: Case) -> Verdict:
     if case.settings.simulation.ray_address is None and total > cores:
         return warning(figure, "set simulation.threads=0.")
     return ok(figure)
+
+
+@check("trackers", quick=True)
+def trackers(case: Case) -> Verdict:
+    """What `tracking` asks to tell of the run.
+
+    Problem: `tracking.mlflow`, and MLflow is not installed.
+    """
+    require_installed(case.settings.tracking)
+    asked = [name for name, value in asdict(case.settings.tracking).items() if value]
+    return ok(", ".join(asked) or "none")
 
 
 @check("Ray")

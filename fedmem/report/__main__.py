@@ -26,11 +26,15 @@ def report(arguments: Sequence[str], console: Console) -> Study:
     """Read the runs that the arguments name, print their table and write the report's files.
 
     Raises:
-        FedmemError: a folder holds no run, or a run cannot be read.
+        FedmemError: a folder holds no run, a run cannot be read, or there is no place to write to.
     """
     args = parser().parse_args(arguments)
     runs = [read_run(folder, args.data_dir) for folder in find_runs(args.runs)]
     study = Study.of(runs, args.against)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FedmemError(f"--out={args.out} can be no folder: {error.strerror}.") from error
     print_tables(study, console)
     page = make_page(study, shlex.join(["python", "-m", "fedmem.report", *arguments]))
     made_with = [f"Made with {line}." for line in study.made_with]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -201,6 +202,8 @@ def test_settings_that_came_up_after_a_run_do_not_make_it_another(tmp_path: Path
 
 
 def test_ctrl_c_ends_the_runs_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    command._end_runs_with_us()
     running: list[subprocess.Popen[bytes]] = []
 
     def start(*_: object) -> subprocess.Popen[bytes]:
@@ -215,6 +218,8 @@ def test_ctrl_c_ends_the_runs_under_way(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(command.time, "sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
         carry_out(load_experiment("ml-100k"), tmp_path, "stage1", parallel=2)
+    for each, handler in zip((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), before, strict=True):
+        signal.signal(each, handler)
     assert len(running) == 2
     assert all(process.returncode for process in running)
 

@@ -45,6 +45,7 @@ def test_nothing_goes_on_where_nothing_is_asked_for(settings: Settings, tmp_path
         ["run.resume=somewhere"],
         ["seed=3"],
         ["data=ml-1m", "simulation.workers=1", "simulation.device=cpu"],
+        ["tracking.tensorboard=false"],
         ["federation.evaluate_every=5"],  # the default, which the run had
     ],
 )
@@ -59,6 +60,7 @@ def test_what_the_run_was_asked_for_may_be_asked_for_again(
     assert own.federation.nodes == 2
     workers = 1 if "simulation.workers=1" in overrides else settings.simulation.workers
     assert own.simulation.workers == workers
+    assert own.tracking.tensorboard is ("tracking.tensorboard=false" not in overrides)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,9 @@ def test_an_error_of_the_disk_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="file"), replacing(path) as partial:
         partial.write_text("half")
     assert list(tmp_path.iterdir()) == [path]
+    (tmp_path / "taken").touch()  # nor can a file hold one
+    with pytest.raises(OSError, match=r"taken/file'"), replacing(tmp_path / "taken" / "file"):
+        pass
 
 
 def test_what_a_killed_process_left_behind_goes_and_what_a_living_one_writes_stays(

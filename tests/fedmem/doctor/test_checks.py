@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedmem import tracking
 from fedmem.checkpoint import Checkpoint
 from fedmem.doctor import CHECKS, Case, Finding, Level, __main__, environment, examine, resources
 from fedmem.doctor import preflight as preflight
@@ -163,6 +164,11 @@ def no_cluster(faulty: Faulty) -> Case:
     return Case(faulty.make("simulation.ray_address=127.0.0.1:1"))
 
 
+def no_mlflow(faulty: Faulty) -> Case:
+    faulty.patch.setattr(tracking.util, "find_spec", lambda _: None)
+    return Case(faulty.make("tracking.mlflow=true"))
+
+
 def no_gpu(faulty: Faulty) -> Case:
     faulty.patch.setattr(environment, "local_gpus", lambda: 0)
     return Case(faulty.make("simulation.device=cuda"))
@@ -233,6 +239,7 @@ FAULTS: dict[str, Fault] = {
     "disk": (a_file_in_the_way, PROBLEM, "cannot be written to"),
     "versions": (old_packages, PROBLEM, "<1 is needed; a-package-that-nobody-has is missing"),
     "threads": (lambda f: Case(f.make("simulation.threads=64")), WARNING, "of 64 threads"),
+    "trackers": (no_mlflow, PROBLEM, "tracking.mlflow=true needs MLflow"),
     "Ray": (no_cluster, PROBLEM, "No cluster answers at 127.0.0.1:1"),
     "GPU": (no_gpu, PROBLEM, "CUDA finds no GPU"),
     "figures": (
@@ -281,7 +288,7 @@ def test_a_check_sees_its_fault(name: str, faulty: Faulty) -> None:
     finding = see(make(faulty), name)
     assert (finding.level, finding.what) == (level, name)
     assert words in finding.figure
-    assert finding.advice or name in ("features", "Ray", "GPU")
+    assert finding.advice or name in ("features", "trackers", "Ray", "GPU")
 
 
 @pytest.mark.parametrize("name", sorted(set(FAULTS) - {"quality", "rankings", "memory counts"}))

@@ -23,7 +23,7 @@ from fedmem.settings import Settings
 from tests.conftest import NUM_ITEMS
 from tests.fedmem.report.browser import browser as browser
 from tests.fedmem.report.conftest import MakeRun
-from tests.in_process_grid import InProcessGrid
+from tests.in_process_grid import InProcessGrid, run_in_process
 
 MakeSettings = Callable[..., Settings]
 
@@ -140,12 +140,49 @@ def test_what_a_user_named_is_escaped(make_run: MakeRun) -> None:
     assert "<x>" not in html
 
 
-@pytest.mark.parametrize("arguments", [["nowhere"], []])
-def test_mistakes_end_with_2(
-    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["report", *arguments])
+def mistake(patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *asked: str) -> str:
+    """What the command says before it ends with 2."""
+    patch.setattr("sys.argv", ["report", *asked])
     with pytest.raises(SystemExit) as end:
         command.main()
     assert end.value.code == 2
-    assert "Traceback" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return said
+
+
+@pytest.mark.parametrize("asked", [["nowhere"], []])
+def test_mistakes_end_with_2(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "nowhere" in mistake(monkeypatch, capsys, *asked) or not asked
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_place_that_can_be_no_folder_is_named(
+    below: str,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_in_process(replace(settings, stages=["pretrain_sasrec"]))
+    (tmp_path / "taken").touch()
+    out = tmp_path / "taken" / below
+    said = mistake(monkeypatch, capsys, settings.output_dir, "--out", str(out))
+    assert said.startswith(f"fedmem: --out={out} can be no folder: ")
+    assert said.count("\n") == 1
+
+
+def test_a_file_that_cannot_be_replaced_is_named(
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_in_process(replace(settings, stages=["pretrain_sasrec"]))
+    (tmp_path / "out" / "report.md").mkdir(parents=True)
+    said = mistake(monkeypatch, capsys, settings.output_dir, "--out", str(tmp_path / "out"))
+    assert said == f"fedmem: {tmp_path / 'out' / 'report.md'}: Is a directory.\n"
+    left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert left == ["report.html", "report.md"]
