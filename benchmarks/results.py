@@ -24,7 +24,7 @@ from fedmem.sealed import replacing
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 CAPTIONS = {
     "arms": "On the test items, mean ± s.d. over seeds:",
-    "share": "Of what the same model reaches on pooled data, with the same seeds:",
+    "share": "Shares of what the same model reaches on pooled data, with the same seeds:",
     "differences": "The last stage of each arm less that of `{against}`, on the same users and "
     "seeds, with its 95% interval by the bootstrap over users:",
     "slices": "The same slice by slice",
