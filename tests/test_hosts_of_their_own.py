@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +19,7 @@ SUPERLINK = "10.77.255.1"
 
 
 def ip(*arguments: str) -> None:
-    """Raises:
-    OSError: there is no such command.
-    subprocess.CalledProcessError: with why it could not be done in `stderr`.
-    """
+    """Raises a `CalledProcessError` with the reason in `stderr` where it cannot be done."""
     subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
 
 
@@ -66,12 +64,12 @@ class Hosts:
 
 @pytest.fixture
 def hosts() -> Iterator[Hosts]:
+    if shutil.which("ip") is None:
+        pytest.skip("no network namespaces here: there is no command `ip`")
     hosts = Hosts()
     try:
         try:
             hosts.make()
-        except OSError as error:
-            pytest.skip(f"no network namespaces here: {error}")
         except subprocess.CalledProcessError as error:
             pytest.skip(f"no network namespaces here: {error.stderr.strip()}")
         yield hosts
