@@ -12,9 +12,17 @@ import pytest
 
 from fedmem.checkpoint import Checkpoint
 from fedmem.local_federation import LocalFederation
-from tests.test_deployment import finish, left_of, lines_of, overrides, parts, rounds, wait_for
+from tests.test_deployment import (
+    NODES,
+    finish,
+    left_of,
+    lines_of,
+    overrides,
+    parts,
+    rounds,
+    wait_for,
+)
 
-NODES = ("node-0", "node-1", "node-2")
 SUPERLINK = "10.77.255.1"
 
 
