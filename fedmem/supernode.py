@@ -11,29 +11,26 @@ from __future__ import annotations
 import argparse
 import itertools
 import logging
-import multiprocessing
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 import httpx
+from click import ClickException
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.cli.install import install_from_fab
-from flwr.clientapp import ClientApp
-from flwr.clientapp.client_app import LoadClientAppError
-from flwr.common.config import get_fused_config_from_fab, get_project_config, parse_config_args
-from flwr.common.constant import ErrorCode
+from flwr.common.config import get_fused_config_from_fab, parse_config_args
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import (
@@ -45,94 +42,17 @@ from flwr.supercore.inflatable.inflatable_utils import (
     pull_and_inflate_object_from_tree,
     push_objects,
 )
-from flwr.supercore.object_ref import load_app
 from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supernode.fleet_http_connection import http_request_response
 
 from fedmem.errors import FedmemError, readable_exit
+from fedmem.warm_app import WarmApp
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 3.0
 IDLE_SHARE = 0.05
 """Seconds between two looks for messages: this share of the time since the last message."""
 
 log = logging.getLogger("flwr").info
-
-
-class WarmApp:
-    """A process that has loaded the ClientApp of one bundle and answers message after message.
-
-    It runs the bundle's code, not what else is installed here. Should it die, only the message that
-    it worked on is lost, and the next one starts it again.
-
-    Args:
-        folder: where the bundle was unpacked.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._process: multiprocessing.process.BaseProcess | None = None
-        self._channel: Connection | None = None
-
-    def answer(self, message: Message, context: Context) -> tuple[Message, RecordDict]:
-        """The app's reply, and the state that it leaves in the context."""
-        if self._process is None or not self._process.is_alive():
-            self._start()
-        assert self._process is not None
-        assert self._channel is not None
-        try:
-            self._channel.send((message, context))
-            reply, state = self._channel.recv()
-        except (EOFError, OSError):
-            self._process.join()
-            reason = f"The ClientApp's process ended with code {self._process.exitcode}."
-            return _error_reply(message, ErrorCode.CLIENT_APP_CRASHED, reason), context.state
-        return reply, state
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None and self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-
-    def _start(self) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self._channel, theirs = spawn.Pipe()
-        self._process = spawn.Process(
-            target=_answer_messages, args=(theirs, self._folder), daemon=True
-        )
-        sys.path.insert(0, str(self._folder))  # the new process takes it over, and its fedmem first
-        try:
-            self._process.start()
-        finally:
-            sys.path.remove(str(self._folder))
-        theirs.close()
-
-
-def _answer_messages(channel: Connection, folder: Path) -> None:
-    """What the warm process does until its SuperNode is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the SuperNode
-    app: ClientApp | None = None
-    while True:
-        try:
-            message, context = channel.recv()
-        except EOFError:
-            return
-        try:
-            if app is None:
-                components = get_project_config(folder)["tool"]["flwr"]["app"]["components"]
-                app = load_app(components["clientapp"], LoadClientAppError, folder)
-            reply = app(message, context)
-        except FedmemError as error:
-            reply = _error_reply(message, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(error))
-        except Exception as error:
-            logging.getLogger("flwr").exception("The ClientApp raised an exception")
-            reason = f"{type(error).__name__}: {error}"
-            reply = _error_reply(message, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
-        channel.send((reply, context.state))
-
-
-def _error_reply(message: Message, code: int, reason: str) -> Message:
-    return Message(Error(code=code, reason=reason), reply_to=message)
 
 
 @dataclass
@@ -263,6 +183,18 @@ def _read(file: str) -> bytes:
         raise FedmemError(f"{file} cannot be read: {error.strerror}.") from error
 
 
+def _node_config(given: str) -> dict[str, Any]:
+    try:
+        return parse_config_args([given] if given else None)
+    except OSError as error:
+        raise FedmemError(f"{given} cannot be read: {error.strerror}.") from error
+    except (ClickException, ValueError) as error:
+        raise FedmemError(
+            f"node-config: {given} is neither a TOML file nor settings such as "
+            'data="/srv/shop" threads=2.'
+        ) from error
+
+
 def _load_key(file: str) -> tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey]:
     try:
         key = load_ssh_private_key(_read(file), None)
@@ -286,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         key = arguments.auth_supernode_private_key
         certificates = _read(arguments.root_certificates) if arguments.root_certificates else None
         keys = _load_key(key) if key else None
-        node_config = parse_config_args([arguments.node_config] if arguments.node_config else None)
+        node_config = _node_config(arguments.node_config)
         signal.signal(signal.SIGTERM, _end)
         with http_request_response(
             arguments.superlink, arguments.insecure, certificates, keys

@@ -25,9 +25,11 @@ from fedmem.settings import Settings
 from fedmem.stages import STAGES
 from tests.conftest import SMALL
 from tests.in_process_grid import run_in_process
+from tests.test_resume import AT_THE_EDGE
 
 MakeSettings = Callable[..., Settings]
 PATIENCE = 600.0
+NODES = ("node-0", "node-1", "node-2")
 
 
 def parts(data_dir: Path, nodes: int = 3) -> list[str]:
@@ -80,15 +82,6 @@ def wait_for(what: Callable[[], object], running: Process) -> None:
 def finish(running: Process) -> str:
     output, _ = running.communicate(timeout=PATIENCE)
     return output
-
-
-def node_ids(federation: LocalFederation) -> dict[str, str]:
-    """The id that the SuperLink gave to each node, by the node's name."""
-    found = {}
-    for name in ("node-0", "node-1", "node-2"):
-        log = federation.log(name).read_text()
-        found[name] = log.split("SuperNode ")[1].split()[0]
-    return found
 
 
 def same_as_simulated(made_in: Path, simulated: Path, stages: Iterable[str]) -> None:
@@ -169,28 +162,31 @@ def start_again(federation: LocalFederation, name: str) -> None:
 
 @pytest.mark.slow
 def test_a_node_killed_in_mid_round_comes_back_with_its_memory(
-    federation: LocalFederation, make_settings: MakeSettings
+    federation: LocalFederation, make_settings: MakeSettings, tmp_path: Path
 ) -> None:
     expected, _, _ = run_in_process(make_settings("federation.nodes=3", "federation.rounds=1"))
     running = federation.run(
-        *overrides("federation.rounds=40", "strategy.round_timeout=600", "strategy.patience=100")
+        *overrides("stage=finetune_moe", f"checkpoint.dir={tmp_path / 'checkpoints'}"),
+        *("federation.rounds=30", "strategy.patience=100", "strategy.round_timeout=600"),
+        *AT_THE_EDGE,
     )
-    wait_for(lambda: len(rounds(federation)) > 85, running)  # the third stage has begun
-    others = [federation.folder / name / "memory.safetensors" for name in ("node-0", "node-2")]
+    wait_for(lambda: len(rounds(federation)) > 3, running)
+    memories = {name: federation.folder / name / "memory.safetensors" for name in NODES}
     stop_in_mid_round(federation, "node-1", running)
     federation.stop("node-1", signal.SIGKILL)
-    kept = (federation.folder / "node-1" / "memory.safetensors").read_bytes()
+    kept = {name: path.read_bytes() for name, path in memories.items()}
+    written = memories["node-1"].stat().st_mtime_ns
     wait_for(lambda: messages_of_last_training(federation) == 2, running)
     start_again(federation, "node-1")
     wait_for(lambda: messages_of_last_training(federation) == 3, running)
+    assert {name: path.read_bytes() for name, path in memories.items()} == kept
+    assert memories["node-1"].stat().st_mtime_ns > written  # taken up, and kept anew
     assert "left without an answer" in lines_of(federation, "node-1")
     assert "is back" in lines_of(federation, "node-1")
-    assert all(other.is_file() for other in others)
     output = finish(running)
     assert "finetune_moe: best round" in output, output
-    assert kept
     results = json.loads((federation.folder / "run" / "results.json").read_text())
-    assert results["stages"][2]["memory"]["ingested"] == expected[2].memory["ingested"]
+    assert results["stages"][0]["memory"]["ingested"] == expected[2].memory["ingested"]
 
 
 @pytest.mark.slow

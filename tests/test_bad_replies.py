@@ -1,0 +1,146 @@
+"""Real nodes that answer badly: each is named, and a round comes to what it does without them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Error, Message
+from flwr.app.message import make_message
+from flwr.common.constant import ErrorCode
+
+from fedmem.checkpoint import Checkpoint
+from fedmem.errors import FedmemError
+from fedmem.messages import TrainResult
+from fedmem.run_folder import STATE, RunFolder
+from fedmem.run_state import RunState
+from fedmem.server_app import Run
+from fedmem.settings import Settings
+from tests.in_process_grid import InProcessGrid, Watcher
+
+MakeSettings = Callable[..., Settings]
+Spoil = Callable[[Message], Message]
+ASKED = ("stage=pretrain_sasrec", "federation.nodes=3", "federation.evaluate_every=2")
+BAD = 101
+
+
+def spoiled(change: Callable[[TrainResult], TrainResult]) -> Spoil:
+    """What makes another result of training of one."""
+
+    def spoil(reply: Message) -> Message:
+        reply.content = change(TrainResult.from_record(reply.content)).to_record()
+        return reply
+
+    return spoil
+
+
+@spoiled
+def no_numbers(result: TrainResult) -> TrainResult:
+    name = "sasrec.item_emb.weight"
+    return replace(
+        result, change={**result.change, name: np.full_like(result.change[name], np.nan)}
+    )
+
+
+@spoiled
+def a_name_too_many(result: TrainResult) -> TrainResult:
+    return replace(result, change={**result.change, "router.bias": np.zeros(3, np.float32)})
+
+
+@spoiled
+def a_weight_of_billions(result: TrainResult) -> TrainResult:
+    return replace(result, weight=10**9)
+
+
+def a_failure(reply: Message) -> Message:
+    error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "OSError: disk full")
+    return make_message(reply.metadata, error=error)
+
+
+def bad_from(first: int, spoil: Spoil) -> InProcessGrid:
+    """Three nodes, one of which answers badly from its so many-th training on."""
+    trained = 0
+
+    def tamper(reply: Message) -> Message:
+        nonlocal trained
+        if (reply.metadata.message_type, reply.metadata.src_node_id) != ("train", BAD):
+            return reply
+        trained += 1
+        return spoil(reply) if trained >= first else reply
+
+    return InProcessGrid(3, tamper)
+
+
+class WithoutIt(InProcessGrid):
+    """The same nodes, of which that one has told who lives there, and was never seen again."""
+
+    met = False
+
+    def get_node_ids(self) -> Iterable[int]:
+        connected = [node for node in self.contexts if not (self.met and node == BAD)]
+        self.met = True
+        return connected
+
+
+def run_on(grid: InProcessGrid, settings: Settings) -> Watcher:
+    """A run on nodes that may fail, as those of a simulation may not."""
+    watcher = Watcher()
+    with RunFolder.start(settings, nodes=0) as folder:
+        Run(settings, [watcher], folder=folder)(grid)
+    return watcher
+
+
+def trained_in(settings: Settings) -> str:
+    return Checkpoint.load(Path(settings.checkpoint.dir) / "pretrain_sasrec.safetensors").hash
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (no_numbers, "its change or its loss is not finite"),
+        (a_name_too_many, "offers parameters outside the scope of pretrain_sasrec: router.bias"),
+        (a_weight_of_billions, "claims 1000000000 targets"),
+        (a_failure, "failed: OSError: disk full"),
+    ],
+)
+def test_a_round_is_what_it_is_without_the_bad_reply(
+    spoil: Spoil, reason: str, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    settings, alone, undisturbed = (
+        make_settings(*ASKED, f"checkpoint.dir={tmp_path / name}") for name in ("a", "b", "c")
+    )
+    records = run_on(bad_from(1, spoil), settings).records
+    assert len(records) == 2
+    for record in records:
+        (line,) = [*record.refused, *record.nodes]
+        assert line.startswith(f"node {BAD}: ")
+        assert reason in line
+    run_on(WithoutIt(3), alone)
+    run_on(InProcessGrid(3), undisturbed)
+    assert trained_in(settings) == trained_in(alone) != trained_in(undisturbed)
+
+
+@pytest.mark.parametrize("spoil", [no_numbers, a_failure])
+def test_with_too_few_replies_the_run_stops_and_goes_on_from_its_last_round(
+    spoil: Spoil, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    settings, undisturbed = (
+        make_settings(*ASKED, "strategy.min_fit_clients=3", f"checkpoint.dir={tmp_path / name}")
+        for name in ("a", "b")
+    )
+    words = rf"round 2: 2 usable replies, and 3 are needed .*min_fit_clients.*: node {BAD}: "
+    with pytest.raises(FedmemError, match=words):
+        run_on(bad_from(2, spoil), settings)
+    path = Path(settings.output_dir)
+    stage = RunState.load(path / STATE).stage
+    assert stage is not None
+    assert stage.round == 1
+    assert all(torch.isfinite(value).all() for value in stage.parameters.values())
+    with RunFolder.go_on(path) as folder:
+        Run(folder.state.settings, [], folder=folder)(InProcessGrid(3))
+    run_on(InProcessGrid(3), undisturbed)
+    assert trained_in(settings) == trained_in(undisturbed)
