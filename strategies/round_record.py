@@ -32,6 +32,8 @@ class RoundRecord:
         bytes_up: bytes of all their replies.
         seconds: wall time, validation included.
         evaluation_seconds: the part of it that the validation took.
+        evaluation_bytes: bytes of the validation's messages and replies; at a node's first contact
+            they bring the frozen rest.
         validation: metrics, in the rounds that have them.
         memory: figures of the memories, where they are on and a validation looked at them.
         refused: replies that were left out, and why.
@@ -51,6 +53,7 @@ class RoundRecord:
     bytes_up: int = 0
     seconds: float = 0.0
     evaluation_seconds: float = 0.0
+    evaluation_bytes: int = 0
     validation: dict[str, float] | None = None
     memory: dict[str, float] | None = None
     refused: list[str] = field(default_factory=list)

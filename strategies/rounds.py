@@ -107,6 +107,7 @@ class Rounds:
         return replace(
             record,
             evaluation_seconds=time.monotonic() - started,
+            evaluation_bytes=self._strategy.evaluation_bytes,
             validation=validation,
             memory=memory or None,
         )

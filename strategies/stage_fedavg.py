@@ -57,6 +57,7 @@ class StageFedAvg(FedAvg):
         rounds: of the stage.
         required: usable replies without which the round's training does not count.
         taken: of the round aggregated last, what `RoundRecord` tells of its replies.
+        evaluation_bytes: of the last evaluation's messages and replies.
         outcomes: all users' ranks in the latest evaluation, where it asked for them.
     """
 
@@ -95,6 +96,7 @@ class StageFedAvg(FedAvg):
         self._informed: set[int] = set()
         self.required = 1
         self.taken: dict[str, Any] = {}
+        self.evaluation_bytes = 0
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -200,7 +202,8 @@ class StageFedAvg(FedAvg):
         """
         config = ConfigRecord({"split": split, "rankings": rankings, "ranks": ranks})
         messages = self.configure_evaluate(server_round, arrays, config, grid)
-        replies, _, _ = self.ask(messages)
+        replies, sent, _ = self.ask(messages)
+        self.evaluation_bytes = sent + sum(payload_bytes(reply.content) for reply in replies)
         record = self.aggregate_evaluate(server_round, replies)
         if record is None:
             raise FedmemError(

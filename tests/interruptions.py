@@ -67,7 +67,8 @@ def outcome(settings: Settings) -> dict[str, Any]:
 
 
 def timeless(record: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in record.items() if k not in (*TIMES, "bytes_frozen", "checkpoint")}
+    apart = (*TIMES, "bytes_frozen", "evaluation_bytes", "checkpoint")
+    return {k: v for k, v in record.items() if k not in apart}
 
 
 class Camera:

@@ -49,6 +49,9 @@ def test_three_nodes_with_data_of_their_own_come_to_the_parameters_of_the_simula
     trained = [record for record in map(json.loads, lines) if record["round"]]
     assert len(trained) == 3
     assert all(record["bytes_down"] and record["bytes_up"] for record in trained)
+    assert all(
+        record["evaluation_bytes"] for record in map(json.loads, lines) if record["validation"]
+    )
     results = json.loads((folder / "run" / "results.json").read_text())
     assert f"{results['stages'][2]['test']['full/HR@10']:.4f}" in output  # the table
     told = [path.parent.name for path in (folder / "run" / "tensorboard").glob("*/events.*")]
