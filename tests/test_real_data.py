@@ -57,7 +57,7 @@ def test_the_auto_threshold_comes_near_its_write_ratio_on_real_histories() -> No
 @needs_ml_100k
 def test_the_memories_of_movielens_100k_stay_what_they_are() -> None:
     """Figures of a run; processors may differ in an item or two that lie just at the threshold."""
-    node = Node(compose_settings([f"data.dir={ML_100K}"]))
+    node = Node(compose_settings([f"data.dir={ML_100K}", "client.windows=2"]))
     bank = node.open_bank(0.81)
     node.ingest(STAGE, "validation")
     assert bank.pack()["counters"].sum(0) == pytest.approx([98114, 9322, 1, 0, 9], abs=3)
