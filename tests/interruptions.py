@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from flwr.app import Context, Message
 
 from fedmem import client_app, run_folder, sealed
@@ -139,6 +140,7 @@ def around(write: Callable[..., None], camera: Camera) -> Callable[..., None]:
 
 
 if __name__ == "__main__":  # python -m tests.interruptions SETTINGS: a process that may be killed
+    torch.set_num_threads(1)  # as in the tests: with more, sums are made in another order
     asked = Settings.from_json(Path(sys.argv[1]).read_text())
     sys.stdout.write("begun\n")
     sys.stdout.flush()
