@@ -18,9 +18,10 @@ from fedmem.frozen import FrozenStore
 from fedmem.memory import MemoryBank
 from fedmem.messages import Description, EvaluateResult, NeedsFrozen, Task, TrainResult
 from fedmem.node import Node
+from fedmem.node_config import ConfigValue, is_simulated
 from fedmem.node_store import NodeStore, memory_key
 from fedmem.packing import answer_as_asked
-from fedmem.residence import ConfigValue, is_simulated, settle_here, users_here
+from fedmem.residence import settle_here, users_here
 from fedmem.settings import Settings
 from fedmem.stages import find_stage
 

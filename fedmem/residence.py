@@ -1,24 +1,14 @@
 """Where a node lives: its own data, folders and hardware, laid over the settings that travel.
 
 The server sends its settings with every task. What they say of paths and hardware is true at the
-server only; a node of a real federation says by its `--node-config` what is true where it lives:
-
-    data="/srv/shop"            folder, or file of interactions; files as conf/data/ names them
-    state-dir="/var/lib/fedmem" what it keeps: its users' memories, the frozen rest of a model
-    users="0-99"                these users of data that nodes share, by index
-    partition-id=0 num-partitions=3   or a part of them, as a simulation shares them out
-    first-index=1000            or all users of data of its own, counted from here
-    catalogue="/srv/items.txt"  the federation's items, an id a line, where each node has seen some
-    device="cpu" threads=4      as in conf/simulation/
-
-A simulated node has nothing but a partition.
+server only; a node of a real federation says what is true where it lives, see
+`fedmem/node_config.py`. A simulated node has nothing but a partition.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,22 +16,11 @@ import numpy as np
 
 from fedmem.data import Interactions, load_histories
 from fedmem.errors import FedmemError
+from fedmem.node_config import PARTITION, NodeConfig, is_simulated, require_whole
 from fedmem.participants import UserIndices, expected_work, participants, share_out
 from fedmem.settings import Settings
 
-ConfigValue = bool | int | float | str
-NodeConfig = Mapping[str, ConfigValue]
-
-PARTITION = ("partition-id", "num-partitions")
-KEYS = (
-    "data", "state-dir", "users", *PARTITION, "first-index", "catalogue", "device", "threads"
-)  # fmt: skip
 WAYS = "users, partition-id with num-partitions, or first-index"
-
-
-def is_simulated(node_config: NodeConfig) -> bool:
-    """Whether a node is one of Flower's simulation."""
-    return set(node_config) <= set(PARTITION)
 
 
 def settle_here(settings: Settings, node_config: NodeConfig) -> Settings:
@@ -52,12 +31,7 @@ def settle_here(settings: Settings, node_config: NodeConfig) -> Settings:
     """
     if is_simulated(node_config):
         return settings
-    unknown = sorted(set(node_config) - set(KEYS))
-    if unknown:
-        raise FedmemError(f"node-config: {unknown[0]} is unknown; there are {', '.join(KEYS)}.")
-    for key in ("data", "state-dir"):
-        if key not in node_config:
-            raise FedmemError(f'node-config: {key} is missing: give {key}="/a/path".')
+    require_whole(node_config)
     path = Path(str(node_config["data"]))
     data = replace(settings.data, dir=str(path))
     if path.is_file():

@@ -46,6 +46,7 @@ from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supernode.fleet_http_connection import http_request_response
 
 from fedmem.errors import FedmemError, readable_exit
+from fedmem.node_config import require_whole
 from fedmem.warm_app import WarmApp
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 3.0
@@ -219,6 +220,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         certificates = _read(arguments.root_certificates) if arguments.root_certificates else None
         keys = _load_key(key) if key else None
         node_config = _node_config(arguments.node_config)
+        require_whole(node_config)  # without data of its own it would pass for a simulated one
         signal.signal(signal.SIGTERM, _end)
         with http_request_response(
             arguments.superlink, arguments.insecure, certificates, keys

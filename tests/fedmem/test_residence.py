@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fedmem.errors import FedmemError
-from fedmem.residence import ConfigValue, settle_here, users_here
+from fedmem.node_config import ConfigValue
+from fedmem.residence import settle_here, users_here
 from fedmem.settings import Settings
 from tests.conftest import NUM_USERS
 

@@ -29,6 +29,10 @@ CA = ("--root-certificates", "keys/ca.crt")
         ([*CA, "--node-config", "gone.toml"], "gone.toml cannot be read: No such file"),
         ([*CA, "--node-config", "bad.toml"], "bad.toml is neither a TOML file nor settings"),
         ([*CA, "--node-config", "data=/srv/shop threads=2"], "nor settings such as"),
+        (CA, "node-config: data is missing"),
+        ([*CA, "--node-config", "partition-id=0 num-partitions=3"], "data is missing"),
+        ([*CA, "--node-config", 'data="/srv/shop"'], "state-dir is missing"),
+        ([*CA, "--node-config", 'data="/srv/shop" stat-dir="/x"'], "stat-dir is unknown"),
     ],
 )
 def test_a_mistake_is_told_in_a_line(
