@@ -29,7 +29,7 @@ from fedmem.checkpoint import Checkpoint
 from fedmem.command_line import jobs_at_a_time, run_command
 from fedmem.configuration import CONFIG_MODULE, to_settings
 from fedmem.data import load_histories
-from fedmem.errors import FedmemError, readable_exit
+from fedmem.errors import FedmemError, readable_disk_errors, readable_exit
 from fedmem.evaluation import RANKINGS, USERS, means
 from fedmem.node import Node
 from fedmem.outcomes import save_outcomes
@@ -43,7 +43,6 @@ from fedmem.run_folder import RunFolder, shown
 from fedmem.run_state import StageState
 from fedmem.server_app import Observer, StageResult, read_results
 from fedmem.settings import Settings
-from fedmem.simulate import readable_disk_errors
 from fedmem.stages import PRETRAIN_SASREC
 from fedmem.tracking import require_installed, trackers
 from strategies import RoundRecord

@@ -11,7 +11,6 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_enable_output_error_log_if_still_retry", "0")
 
 import contextlib
-import errno
 import logging
 import shutil
 import signal
@@ -37,7 +36,12 @@ from fedmem.command_line import jobs_at_a_time, run_command
 from fedmem.configuration import CONFIG_MODULE, to_settings
 from fedmem.data import load_histories, print_summary, write_id_files
 from fedmem.doctor import Case, preflight, print_findings
-from fedmem.errors import INTERRUPTED_EXIT_CODE, FedmemError, readable_exit
+from fedmem.errors import (
+    INTERRUPTED_EXIT_CODE,
+    FedmemError,
+    readable_disk_errors,
+    readable_exit,
+)
 from fedmem.exchange import Interrupted
 from fedmem.participants import participants
 from fedmem.placement import Placement, share_of
@@ -157,17 +161,6 @@ def telling_how_to_go_on(folder: RunFolder) -> Iterator[None]:
         if folder.state.done:
             raise
         raise FedmemError(f"{error}\n{how_to_go_on(folder.path)}") from error
-
-
-@contextmanager
-def readable_disk_errors() -> Iterator[None]:
-    """Make a disk that is full or cannot be written an error that a user can read."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise
-        raise FedmemError(f"{error.filename}: {error.strerror}. Nothing is lost.") from error
 
 
 def remove_unused(made: Path, used: Path) -> None:

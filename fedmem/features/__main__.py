@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from fedmem.errors import FedmemError, readable_exit
+from fedmem.errors import FedmemError, readable_exit, readable_file_errors
 
 
 def main() -> None:
     """The command; exits with 2 for a mistake that the user can mend, 130 for Ctrl-C."""
-    with readable_exit(interrupted="What is made is kept, and the same command goes on."):
+    kept = "What is made is kept, and the same command goes on."
+    with readable_exit(interrupted=kept), readable_file_errors():
         try:
             if sys.argv[1:2] == ["inspect"]:
                 from fedmem.features import inspect
@@ -22,10 +23,6 @@ def main() -> None:
         except ModuleNotFoundError as error:
             raise FedmemError(
                 f"python -m fedmem.features needs {error.name}: pip install 'fedmem[features]'"
-            ) from error
-        except OSError as error:
-            raise FedmemError(
-                f"{error.filename or 'A file'}: {error.strerror or error}."
             ) from error
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fedmem.errors import FedmemError, readable_exit
+from fedmem.errors import FedmemError, readable_exit, readable_file_errors
 from fedmem.report import differences, table
 from fedmem.report.page import make_page
 from fedmem.report.runs import find_runs, read_run
@@ -72,13 +72,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """The command; exits with 2 for a mistake that the user can mend, 130 for Ctrl-C."""
-    with readable_exit():
-        try:
-            report(sys.argv[1:], Console())
-        except OSError as error:
-            raise FedmemError(
-                f"{error.filename or 'A file'}: {error.strerror or error}."
-            ) from error
+    with readable_exit(), readable_file_errors():
+        report(sys.argv[1:], Console())
 
 
 if __name__ == "__main__":
