@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from fedmem.features.inspection import NEAREST, Inspection
-from fedmem.memory.novelty import BINS
+from fedmem.novelty_plot import NOVELTY, draw_novelty_bars
 
 WIDTH, DPI = 6.4, 150
 INK, GREY, PALE, BLUE, RED = "#1b2a33", "#6f7d85", "#b4bfc5", "#0072b2", "#d55e00"
@@ -118,29 +118,9 @@ def _draw_similarity(axes: Axes, found: Inspection) -> None:
 
 def _draw_novelty(axes: Axes, found: Inspection) -> None:
     _dress(axes, "How novel the training interactions are")
-    axes.set_xlabel(
-        "novelty: 1 − largest cosine to the user's latest items", fontsize=BODY, color=INK
-    )
-    edges = np.linspace(0, 2, BINS + 1)
-    counts, left = found.novelty, edges[:-1]
-    written = np.arange(BINS) >= round(found.threshold * BINS / 2)
-    for chosen, colour in ((~written, PALE), (written, RED)):
-        axes.bar(left[chosen], counts[chosen], 2 / BINS, align="edge", color=colour)
-    axes.axvline(found.threshold, color=RED, linewidth=1)
-    axes.annotate(
-        f"memory.threshold=auto\ntakes {found.threshold:g}:\n{found.written:.1%} are as novel",
-        (found.threshold, 1),
-        (6, 0),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        va="top",
-        fontsize=SMALL,
-        color=RED,
-    )
-    seen = np.flatnonzero(counts)
-    if len(seen):
-        axes.set_xlim(left[seen[0]] - 0.02, max(edges[seen[-1] + 1], found.threshold + 0.4))
-    axes.set_yticks([])
+    axes.set_xlabel(NOVELTY, fontsize=BODY, color=INK)
+    words = f"memory.threshold=auto\ntakes {found.threshold:g}:\n{found.written:.1%} are as novel"
+    draw_novelty_bars(axes, found.novelty, found.threshold, words, SMALL)
 
 
 def _draw_examples(axes: Axes, found: Inspection) -> None:

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fedmem.memory.novelty import BINS
+from fedmem.novelty_plot import NOVELTY, draw_novelty_bars
 from fedmem.report.arms import Arm
-from fedmem.report.canvas import GREY, PALE, SERIES, SMALL, legend, style_of
+from fedmem.report.canvas import GREY, SERIES, SMALL, legend, style_of
 from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import Record
 from fedmem.report.study import Study
@@ -71,27 +72,11 @@ def draw_novelty(study: Study, figure: Figure) -> str:
     name, run = runs[0]
     novelty: dict[str, Any] = run.novelty or {}
     counts, threshold = np.array(novelty["counts"]), float(novelty["threshold"])
-    edges = np.linspace(0, 2, BINS + 1)
     axes = figure.subplots()
-    written = np.arange(BINS) >= round(threshold * BINS / 2)
-    for chosen, colour in ((~written, PALE), (written, RED)):
-        axes.bar(edges[:-1][chosen], counts[chosen], 2 / BINS, align="edge", color=colour)
-    axes.axvline(threshold, color=RED, linewidth=1)
-    share = counts[written].sum() / max(counts.sum(), 1)
-    axes.annotate(
-        f"threshold {threshold:g}:\n{share:.1%} are as novel",
-        (threshold, 1),
-        (5, 0),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        va="top",
-        fontsize=SMALL,
-        color=RED,
-    )
-    seen = np.flatnonzero(counts)
-    axes.set_xlim(edges[seen[0]] - 0.02, max(edges[seen[-1] + 1], threshold + 0.5))
-    axes.set_xlabel("novelty: 1 − largest cosine to the user's latest items")
-    axes.set_yticks([])
+    share = counts[round(threshold * BINS / 2) :].sum() / max(counts.sum(), 1)
+    words = f"threshold {threshold:g}:\n{share:.1%} are as novel"
+    draw_novelty_bars(axes, counts, threshold, words, SMALL)
+    axes.set_xlabel(NOVELTY)
     axes.spines["left"].set_visible(False)
     of = f", {name}, seed {run.seed}" if len(runs) > 1 else ""
     return f"{counts.sum():,} interactions, from the nodes' summed histograms{of}."
