@@ -17,6 +17,7 @@ from flwr.app import Context, Message
 
 from fedmem import client_app, run_folder, sealed
 from fedmem.checkpoint import Checkpoint
+from fedmem.errors import FedmemError
 from fedmem.resume import absolute, own_settings
 from fedmem.run_folder import STATE, RunFolder
 from fedmem.run_state import LAST
@@ -70,6 +71,21 @@ def outcome(settings: Settings) -> dict[str, Any]:
 def timeless(record: dict[str, Any]) -> dict[str, Any]:
     apart = (*TIMES, "bytes_frozen", "evaluation_bytes", "checkpoint")
     return {k: v for k, v in record.items() if k not in apart}
+
+
+def failing_at(message: int) -> Callable[[InProcessGrid, Iterable[Message]], Iterable[str]]:
+    """A way to push messages that fails at the one of this number, counted over the run."""
+    push, count = InProcessGrid.push_messages, 0
+
+    def failing(self: InProcessGrid, messages: Iterable[Message]) -> Iterable[str]:
+        nonlocal count
+        for each in messages:
+            count += 1
+            if count == message:
+                raise FedmemError("out of order")
+            yield from push(self, [each])
+
+    return failing
 
 
 class Camera:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,9 +16,9 @@ from hypothesis import strategies as st
 from fedmem.checkpoint import Checkpoint
 from fedmem.checkpoint.foreign import diagnose, is_foreign, read_foreign
 from fedmem.data import load_content, load_interactions
-from fedmem.errors import FedmemError
 from fedmem.settings import Settings
 from tests.in_process_grid import run_in_process
+from tests.mistakes import or_mistake
 
 MakeSettings = Callable[..., Settings]
 Damage = Callable[[bytes], bytes]
@@ -56,16 +55,6 @@ def damages(draw: st.DrawFn) -> Damage:
     return damage
 
 
-def outcome(action: Callable[[], Any]) -> Any:
-    """What it gives, or None where it ends in a mistake that a user can read."""
-    try:
-        return action()
-    except FedmemError as error:
-        lines = str(error).splitlines()
-    assert 1 <= len(lines) <= 3
-    return None
-
-
 @pytest.fixture
 def trained(make_settings: MakeSettings) -> Settings:
     settings = make_settings("stage=pretrain_sasrec", "federation.rounds=1")
@@ -78,7 +67,7 @@ def a_damaged_checkpoint(trained: Settings, damage: Damage) -> None:
     path = Path(trained.checkpoint.dir) / "pretrain_sasrec.safetensors"
     broken = path.with_name("broken.safetensors")
     broken.write_bytes(damage(path.read_bytes()))
-    found = outcome(lambda: Checkpoint.load(broken))
+    found = or_mistake(lambda: Checkpoint.load(broken))
     if found is not None:
         made = Checkpoint.load(path)
         assert found.hash == made.hash
@@ -101,7 +90,7 @@ def a_damaged_feature_file(given_settings: Settings, damage: Damage) -> None:
     interactions = load_interactions(given_settings.data)
     made = load_content(given_settings.data, interactions)
     path.write_bytes(damage(kept.read_bytes()))
-    found = outcome(lambda: load_content(given_settings.data, interactions))
+    found = or_mistake(lambda: load_content(given_settings.data, interactions))
     assert found is None or torch.equal(found.visual, made.visual)
 
 
@@ -112,7 +101,7 @@ def a_damaged_foreign_file(folder: Path, damage: Damage, form: str) -> None:
     torch.save(weights, path, _use_new_zipfile_serialization=form == "zip")
     path.write_bytes(damage(path.read_bytes()))
     assert isinstance(is_foreign(path), bool)
-    found = outcome(lambda: read_foreign(path))
+    found = or_mistake(lambda: read_foreign(path))
     if found is not None:
         diagnose(found)
         if form == "zip":
@@ -172,11 +161,11 @@ def test_a_file_of_another_kind_in_its_place(swapped: str, trained: Settings) ->
     if swapped != "checkpoint":
         path = checkpoints / "swapped.safetensors"
         path.write_bytes(other.read_bytes())
-        assert outcome(lambda: Checkpoint.load(path)) is None
+        assert or_mistake(lambda: Checkpoint.load(path)) is None
     if swapped != "text":
         (folder / "text_features.pt").write_bytes(other.read_bytes())
         interactions = load_interactions(trained.data)
-        assert outcome(lambda: load_content(trained.data, interactions)) is None
+        assert or_mistake(lambda: load_content(trained.data, interactions)) is None
 
 
 def cached(make_settings: MakeSettings) -> Settings:

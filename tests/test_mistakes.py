@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from fedmem.configuration import compose_settings
 from fedmem.doctor import Case, preflight
-from fedmem.errors import FedmemError
 from fedmem.schema import leaves
 from fedmem.settings import Settings
 from fedmem.stages import STAGES
 from tests.in_process_grid import run_in_process
+from tests.mistakes import or_mistake
 
 MakeSettings = Callable[..., Settings]
 NOT_DRAWN = ("output_dir", "data.dir", "checkpoint.dir", "simulation.ray_address")
@@ -59,21 +59,10 @@ def changed(base: Settings, changes: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def outcome(action: Callable[[], Any]) -> Any:
-    """What it gives, or None where it ends in a mistake that a user can read."""
-    try:
-        return action()
-    except FedmemError as error:
-        lines = str(error).splitlines()
-    assert 1 <= len(lines) <= 3
-    assert all(line.strip() for line in lines)
-    return None
-
-
 def started(base: Settings, changes: dict[str, Any]) -> Settings | None:
     """Settings that the command would begin to train with."""
-    made = outcome(lambda: Settings.from_dict(changed(base, changes)))
-    if made is None or outcome(lambda: preflight(Case(made))) is None:
+    made = or_mistake(lambda: Settings.from_dict(changed(base, changes)))
+    if made is None or or_mistake(lambda: preflight(Case(made))) is None:
         return None
     return made
 
@@ -94,13 +83,13 @@ def test_any_settings_start_or_are_refused(
 @given(st.lists(st.tuples(st.one_of(st.sampled_from(KEYS), MISSPELT), VALUES), max_size=3))
 def test_any_command_line_is_composed_or_refused(pairs: list[tuple[str, Any]]) -> None:
     overrides = [f"{key}={json.dumps(value)}" for key, value in pairs]
-    outcome(lambda: compose_settings(overrides))
+    or_mistake(lambda: compose_settings(overrides))
 
 
 @settings(max_examples=150, **DRAWN)
 @given(st.text(alphabet="sed=+~,.[]{}()'\"\\$:@/-0a \t%*é", max_size=12))
 def test_any_text_is_composed_or_refused(text: str) -> None:
-    outcome(lambda: compose_settings([text]))
+    or_mistake(lambda: compose_settings([text]))
 
 
 SMALL_VALUES = st.one_of(
@@ -124,7 +113,7 @@ def test_what_is_let_through_trains(make_settings: MakeSettings, changes: dict[s
     base = cached(make_settings)
     made = started(base, {**changes, "federation.rounds": 1, "federation.nodes": 2})
     if made is not None:
-        results = outcome(lambda: run_in_process(made)[0])
+        results = or_mistake(lambda: run_in_process(made)[0])
         assert results is None or [r.stage for r in results] == made.stages
 
 

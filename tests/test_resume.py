@@ -7,12 +7,11 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from flwr.app import Message
 
 from fedmem import run_folder, sealed
 from fedmem.errors import FedmemError
@@ -20,7 +19,7 @@ from fedmem.run_folder import STATE
 from fedmem.run_state import LAST
 from fedmem.settings import Settings
 from tests.in_process_grid import InProcessGrid
-from tests.interruptions import let_go_on, outcome, photographed, run_anew
+from tests.interruptions import failing_at, let_go_on, outcome, photographed, run_anew
 
 MakeSettings = Callable[..., Settings]
 AT_THE_EDGE = (
@@ -103,19 +102,9 @@ def test_a_node_that_fails_ends_the_run_which_then_goes_on(
     settings = make_settings(*AT_THE_EDGE)
     run_anew(settings)
     expected = outcome(settings)
-    count = 0
-    push = InProcessGrid.push_messages
-
-    def failing(self: InProcessGrid, messages: Iterable[Message]) -> Iterable[str]:
-        nonlocal count
-        for each in messages:
-            count += 1
-            if count == message:
-                raise FedmemError("out of order")
-            yield from push(self, [each])
 
     with monkeypatch.context() as patched:
-        patched.setattr(InProcessGrid, "push_messages", failing)
+        patched.setattr(InProcessGrid, "push_messages", failing_at(message))
         with pytest.raises(FedmemError, match="out of order"):
             run_anew(settings)
     let_go_on(Path(settings.output_dir))

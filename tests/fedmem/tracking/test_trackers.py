@@ -7,13 +7,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from flwr.app import Message
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fedmem import tracking
@@ -28,7 +27,7 @@ from fedmem.tracking.mlflow import MLflow, MlflowClient
 from fedmem.tracking.tensorboard import SummaryWriter, TensorBoard
 from strategies import RoundRecord
 from tests.in_process_grid import InProcessGrid
-from tests.interruptions import forget
+from tests.interruptions import failing_at, forget
 
 MakeSettings = Callable[..., Settings]
 Points = dict[tuple[str, str], list[tuple[int, float]]]
@@ -162,20 +161,11 @@ def test_a_run_that_went_on_is_told_once_and_whole(
     """Stopped within the first round, between stages and in the last; and once by its tracker."""
     settings = make_settings(*kind.asked)
     run = Path(settings.output_dir)
-    push, count = InProcessGrid.push_messages, 0
-
-    def failing(self: InProcessGrid, messages: Iterable[Message]) -> Iterable[str]:
-        nonlocal count
-        for each in messages:
-            count += 1
-            if count == message:
-                raise FedmemError("out of order")
-            yield from push(self, [each])
 
     def unheard(*_: Any) -> None:
         raise FedmemError("not told")
 
-    monkeypatch.setattr(InProcessGrid, "push_messages", failing)
+    monkeypatch.setattr(InProcessGrid, "push_messages", failing_at(message))
     with pytest.raises(FedmemError, match="out of order"):
         work(RunFolder.start(absolute(settings)))
     with monkeypatch.context() as patched:
