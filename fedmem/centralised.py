@@ -34,7 +34,7 @@ from fedmem.evaluation import RANKINGS, USERS, means
 from fedmem.node import Node
 from fedmem.outcomes import save_outcomes
 from fedmem.parameters import Parameters, initial_parameters
-from fedmem.participants import participants
+from fedmem.participants import UserIndices, participants
 from fedmem.placement import share_of
 from fedmem.progress import make_progress
 from fedmem.results import print_results
@@ -73,11 +73,10 @@ class CentralTraining:
         if settings.simulation.threads:
             torch.set_num_threads(settings.simulation.threads)
         settings = replace(settings, client=replace(settings.client, windows=central.windows))
-        num_users = load_histories(settings).warm.num_users
         self.settings = settings
         self.folder = folder
         self.observers = observers
-        self.node = Node(settings, participants(settings.federation, num_users, settings.seed))
+        self.node = Node(settings, _users(settings))
         self.model = self.node.load(CENTRALISED, self._initial(), frozen_hash="")
         self.trainer = self.node.trainer(CENTRALISED)
         self.optimizer = torch.optim.Adam(self.trainer.scope.values(), lr=central.learning_rate)
@@ -225,6 +224,12 @@ class CentralTraining:
         }
 
 
+def _users(settings: Settings) -> UserIndices:
+    """Who takes part; the data are read."""
+    num_users = load_histories(settings).warm.num_users
+    return participants(settings.federation, num_users, settings.seed)
+
+
 def _copy(value: Tensor) -> Tensor:
     return value.detach().cpu().clone()
 
@@ -242,6 +247,7 @@ def train_centrally(
     settings = replace(settings, stages=[CENTRALISED.name])
     folder = go_on(settings, overrides, place or Path(settings.output_dir).parent)
     if folder is None:
+        _users(settings)  # data that are not there leave no run that would go on
         settings = absolute(settings)
         folder = RunFolder.start(settings, overrides, nodes=1)
     with readable_disk_errors(), folder:

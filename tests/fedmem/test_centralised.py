@@ -69,6 +69,14 @@ def test_every_target_is_trained_on_once_an_epoch(make_settings: MakeSettings) -
     assert lines_of(settings)[0]["targets"] == len(lines) - 3 * 24  # the first, and the held-out
 
 
+@pytest.mark.parametrize("mistake", ["data.path=gone.dat", "federation.num_clients=25"])
+def test_a_mistake_leaves_no_run_behind(mistake: str, make_settings: MakeSettings) -> None:
+    settings = make_settings(mistake)
+    with pytest.raises(FedmemError):
+        train_centrally(settings)
+    assert not Path(settings.output_dir).exists()
+
+
 @pytest.mark.parametrize("epoch", [1, 4, 6])
 def test_stopped_after_any_epoch_it_goes_on_to_the_same_bits(
     epoch: int, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
