@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import tomllib
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+import fedmem
 from fedmem import made_with as module
 from fedmem.made_with import MadeWith, made_with
 
@@ -61,3 +63,8 @@ def test_it_is_told_in_a_line() -> None:
     assert MadeWith(**asdict(found)) == found
     made = MadeWith("1.2", "v1.2-dirty", "3.11.7", {"torch": "2"}, "CPU", 1, "GPU")
     assert str(made) == "fedmem 1.2 (v1.2-dirty), Python 3.11.7, torch 2, on CPU (1 core) and GPU"
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["version"] == fedmem.__version__
