@@ -80,7 +80,7 @@ class LocalFederation:
         process = self._start(
             "superlink",
             [
-                *(str(BINARIES / "flower-superlink"), "--host", host, "--port", port),
+                *(sys.executable, "-m", "fedmem.superlink", "--host", host, "--port", port),
                 *("--ssl-ca-certfile", f"{keys}/ca.crt"),
                 *("--ssl-certfile", f"{keys}/server.crt", "--ssl-keyfile", f"{keys}/server.key"),
                 *("--database", f"{self.folder}/superlink.db", "--enable-supernode-auth"),

@@ -122,6 +122,8 @@ def test_strangers_are_refused(data_dir: Path, tmp_path: Path) -> None:
         with socket.create_connection((host, int(port)), 10) as plain:
             plain.sendall(b"POST /v1/fleet/activate-node HTTP/1.1\r\nHost: x\r\n\r\n")
             assert not plain.recv(100).startswith(b"HTTP")
+        told = federation.log("superlink").read_text()
+        assert told.count("A caller was refused: it does not speak TLS") == 1, told
     finally:
         federation.close()
     assert left_of(folder) == []
