@@ -70,7 +70,8 @@ def run(settings: Settings, poison: str, guard: bool, rounds: int) -> Outcome:
     """Stage 1 with this poison."""
     torch.set_num_threads(1)
     if not guard:
-        settings = replace(settings, strategy=replace(settings.strategy, guard_ratio=None))
+        off = replace(settings.strategy, guard_ratio=None, guard_direction=False)
+        settings = replace(settings, strategy=off)
     node = Node(settings)
     drawn = np.random.default_rng(settings.seed).permutation(node.users)
     chosen = drawn[: round(SHARE * len(drawn))]
@@ -130,8 +131,14 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("settings", nargs="*", metavar="setting=value")
     arguments = parser.parse_args()
-    settings = compose_settings(["client.execution=loop", *arguments.settings])
-    asked = [(CLEAN, True), *((poison, guard) for poison in POISONS for guard in (True, False))]
+    settings = compose_settings(
+        ["client.execution=loop", "strategy.guard_direction=true", *arguments.settings]
+    )
+    asked = [
+        (CLEAN, False),
+        (CLEAN, True),
+        *((poison, guard) for poison in POISONS for guard in (True, False)),
+    ]
     machine = Machine.this()
     with ProcessPoolExecutor(
         arguments.processes, mp_context=get_context("spawn"), max_tasks_per_child=1

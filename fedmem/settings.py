@@ -320,6 +320,9 @@ class StrategySettings:
     guard_ratio: float | None
     """An update that is not finite, or whose norm is above this many times the median, is left out;
     null: all are taken as they come."""
+    guard_direction: bool
+    """Whether an update that points the wrong way is left out too, where single updates are seen
+    and the item embeddings train; see `fedmem/guard.py`."""
     loss_limit: float | None
     """A loss above this many times the stage's lowest stops the stage; null: none does."""
     collapse: float | None

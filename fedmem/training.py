@@ -23,7 +23,7 @@ from torch.optim import SGD, Adam, Optimizer
 from fedmem.batches import Batch, BatchMaker, RoundKey, Rows
 from fedmem.data import Windows, by_length
 from fedmem.device import positions_at_once
-from fedmem.guard import is_fit, norm_limit
+from fedmem.guard import LEANS, is_fit, leaning, norm_limit, reversed_among
 from fedmem.hidden_states import HiddenStates
 from fedmem.model import Recommender
 from fedmem.objective import Objective
@@ -70,9 +70,19 @@ def _norms(changes: Tensor) -> Tensor:
     return norms
 
 
-GroupsOf = Callable[[UserIndices, RoundKey, float, list[float]], Iterator[Update]]
-"""(users, key, limit, norms): mean updates of groups of users. The norm of each user's is appended
-to `norms`; one that is not finite, or is above the limit, is left out of its group's mean."""
+@dataclass(frozen=True)
+class Seen:
+    """What the guard knows of a user's update: its norm, and the leaning [D] of its change."""
+
+    user: int
+    norm: float
+    lean: Tensor | None
+
+
+GroupsOf = Callable[[UserIndices, RoundKey, float, list[Seen]], Iterator[Update]]
+"""(users, key, limit, seen): mean updates of groups of users. What is known of each user's is
+appended to `seen`; one that is not finite, or is above the limit, is left out of its group's mean.
+"""
 
 
 def make_local_optimizer(settings: ClientSettings, change: Iterable[Tensor]) -> Optimizer:
@@ -181,16 +191,37 @@ class LocalTrainer:
 
     def _guarded(self, groups_of: GroupsOf, users: UserIndices, key: RoundKey) -> Update:
         """The mean over users whose updates can be meant; twice the work where some cannot."""
-        norms: list[float] = []
-        update = self._mean(groups_of(users, key, math.inf, norms))
-        limit = norm_limit(norms, self.settings.strategy.guard_ratio)
-        if any(limit < norm < math.inf for norm in norms):
+        seen: list[Seen] = []
+        update = self._mean(groups_of(users, key, math.inf, seen))
+        limit = norm_limit([each.norm for each in seen], self.settings.strategy.guard_ratio)
+        if any(limit < each.norm < math.inf for each in seen):
             # They could be taken off again, but with them the digits that they drowned.
             update = self._mean(groups_of(users, key, limit, []))
+        strays = self._reversed([each for each in seen if is_fit(each.norm, 0.0, limit)])
+        if strays:
+            update = self._mean([update, *(self._taken_back(user, key) for user in strays)])
         return replace(update, users=len(users) - update.left_out)
 
+    def _reversed(self, seen: list[Seen]) -> list[int]:
+        """The users whose changes point the wrong way, where that is asked for and can be told."""
+        leanings = [each.lean for each in seen if each.lean is not None]
+        if not self.settings.strategy.guard_direction or len(leanings) < len(seen):
+            return []
+        strays = zip(seen, reversed_among(leanings), strict=True)
+        return [each.user for each, stray in strays if stray]
+
+    def _taken_back(self, user: int, key: RoundKey) -> Update:
+        """What takes a user's update out of a mean again."""
+        update = self.train_user(user, key)
+        return replace(update, weight=-update.weight, users=-1, left_out=1)
+
+    def _lean(self, change: dict[str, Tensor]) -> Tensor | None:
+        if LEANS not in change or not self.settings.strategy.guard_direction:
+            return None
+        return leaning(change[LEANS])
+
     def _stacks(
-        self, users: UserIndices, key: RoundKey, limit: float, norms: list[float]
+        self, users: UserIndices, key: RoundKey, limit: float, seen: list[Seen]
     ) -> Iterator[Update]:
         """Users of similar length side by side, as many at a time as memory allows."""
         client, lengths = self.settings.client, self.windows.lengths
@@ -211,7 +242,9 @@ class LocalTrainer:
                 client.learning_rate,
             )
             own_norms = torch.stack([_norms(x) for x in change.values()]).norm(dim=0).tolist()
-            norms += own_norms
+            for place, (own, norm) in enumerate(zip(group, own_norms, strict=True)):
+                lean = self._lean({name: each[place] for name, each in change.items()})
+                seen.append(Seen(int(self.windows.user[own[0]]), norm, lean))
             fit = [
                 not self._guards or is_fit(norm, loss, limit)
                 for norm, loss in zip(own_norms, losses.tolist(), strict=True)
@@ -227,13 +260,13 @@ class LocalTrainer:
             yield Update(mean, total, loss, sum(fit), len(fit) - sum(fit))
 
     def _singles(
-        self, users: UserIndices, key: RoundKey, limit: float, norms: list[float]
+        self, users: UserIndices, key: RoundKey, limit: float, seen: list[Seen]
     ) -> Iterator[Update]:
         """One user after the other."""
         for user in users:
             update = self.train_user(int(user), key)
-            norms.append(update.norm)
-            if not self._guards or is_fit(norms[-1], update.loss, limit):
+            seen.append(Seen(int(user), update.norm, self._lean(update.change)))
+            if not self._guards or is_fit(seen[-1].norm, update.loss, limit):
                 yield update
             else:
                 nothing = {name: torch.zeros_like(p) for name, p in self.scope.items()}

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
+import torch
 from flwr.app import ArrayRecord, Message
 
-from fedmem.guard import ENOUGH, is_fit, norm_limit
+from fedmem.guard import ENOUGH, LEANS, is_fit, leaning, norm_limit, reversed_among
 from fedmem.messages import TrainResult
 from fedmem.settings import Settings
 from fedmem.stages import Stage
@@ -45,6 +46,7 @@ class ReplyChecks:
     def __init__(self, settings: Settings, stage: Stage, usual: Iterable[list[float]] = ()) -> None:
         self._stage = stage
         self._ratio = settings.strategy.guard_ratio
+        self._directed = settings.strategy.guard_direction
         self._most_targets = settings.client.windows * settings.model.max_length
         self.usual = [list(pair) for pair in usual]
 
@@ -84,10 +86,25 @@ class ReplyChecks:
                 )
             else:
                 kept.append(reply)
+        kept, astray = self._directions_of(kept)
+        refused += astray
         here = [[r.norm, float(r.result.users)] for r in kept if r.result.weight]
         if here and self._ratio is not None:
             self.usual = [*self.usual, _medians(here)][-REMEMBERED:]
         return kept, refused
+
+    def _directions_of(self, replies: list[Reply]) -> tuple[list[Reply], list[str]]:
+        """The replies whose change points where the others' do, and a line for each other."""
+        trained = [reply for reply in replies if reply.result.weight]
+        if not self._directed or not self._stage.in_scope(LEANS):
+            return replies, []
+        leanings = [leaning(torch.from_numpy(reply.result.change[LEANS])) for reply in trained]
+        found = reversed_among(leanings)
+        astray = [reply.node for reply, stray in zip(trained, found, strict=True) if stray]
+        return [reply for reply in replies if reply.node not in astray], [
+            f"node {node}: its change points the wrong way (strategy.guard_direction)"
+            for node in astray
+        ]
 
     def _read(
         self, message: Message, asked: Mapping[int, int], scope: ArrayRecord

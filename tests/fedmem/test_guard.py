@@ -12,7 +12,7 @@ import torch
 
 from fedmem import training
 from fedmem.batches import RoundKey
-from fedmem.guard import is_fit, norm_limit
+from fedmem.guard import VOTERS, is_fit, leaning, norm_limit, reversed_among
 from fedmem.settings import Settings
 from fedmem.stacked import train_stacked
 from fedmem.stages import STAGES, Stage
@@ -39,6 +39,21 @@ def test_what_is_finite_and_within_the_limit_is_fit() -> None:
     assert not is_fit(1.1, 5.0, limit=1.0)
     assert not is_fit(math.nan, 5.0)
     assert not is_fit(1.0, math.inf)
+
+
+def test_a_change_leans_to_its_long_rows() -> None:
+    # A target's row gains h = (3, 4); four others lose a quarter of it each.
+    h = torch.tensor([3.0, 4.0])
+    change = torch.stack([torch.zeros(2), h, *[-h / 4] * 4])
+    torch.testing.assert_close(leaning(change), 5 * h - 4 * (5 / 4) * h / 4)
+    torch.testing.assert_close(leaning(-change), -leaning(change))
+
+
+def test_the_reversed_are_those_beyond_a_right_angle_to_the_median() -> None:
+    honest = [torch.tensor([1.0, slant]) for slant in torch.linspace(-0.9, 0.9, VOTERS - 1)]
+    assert reversed_among([*honest, torch.tensor([-1e-3, 0.0])]) == [False] * 9 + [True]
+    assert not any(reversed_among([*honest, torch.tensor([1e3, 0.0])]))
+    assert not any(reversed_among([*honest[1:], torch.tensor([-1.0, 0.0])])), "too few"
 
 
 class Poisoned(LocalTrainer):
@@ -87,6 +102,32 @@ def test_the_poisoned_are_left_out_and_counted(
     update = train(settings, factor, USERS, limit)
     assert update.left_out == len(POISONED)
     assert_same(update, train(settings, 1.0, honest))
+
+
+@pytest.mark.parametrize("execution", ["loop", "stacked"])
+def test_the_reversed_are_left_out_where_that_is_asked_for(
+    execution: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(f"client.execution={execution}", "strategy.guard_direction=true")
+    honest = np.setdiff1d(USERS, POISONED)
+    expected = train(settings, 1.0, honest)
+    assert expected.left_out == 0
+
+    def reversing(*arguments: Any) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        change, losses = train_stacked(*arguments)
+        for place, own in enumerate(arguments[2]):
+            if np.isin(windows.user[own[0]], POISONED):
+                for each in change.values():
+                    each[place] *= -1
+        return change, losses
+
+    windows = ready_node(settings, STAGE).trainer(STAGE).windows
+    monkeypatch.setattr(training, "train_stacked", reversing)
+    update = train(settings, -1.0, USERS)
+    assert update.left_out == len(POISONED)
+    assert_same(update, expected)
+    blind = make_settings(f"client.execution={execution}")
+    assert train(blind, -1.0, USERS).left_out == 0
 
 
 def test_one_batch_without_a_limit_sees_only_what_is_not_finite(

@@ -144,3 +144,20 @@ def test_the_order_does_not_depend_on_who_answers_first(checks: ReplyChecks) -> 
         messages = [reply(node, results[node].to_record()) for node in order]
         fit, _ = checks.sort_out(messages, ASKED, SCOPE)
         assert [each.node for each in fit] == [1, 2, 0]
+
+
+def test_a_change_that_points_the_wrong_way_is_refused(make_settings: MakeSettings) -> None:
+    name = "sasrec.item_emb.weight"
+    scope = ArrayRecord({name: Array(np.zeros((3, 2), np.float32))})
+    change = np.array([[0, 0], [3, 4], [-3, -4]], np.float32) * [[0], [1], [0.5]]
+    results = [
+        replace(FIT, change={name: (sign * change).astype(np.float32)})
+        for sign in [1.0] * 9 + [-1.0]
+    ]
+    messages = [reply(node, result.to_record()) for node, result in enumerate(results)]
+    for asked_for, expected in ((True, ["node 9: its change points the wrong way"]), (False, [])):
+        settings = make_settings(f"strategy.guard_direction={asked_for}")
+        checks = ReplyChecks(settings, STAGES["pretrain_sasrec"])
+        fit, refused = checks.sort_out(messages, ASKED, scope)
+        assert len(fit) == 10 - len(expected)
+        assert [line.split(" (")[0] for line in refused] == expected
