@@ -14,6 +14,8 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 from flwr.superlink.cli.flower_superlink import flower_superlink
 
+from fedmem.errors import FedmemError, readable_exit
+
 NOT_TLS = ("HTTP_REQUEST", "WRONG_VERSION_NUMBER")
 """What OpenSSL calls bytes that begin no handshake."""
 
@@ -43,7 +45,14 @@ def _tell(error: ssl.SSLError) -> None:
 def main() -> None:
     """The command."""
     ssl.SSLContext.sslobject_class = WatchedHandshake
-    flower_superlink()
+    with readable_exit():
+        try:
+            flower_superlink()
+        except ssl.SSLError as error:
+            raise FedmemError(
+                f"The SuperLink's certificate and key cannot be used: {error.reason or error}. "
+                "Give it server.crt and server.key as python -m fedmem.certificates made them."
+            ) from error
 
 
 if __name__ == "__main__":
