@@ -245,8 +245,8 @@ class ClientSettings:
     """Positions computed at once; null: as suits the device. A matter of speed, not of the result.
     """
     execution: str
-    """How a cohort trains, one of `EXECUTIONS`: all give the same. `batched` is for one local step,
-    and both it and `stacked` for SGD."""
+    """How a cohort trains, one of `EXECUTIONS`: all give the same. `batched` is for one local step
+    of SGD."""
 
     precision: str
     """Of the matrix products of training: one of `PRECISIONS`. Rankings are made in float32."""
@@ -286,10 +286,10 @@ class ClientSettings:
             f"stacked, loop or auto with client.local_steps={self.local_steps}",
         )
         _require(
-            self.execution in ("auto", "loop") or self.optimizer == "sgd",
+            self.execution != "batched" or self.optimizer == "sgd",
             "client.execution",
             self.execution,
-            f"loop or auto with client.optimizer={self.optimizer}",
+            f"stacked, loop or auto with client.optimizer={self.optimizer}",
         )
 
 

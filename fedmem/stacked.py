@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim import Optimizer
 
 from fedmem.batches import Batch, Rows
 from fedmem.objective import Objective
 
 MakeBatch = Callable[[Rows, int], tuple[Batch, Tensor | None]]
+MakeOptimizer = Callable[[Iterable[Tensor]], Optimizer]
 
 
 def train_stacked(
@@ -24,9 +26,9 @@ def train_stacked(
     targets: npt.NDArray[np.integer],
     make_batch: MakeBatch,
     steps: int,
-    learning_rate: float,
+    make_optimizer: MakeOptimizer,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Full-batch SGD steps of S users on models of their own.
+    """Full-batch steps of S users on models of their own.
 
     Args:
         objective: the stage's loss; its model is where every user starts.
@@ -36,7 +38,8 @@ def train_stacked(
         make_batch: gives the batch of these windows in a local step, and their hidden states where
             the backbone does not train.
         steps: local steps.
-        learning_rate: of each.
+        make_optimizer: of a user's change. It must go element by element, as SGD and Adam do: one
+            for the stack is then one for each user.
 
     Returns:
         The changes, each [S, ...], and the losses [S] of the last step, summed over targets.
@@ -55,8 +58,9 @@ def train_stacked(
         result: Tensor = functional_call(objective, named, (batch, hidden))
         return result
 
-    rate = learning_rate / torch.from_numpy(np.maximum(targets, 1)).float()  # [S]
+    weights = torch.from_numpy(np.maximum(targets, 1)).float()  # [S]
     change = {name: torch.zeros(users, *p.shape, device=p.device) for name, p in scope.items()}
+    optimizer = make_optimizer(change.values())
     losses = torch.zeros(users)
     for step in range(steps):
         batch, hidden = make_batch(np.concatenate(rows), step)
@@ -70,6 +74,7 @@ def train_stacked(
             losses.sum(), list(parameters.values()), allow_unused=True, materialize_grads=True
         )
         for name, gradient in zip(parameters, gradients, strict=True):
-            by_user = rate.to(gradient.device).view(-1, *[1] * (gradient.dim() - 1))
-            change[name] -= by_user * gradient
+            by_user = weights.to(gradient.device).view(-1, *[1] * (gradient.dim() - 1))
+            change[name].grad = gradient / by_user
+        optimizer.step()
     return change, losses.detach()

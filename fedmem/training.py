@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -31,11 +32,12 @@ from fedmem.participants import UserIndices
 from fedmem.settings import ClientSettings, Settings
 from fedmem.stacked import train_stacked
 
-STACK_BYTES = 1 << 28
+STACK_BYTES = {"cpu": 1 << 28, "cuda": 1 << 31}
 """What the models of users side by side may take."""
 
-COPIES = 4
-"""Parameters, gradients, changes and a temporary of them: all are held for every such user."""
+COPIES = 6
+"""Parameters, gradients, changes, Adam's two moments and a temporary: all are held for every such
+user."""
 
 
 @dataclass(frozen=True)
@@ -171,9 +173,7 @@ class LocalTrainer:
 
     def _fastest(self) -> str:
         client = self.settings.client
-        if client.optimizer != "sgd":
-            return "loop"
-        if client.local_steps == 1:
+        if client.local_steps == 1 and client.optimizer == "sgd":
             return "batched"
         return "stacked" if self._device.type == "cuda" else "loop"
 
@@ -228,7 +228,7 @@ class LocalTrainer:
         rows = [self._rows_of(np.array([user])) for user in users]
         rows = [own for own in sorted(rows, key=lambda own: lengths[own].sum()) if len(own)]
         held = sum(p.numel() * p.element_size() for p in self.scope.values())
-        size = max(1, STACK_BYTES // (held * COPIES))
+        size = max(1, STACK_BYTES[self._device.type] // (held * COPIES))
         for start in range(0, len(rows), size):
             group = rows[start : start + size]
             weights = np.array([lengths[own].sum() for own in group])
@@ -239,7 +239,7 @@ class LocalTrainer:
                 weights,
                 lambda chosen, step: self._batch(chosen, key, step),
                 client.local_steps,
-                client.learning_rate,
+                partial(make_local_optimizer, client),
             )
             own_norms = torch.stack([_norms(x) for x in change.values()]).norm(dim=0).tolist()
             for place, (own, norm) in enumerate(zip(group, own_norms, strict=True)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 
 from fedmem import training
 from fedmem.batches import RoundKey
-from fedmem.settings import Settings
+from fedmem.settings import ClientSettings, Settings
 from fedmem.stages import STAGES, Stage
 from fedmem.training import LocalTrainer, Update
 from tests.conftest import ready_node
@@ -31,13 +31,14 @@ def _short_histories(data_dir: Path) -> None:
 
 
 def trainer_of(
-    make_settings: MakeSettings, stage: Stage, execution: str, steps: int
+    make_settings: MakeSettings, stage: Stage, execution: str, steps: int, *overrides: str
 ) -> LocalTrainer:
     settings = make_settings(
         "data.min_interactions=3",
         f"client.execution={execution}",
         f"client.local_steps={steps}",
         "client.learning_rate=0.3",
+        *overrides,
     )
     trainer = ready_node(settings, stage).trainer(stage)
     lengths = [int(trainer.windows.lengths[trainer.windows.user == user].sum()) for user in USERS]
@@ -82,6 +83,26 @@ def test_a_cohort_is_the_weighted_mean_of_its_users(
 
 
 @ALL_STAGES
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("execution", ["auto", "stacked"])
+def test_users_have_adam_to_themselves(
+    stage: Stage,
+    execution: str,
+    steps: int,
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def adam(_: ClientSettings, change: Iterable[torch.Tensor]) -> torch.optim.Optimizer:
+        # A bias of the keys has no gradient but rounding, of which a small epsilon makes a step.
+        return torch.optim.Adam(list(change), lr=0.01, eps=1e-2)
+
+    monkeypatch.setattr(training, "make_local_optimizer", adam)
+    trainer = trainer_of(make_settings, stage, execution, steps, "client.optimizer=adam")
+    key = RoundKey(0, stage.name, 5)
+    check(trainer.train_cohort(USERS, key), users_one_by_one(trainer, key))
+
+
+@ALL_STAGES
 @pytest.mark.parametrize("at_once", [1, 2, 4])
 def test_how_many_users_stand_side_by_side_does_not_matter(
     stage: Stage, at_once: int, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
@@ -97,7 +118,7 @@ def test_how_many_users_stand_side_by_side_does_not_matter(
 
     model_bytes = sum(p.numel() * p.element_size() for p in trainer.scope.values())
     monkeypatch.setattr(training, "train_stacked", note)
-    monkeypatch.setattr(training, "STACK_BYTES", at_once * model_bytes * training.COPIES)
+    monkeypatch.setattr(training, "STACK_BYTES", {"cpu": at_once * model_bytes * training.COPIES})
     check(trainer.train_cohort(USERS, key), expected)
     assert groups == {1: [1] * 6, 2: [2, 2, 2], 4: [4, 2]}[at_once]
 
