@@ -157,12 +157,14 @@ class Router(nn.Module):
 
     def __init__(self, dim: int, hidden: int, experts: int) -> None:
         super().__init__()
+        self.scale = math.sqrt(dim)
+        """As of the backbone's inputs: on small embeddings the weights hardly differ by item."""
         self.hidden = nn.Linear(dim, hidden)
         self.weights = nn.Linear(hidden, experts)
 
     def forward(self, item_emb: Tensor) -> Tensor:
         """[..., D] → [..., E]."""
-        return torch.softmax(self.weights(F.relu(self.hidden(item_emb))), dim=-1)
+        return torch.softmax(self.weights(F.relu(self.hidden(item_emb * self.scale))), dim=-1)
 
 
 @torch.no_grad()
