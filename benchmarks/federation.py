@@ -34,8 +34,8 @@ import psutil
 from common import Machine, figure, make_table, middle, report
 
 from fedmem.configuration import compose_settings
+from fedmem.federation.local_federation import LocalFederation, Process
 from fedmem.federation_demo import deal_out
-from fedmem.local_federation import LocalFederation, Process
 
 ROUNDS = 15
 FEW_USERS = (

@@ -20,12 +20,12 @@ from common import Machine, figure, in_fresh_process, make_table, middle, report
 from contestants import Start, read_rounds, run_quietly
 from torch.profiler import ProfilerActivity, profile
 
-from fedmem.batches import RoundKey
 from fedmem.configuration import compose_settings
 from fedmem.node import Node
 from fedmem.participants import participants, sample_round
 from fedmem.settings import Settings
 from fedmem.stages import PRETRAIN_SASREC
+from fedmem.training.batches import RoundKey
 
 PROFILED_ROUNDS = 5
 

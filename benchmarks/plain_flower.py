@@ -27,13 +27,13 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAdam
 from flwr.simulation import run_simulation
 
-from fedmem.batches import RoundKey
-from fedmem.messages import to_array_record
+from fedmem.federation.messages import to_array_record
 from fedmem.node import Node
 from fedmem.participants import UserIndices, participants, sample_round
 from fedmem.settings import Settings
 from fedmem.simulate import quiet_libraries
 from fedmem.stages import Stage, find_stage
+from fedmem.training.batches import RoundKey
 
 app = ClientApp()
 

@@ -22,15 +22,15 @@ import numpy as np
 import torch
 from common import Machine, make_table, report
 
-from fedmem.batches import RoundKey
 from fedmem.configuration import compose_settings
-from fedmem.evaluation import means
+from fedmem.evaluation.protocol import means
 from fedmem.node import Node
 from fedmem.parameters import initial_parameters
 from fedmem.participants import sample_round
 from fedmem.settings import Settings
 from fedmem.stages import PRETRAIN_SASREC as STAGE
-from fedmem.training import LocalTrainer, Update
+from fedmem.training.batches import RoundKey
+from fedmem.training.trainer import LocalTrainer, Update
 from strategies import make_server_optimizer
 from strategies.pace import pace_of
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from clients.user_client import UserClient
-from fedmem.batches import RoundKey
-from fedmem.training import LocalTrainer, Update
+from fedmem.training.batches import RoundKey
+from fedmem.training.trainer import LocalTrainer, Update
 
 
 class CohortClient(UserClient):

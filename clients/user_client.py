@@ -10,13 +10,13 @@ import torch
 from flwr.client import NumPyClient
 from flwr.common import Config, NDArrays, Scalar
 
-from fedmem.batches import RoundKey
-from fedmem.evaluation import COLD, COLD_USERS, USERS, Split
+from fedmem.evaluation.outcomes import Outcomes
+from fedmem.evaluation.protocol import COLD, COLD_USERS, USERS, Split
 from fedmem.node import Node
-from fedmem.outcomes import Outcomes
 from fedmem.participants import UserIndices
 from fedmem.stages import Stage
-from fedmem.training import LocalTrainer, Update
+from fedmem.training.batches import RoundKey
+from fedmem.training.trainer import LocalTrainer, Update
 
 Names = list[str]
 

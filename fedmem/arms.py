@@ -14,8 +14,8 @@ from typing import Any
 
 from fedmem.configuration import compose_experiment, compose_settings
 from fedmem.errors import FedmemError
-from fedmem.run_folder import STATE
-from fedmem.run_state import peek
+from fedmem.runs.folder import STATE
+from fedmem.runs.state import peek
 from fedmem.schema import flattened
 from fedmem.settings import Settings
 

@@ -24,27 +24,27 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from torch import Tensor
 
-from fedmem.batches import RoundKey, Rows
 from fedmem.checkpoint import Checkpoint
 from fedmem.command_line import jobs_at_a_time, run_command
 from fedmem.configuration import CONFIG_MODULE, to_settings
 from fedmem.data import load_histories
 from fedmem.errors import FedmemError, readable_disk_errors, readable_exit
-from fedmem.evaluation import RANKINGS, USERS, means
+from fedmem.evaluation.outcomes import save_outcomes
+from fedmem.evaluation.protocol import RANKINGS, USERS, means
+from fedmem.federation.server_app import Observer, StageResult, read_results
+from fedmem.machine.placement import share_of
 from fedmem.node import Node
-from fedmem.outcomes import save_outcomes
 from fedmem.parameters import Parameters, initial_parameters
 from fedmem.participants import UserIndices, participants
-from fedmem.placement import share_of
-from fedmem.progress import make_progress
-from fedmem.results import print_results
-from fedmem.resume import absolute, go_on, how_to_go_on, own_settings
-from fedmem.run_folder import RunFolder, shown
-from fedmem.run_state import StageState
-from fedmem.server_app import Observer, StageResult, read_results
+from fedmem.runs.folder import RunFolder, shown
+from fedmem.runs.progress import make_progress
+from fedmem.runs.results import print_results
+from fedmem.runs.resume import absolute, go_on, how_to_go_on, own_settings
+from fedmem.runs.state import StageState
 from fedmem.settings import Settings
 from fedmem.stages import PRETRAIN_SASREC
 from fedmem.tracking import require_installed, trackers
+from fedmem.training.batches import RoundKey, Rows
 from strategies import RoundRecord
 from strategies.round_record import worth
 

@@ -26,7 +26,7 @@ from fedmem.configuration import (
     unreadable,
 )
 from fedmem.errors import FedmemError, readable_exit
-from fedmem.placement import this_machine
+from fedmem.machine.placement import this_machine
 
 ELSEWHERE = ("config_path", "config_name", "config_dir", "experimental_rerun")
 """Flags by which Hydra takes its configuration from another place than `conf/`."""

@@ -28,7 +28,7 @@ from rich.console import Console
 
 from fedmem.arms import Condition, Experiment, PlannedRun, load_experiment
 from fedmem.errors import FedmemError, readable_exit
-from fedmem.placement import share_of
+from fedmem.machine.placement import share_of
 
 POLL_SECONDS = 0.2
 LOG = "log.txt"

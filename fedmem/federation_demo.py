@@ -20,9 +20,9 @@ from fedmem.configuration import compose_settings
 from fedmem.data import load_interactions
 from fedmem.data.content import KINDS
 from fedmem.errors import FedmemError, readable_exit
-from fedmem.local_federation import LocalFederation
-from fedmem.progress import say
-from fedmem.run_folder import shown
+from fedmem.federation.local_federation import LocalFederation
+from fedmem.runs.folder import shown
+from fedmem.runs.progress import say
 from fedmem.settings import DataSettings
 
 NODES = 3

@@ -11,11 +11,17 @@ import torch
 from torch import Tensor
 
 from fedmem.ablation import content_of
-from fedmem.cold_evaluation import rank_cold
 from fedmem.data import Histories, Interactions, Windows, load_histories
-from fedmem.device import local_gpus, resolve_device
-from fedmem.evaluation import HELD_OUT, Ranks, Split, draw_negatives, last_hidden, rank_users
-from fedmem.hidden_states import HiddenStates
+from fedmem.evaluation.cold import rank_cold
+from fedmem.evaluation.protocol import (
+    HELD_OUT,
+    Ranks,
+    Split,
+    draw_negatives,
+    last_hidden,
+    rank_users,
+)
+from fedmem.machine.device import local_gpus, resolve_device
 from fedmem.memory import MemoryBank, Novelties, item_vectors, novelty_histogram
 from fedmem.memory.bank import Packed
 from fedmem.memory.novelty import Floats, Ints
@@ -25,14 +31,15 @@ from fedmem.ragged import ranges
 from fedmem.settings import Settings
 from fedmem.stages import Stage
 from fedmem.surprise import losses_at
-from fedmem.training import LocalTrainer
+from fedmem.training.hidden_states import HiddenStates
+from fedmem.training.trainer import LocalTrainer
 
 
 class Node:
     """The data of one node, its model, and its users' memories.
 
-    Histories never leave it; see `fedmem.training.Update` and `fedmem.evaluation.Ranks` for what
-    does.
+    Histories never leave it; `fedmem.training.trainer.Update` and
+    `fedmem.evaluation.protocol.Ranks` say what does.
 
     Args:
         settings: of the run.

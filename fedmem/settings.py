@@ -322,7 +322,7 @@ class StrategySettings:
     null: all are taken as they come."""
     guard_direction: bool
     """Whether an update that points the wrong way is left out too, where single updates are seen
-    and the item embeddings train; see `fedmem/guard.py`."""
+    and the item embeddings train; see `fedmem/training/guard.py`."""
     loss_limit: float | None
     """A loss above this many times the stage's lowest stops the stage; null: none does."""
     collapse: float | None

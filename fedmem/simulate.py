@@ -30,8 +30,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
-from fedmem.client_app import app as client_app
-from fedmem.cluster import backend_config, survey
 from fedmem.command_line import jobs_at_a_time, run_command
 from fedmem.configuration import CONFIG_MODULE, to_settings
 from fedmem.data import load_histories, print_summary, write_id_files
@@ -42,19 +40,21 @@ from fedmem.errors import (
     readable_disk_errors,
     readable_exit,
 )
-from fedmem.exchange import Interrupted
+from fedmem.federation.client_app import app as client_app
+from fedmem.federation.exchange import Interrupted
+from fedmem.federation.server_app import Run, StageResult, make_server_app, read_results
+from fedmem.machine.cluster import backend_config, survey
+from fedmem.machine.placement import Placement, share_of
+from fedmem.machine.placement import place as place_nodes
 from fedmem.participants import participants
-from fedmem.placement import Placement, share_of
-from fedmem.placement import place as place_nodes
-from fedmem.precision import check_precision
-from fedmem.progress import make_progress, say
-from fedmem.results import print_results
-from fedmem.resume import AUTO, absolute, go_on, how_to_go_on, own_settings
-from fedmem.run_folder import NODES, RunFolder, shown
-from fedmem.server_app import Run, StageResult, make_server_app, read_results
+from fedmem.runs.folder import NODES, RunFolder, shown
+from fedmem.runs.progress import make_progress, say
+from fedmem.runs.results import print_results
+from fedmem.runs.resume import AUTO, absolute, go_on, how_to_go_on, own_settings
 from fedmem.settings import Settings
 from fedmem.stages import find_stages
 from fedmem.tracking import trackers
+from fedmem.training.precision import check_precision
 from strategies.aggregation import require_enough
 
 

@@ -15,7 +15,7 @@ from fedmem.settings import LossSettings
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the terms of `fedmem.objective.Objective`."""
+    """Weights of the terms of `fedmem.training.objective.Objective`."""
 
     identity: float
     """Softmax cross-entropy of h·e over all items: the loss of stage 1."""

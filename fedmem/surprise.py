@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedmem import losses
 from fedmem.data import Interactions
-from fedmem.evaluation import last_hidden
+from fedmem.evaluation.protocol import last_hidden
 from fedmem.model import Recommender
 from fedmem.settings import Settings
+from fedmem.training import losses
 
 
 @torch.no_grad()

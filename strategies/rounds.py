@@ -13,8 +13,8 @@ from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 
 from fedmem.errors import FedmemError
-from fedmem.messages import from_array_record, payload_bytes, to_array_record
-from fedmem.run_state import StageState
+from fedmem.federation.messages import from_array_record, payload_bytes, to_array_record
+from fedmem.runs.state import StageState
 from strategies.round_record import RoundRecord
 
 if TYPE_CHECKING:

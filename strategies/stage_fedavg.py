@@ -21,12 +21,18 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result
 
 from fedmem.errors import FedmemError
-from fedmem.evaluation import means
-from fedmem.messages import EvaluateResult, NeedsFrozen, Task, payload_bytes, to_metric_record
-from fedmem.outcomes import Outcomes, joined
+from fedmem.evaluation.outcomes import Outcomes, joined
+from fedmem.evaluation.protocol import means
+from fedmem.federation.messages import (
+    EvaluateResult,
+    NeedsFrozen,
+    Task,
+    payload_bytes,
+    to_metric_record,
+)
+from fedmem.federation.roster import Roster
 from fedmem.participants import sample_round
-from fedmem.roster import Roster
-from fedmem.run_state import StageState
+from fedmem.runs.state import StageState
 from fedmem.settings import Settings
 from fedmem.stages import Stage
 from strategies.aggregation import aggregate, require_enough

@@ -6,8 +6,8 @@ import math
 
 from flwr.app import ArrayRecord
 
-from fedmem.messages import to_array_record
-from fedmem.run_state import StageState
+from fedmem.federation.messages import to_array_record
+from fedmem.runs.state import StageState
 from fedmem.settings import Settings
 from fedmem.stages import Stage
 from strategies.round_record import RoundRecord, worth

@@ -12,9 +12,9 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedmem.client_app import app
-from fedmem.server_app import Run as FederatedRun
-from fedmem.server_app import StageResult
+from fedmem.federation.client_app import app
+from fedmem.federation.server_app import Run as FederatedRun
+from fedmem.federation.server_app import StageResult
 from fedmem.settings import Settings
 from strategies import RoundRecord
 

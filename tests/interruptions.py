@@ -15,13 +15,15 @@ import pytest
 import torch
 from flwr.app import Context, Message
 
-from fedmem import client_app, run_folder, sealed
+from fedmem import sealed
 from fedmem.checkpoint import Checkpoint
 from fedmem.errors import FedmemError
-from fedmem.resume import absolute, own_settings
-from fedmem.run_folder import STATE, RunFolder
-from fedmem.run_state import LAST
-from fedmem.server_app import Run, StageResult
+from fedmem.federation import client_app
+from fedmem.federation.server_app import Run, StageResult
+from fedmem.runs import folder as run_folder
+from fedmem.runs.folder import STATE, RunFolder
+from fedmem.runs.resume import absolute, own_settings
+from fedmem.runs.state import LAST
 from fedmem.settings import Settings
 from tests.in_process_grid import InProcessGrid, Watcher
 

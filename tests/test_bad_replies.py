@@ -15,10 +15,10 @@ from flwr.common.constant import ErrorCode
 
 from fedmem.checkpoint import Checkpoint
 from fedmem.errors import FedmemError
-from fedmem.messages import TrainResult
-from fedmem.run_folder import STATE, RunFolder
-from fedmem.run_state import RunState
-from fedmem.server_app import Run
+from fedmem.federation.messages import TrainResult
+from fedmem.federation.server_app import Run
+from fedmem.runs.folder import STATE, RunFolder
+from fedmem.runs.state import RunState
 from fedmem.settings import Settings
 from tests.in_process_grid import InProcessGrid, Watcher
 

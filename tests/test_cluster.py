@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from fedmem.checkpoint import Checkpoint
-from fedmem.cluster import survey
 from fedmem.errors import FedmemError
-from fedmem.placement import Machine
+from fedmem.machine.cluster import survey
+from fedmem.machine.placement import Machine
 from fedmem.settings import Settings
 from tests.conftest import SMALL
 from tests.in_process_grid import run_in_process

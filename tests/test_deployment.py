@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from fedmem.certificates import make_certificates
 from fedmem.checkpoint import Checkpoint
-from fedmem.local_federation import LocalFederation, Process
+from fedmem.federation.local_federation import LocalFederation, Process
 from fedmem.settings import Settings
 from fedmem.stages import STAGES
 from tests.conftest import SMALL

@@ -14,13 +14,13 @@ import torch
 from flwr.app import Array, ArrayRecord, Context, Message, MessageType
 from rich.console import Console
 
-from fedmem import client_app
 from fedmem.checkpoint import Checkpoint
 from fedmem.data import load_histories
 from fedmem.errors import FedmemError
-from fedmem.evaluation import COLD
-from fedmem.messages import NeedsFrozen, Task
-from fedmem.results import print_results
+from fedmem.evaluation.protocol import COLD
+from fedmem.federation import client_app
+from fedmem.federation.messages import NeedsFrozen, Task
+from fedmem.runs.results import print_results
 from fedmem.settings import Settings
 from fedmem.stages import CONTROLS, STAGES
 from tests.in_process_grid import InProcessGrid, run_in_process

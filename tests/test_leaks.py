@@ -17,15 +17,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmem.batches import BatchMaker, RoundKey
 from fedmem.centralised import CENTRALISED
 from fedmem.configuration import compose_settings
 from fedmem.data import Interactions
-from fedmem.evaluation import HELD_OUT, Split, metrics_of
+from fedmem.evaluation.protocol import HELD_OUT, Split, metrics_of
+from fedmem.evaluation.ranking import Scorer, ranks_among
 from fedmem.node import Node
-from fedmem.ranking import Scorer, ranks_among
 from fedmem.settings import Settings
 from fedmem.stages import ALIGN_PROJECTORS, ALL_STAGES, FINETUNE_MOE, Stage
+from fedmem.training.batches import BatchMaker, RoundKey
 from tests.conftest import SMALL
 
 USERS, ITEMS, ROUNDS = 400, 200, 20

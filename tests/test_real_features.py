@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from fedmem.configuration import compose_settings
-from fedmem.feature_quality import neighbour_similarity
+from fedmem.evaluation.feature_quality import neighbour_similarity
 from fedmem.node import Node
 from tests.fedmem.features.models import minilm
 from tests.test_real_data import ML_1M, needs_ml_1m

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from fedmem import run_folder, sealed
+from fedmem import sealed
 from fedmem.errors import FedmemError
-from fedmem.run_folder import STATE
-from fedmem.run_state import LAST
+from fedmem.runs import folder as run_folder
+from fedmem.runs.folder import STATE
+from fedmem.runs.state import LAST
 from fedmem.settings import Settings
 from tests.in_process_grid import InProcessGrid
 from tests.interruptions import failing_at, let_go_on, outcome, photographed, run_anew

@@ -18,7 +18,7 @@ import torch
 from fedmem.checkpoint import Checkpoint
 from fedmem.doctor import Case, preflight
 from fedmem.errors import FedmemError
-from fedmem.placement import this_machine
+from fedmem.machine.placement import this_machine
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
 from fedmem.settings import Settings

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from fedmem.data import Interactions, Windows
-from fedmem.dropout import NO_DROPOUT
-from fedmem.losses import cross_entropy_over_items
 from fedmem.model.backbone import SASRec
+from fedmem.model.dropout import NO_DROPOUT
 from fedmem.parameters import Parameters
 from fedmem.settings import ModelSettings
+from fedmem.training.losses import cross_entropy_over_items
 
 SAMPLE_USERS = 30
 ROWS_AT_ONCE = 16

@@ -13,9 +13,9 @@ from fedmem.checkpoint import Checkpoint, load_parents
 from fedmem.data import Interactions, load_histories
 from fedmem.doctor.arithmetic import parameter_counts
 from fedmem.errors import FedmemError
+from fedmem.machine.placement import Placement, place, this_machine
 from fedmem.model import Content
 from fedmem.participants import UserIndices, participants
-from fedmem.placement import Placement, place, this_machine
 from fedmem.settings import Settings
 from fedmem.stages import Stage, find_stages
 
@@ -85,7 +85,7 @@ class Case:
         address = self.settings.simulation.ray_address
         if address is None:
             return place(self.settings, [this_machine()], len(self.users))
-        from fedmem.cluster import survey  # Ray takes a second, and may be what is broken
+        from fedmem.machine.cluster import survey  # Ray takes a second, and may be what is broken
 
         return place(self.settings, survey(address), len(self.users))
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import CONTENT, MEMORY, Verdict, check, ok, problem, warning
-from fedmem.feature_quality import neighbour_similarity
+from fedmem.evaluation.feature_quality import neighbour_similarity
 from fedmem.memory import Novelties, auto_threshold, item_vectors, novelty_histogram
 from fedmem.ragged import ranges
 

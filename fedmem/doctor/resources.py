@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from fedmem.device import POSITIONS_AT_ONCE
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import Verdict, check, ok, problem, warning
-from fedmem.losses import SAMPLES_AT_LEAST
-from fedmem.ranking import SCORES_AT_ONCE
+from fedmem.evaluation.ranking import SCORES_AT_ONCE
+from fedmem.machine.device import POSITIONS_AT_ONCE
 from fedmem.stages import Stage
+from fedmem.training.losses import SAMPLES_AT_LEAST
 
 MB = 1e6
 RAY, SERVER, WORKER = 360 * MB, 390 * MB, 400 * MB

@@ -12,7 +12,6 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fedmem.device import local_gpus, resolve_device
 from fedmem.errors import FedmemError
 from fedmem.features.coverage import Coverage, print_coverage, write_coverage
 from fedmem.features.encode import encode_items
@@ -22,6 +21,7 @@ from fedmem.features.sources import Pictures, Source, Texts
 from fedmem.features.store import VectorStore
 from fedmem.features.table import COLUMNS, Item, read_items
 from fedmem.features.vectors import Vectors, reduce_by_pca, write_features
+from fedmem.machine.device import local_gpus, resolve_device
 from fedmem.settings import DEVICES
 
 TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"

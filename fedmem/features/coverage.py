@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fedmem.progress import clock
+from fedmem.runs.progress import clock
 
 NAMED_AT_MOST = 10
 """Unusable pictures that are named on the screen; `features.json` names all."""

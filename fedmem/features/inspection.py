@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fedmem.feature_quality import NeighbourSimilarity, neighbour_similarity
+from fedmem.evaluation.feature_quality import NeighbourSimilarity, neighbour_similarity
 from fedmem.memory import auto_threshold, item_vectors
 from fedmem.memory.novelty import BINS, Floats
 from fedmem.node import Node

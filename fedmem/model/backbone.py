@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fedmem.dropout import Dropout
+from fedmem.model.dropout import Dropout
 from fedmem.settings import ModelSettings
 
 

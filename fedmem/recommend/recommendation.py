@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedmem.evaluation import last_hidden
+from fedmem.evaluation.protocol import last_hidden
 from fedmem.model import Content, Recommender
 from fedmem.model.new_items import with_new_items
 from fedmem.settings import Settings

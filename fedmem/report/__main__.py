@@ -16,7 +16,7 @@ from fedmem.report.page import make_page
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
 from fedmem.report.text import print_tables, say, to_markdown
-from fedmem.run_folder import shown
+from fedmem.runs.folder import shown
 from fedmem.sealed import replacing
 
 OUT = Path("runs") / "report"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fedmem.arms import NOT_IDENTITY
-from fedmem.evaluation import Ranks
+from fedmem.evaluation.protocol import Ranks
 from fedmem.report.runs import Record, RecordedRun
-from fedmem.run_folder import shown
+from fedmem.runs.folder import shown
 from fedmem.schema import flattened
 
 CLIENTS = "federation.num_clients"

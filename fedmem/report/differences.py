@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fedmem.errors import FedmemError
+from fedmem.evaluation.statistics import Difference
 from fedmem.report.canvas import GREY, SERIES, height_of, legend, wrapped
 from fedmem.report.contrasts import SLICED, Contrast
 from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import METRICS
 from fedmem.report.study import Study
-from fedmem.statistics import Difference
 
 ALL = "all users"
 HEADINGS = ("metric", "users", "difference", "95% interval", "over seeds")

@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from fedmem.errors import FedmemError
-from fedmem.evaluation import COLD_USERS, USERS, Ranks
-from fedmem.made_with import MadeWith
-from fedmem.outcomes import load_outcomes
-from fedmem.run_folder import STATE
-from fedmem.run_state import LAST, RunState
+from fedmem.evaluation.outcomes import load_outcomes
+from fedmem.evaluation.protocol import COLD_USERS, USERS, Ranks
+from fedmem.runs.folder import STATE
+from fedmem.runs.made_with import MadeWith
+from fedmem.runs.state import LAST, RunState
 from fedmem.sealed import load_sealed
 
 Record = dict[str, Any]

@@ -12,7 +12,7 @@ from fedmem.errors import FedmemError
 from fedmem.report.arms import Arm, join_arms
 from fedmem.report.contrasts import Contrast, find_contrasts
 from fedmem.report.runs import RecordedRun, moved
-from fedmem.resume import how_to_go_on
+from fedmem.runs.resume import how_to_go_on
 from fedmem.schema import nearest
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from fedmem.progress import clock
+from fedmem.evaluation.statistics import mean_and_deviation
 from fedmem.report.arms import Arm
 from fedmem.report.runs import METRICS, moved
 from fedmem.report.study import Study
-from fedmem.statistics import mean_and_deviation
+from fedmem.runs.progress import clock
 
 HEADINGS = (
     "stage",

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from importlib import util
 
 from fedmem.errors import FedmemError
-from fedmem.run_folder import RunFolder
-from fedmem.server_app import Observer, read_results
+from fedmem.federation.server_app import Observer, read_results
+from fedmem.runs.folder import RunFolder
 from fedmem.settings import Settings, TrackingSettings
 from strategies import RoundRecord
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fedmem.federation.server_app import StageResult
 from fedmem.memory import MemoryStatistics
-from fedmem.server_app import StageResult
 from strategies import RoundRecord
 
 COUNTS = ("seconds", "users", "left_out", "bytes_down", "bytes_up")

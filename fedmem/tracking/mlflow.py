@@ -17,10 +17,10 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 from fedmem.errors import FedmemError
-from fedmem.run_folder import MLFLOW_RUN, RunFolder
+from fedmem.federation.server_app import StageResult
+from fedmem.runs.folder import MLFLOW_RUN, RunFolder
 from fedmem.schema import flattened
 from fedmem.sealed import replacing
-from fedmem.server_app import StageResult
 from fedmem.settings import Settings
 from fedmem.stages import Stage
 from fedmem.tracking import figures

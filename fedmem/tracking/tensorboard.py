@@ -11,8 +11,8 @@ from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 
-from fedmem.run_folder import EVENTS
-from fedmem.server_app import StageResult
+from fedmem.federation.server_app import StageResult
+from fedmem.runs.folder import EVENTS
 from fedmem.stages import Stage
 from fedmem.tracking import figures
 from strategies import RoundRecord

@@ -11,7 +11,7 @@ import results
 
 from fedmem.arms import load_experiment
 from fedmem.errors import FedmemError
-from fedmem.server_app import Run
+from fedmem.federation.server_app import Run
 from fedmem.settings import Settings
 from tests.in_process_grid import InProcessGrid
 

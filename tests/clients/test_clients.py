@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from clients import CohortClient, UserClient
-from fedmem.evaluation import metrics_of
+from fedmem.evaluation.protocol import metrics_of
 from fedmem.settings import Settings
 from fedmem.stages import STAGES, Stage
 from tests.conftest import ready_node

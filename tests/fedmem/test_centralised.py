@@ -13,9 +13,9 @@ import pytest
 from fedmem.centralised import CENTRALISED, CentralTraining, train_centrally
 from fedmem.checkpoint import Checkpoint
 from fedmem.errors import FedmemError
-from fedmem.evaluation import USERS, means
-from fedmem.outcomes import load_outcomes
-from fedmem.run_folder import RunFolder
+from fedmem.evaluation.outcomes import load_outcomes
+from fedmem.evaluation.protocol import USERS, means
+from fedmem.runs.folder import RunFolder
 from fedmem.settings import RunSettings, Settings
 from fedmem.stages import PRETRAIN_SASREC
 from tests.in_process_grid import run_in_process

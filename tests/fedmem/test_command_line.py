@@ -15,7 +15,7 @@ from fedmem import command_line
 from fedmem.command_line import check_command_line, jobs_at_a_time, settings_first
 from fedmem.configuration import choices, readable
 from fedmem.errors import FedmemError
-from fedmem.placement import Machine
+from fedmem.machine.placement import Machine
 
 MISTAKES = {
     # unknown keys, with the nearest

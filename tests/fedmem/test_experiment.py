@@ -17,9 +17,9 @@ from fedmem import experiment as command
 from fedmem.arms import Condition, Experiment, PlannedRun, load_experiment, override
 from fedmem.configuration import compose_settings
 from fedmem.errors import FedmemError
+from fedmem.evaluation.outcomes import load_outcomes
 from fedmem.experiment import LOG, main, run_experiment
-from fedmem.outcomes import load_outcomes
-from fedmem.run_folder import RunFolder
+from fedmem.runs.folder import RunFolder
 from tests.conftest import SMALL
 
 CONF = Path(__file__).parents[2] / "conf" / "experiment"

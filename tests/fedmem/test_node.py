@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.batches import RoundKey
 from fedmem.memory import TwoTierMemory
 from fedmem.model.backbone import SASRec
 from fedmem.node import Node
 from fedmem.settings import Settings
 from fedmem.stages import STAGES
+from fedmem.training.batches import RoundKey
 
 MakeSettings = Callable[..., Settings]
 STAGE = STAGES["finetune_moe"]

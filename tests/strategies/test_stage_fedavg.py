@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message
 
-from fedmem.messages import Task, TrainResult
+from fedmem.federation.messages import Task, TrainResult
+from fedmem.federation.roster import Roster
 from fedmem.participants import sample_round
-from fedmem.roster import Roster
 from fedmem.settings import Settings
 from fedmem.stages import STAGES
 from strategies import StageFedAvg

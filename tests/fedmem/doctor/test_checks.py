@@ -160,7 +160,7 @@ def no_cluster(faulty: Faulty) -> Case:
     def survey(address: str) -> None:
         raise FedmemError(f"No cluster answers at {address}.")
 
-    faulty.patch.setattr("fedmem.cluster.survey", survey)
+    faulty.patch.setattr("fedmem.machine.cluster.survey", survey)
     return Case(faulty.make("simulation.ray_address=127.0.0.1:1"))
 
 

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedmem.configuration import compose_settings
-from fedmem.dropout import NO_DROPOUT
-from fedmem.losses import summed_cross_entropy_over_items
 from fedmem.model.backbone import Block, SASRec
+from fedmem.model.dropout import NO_DROPOUT
+from fedmem.training.losses import summed_cross_entropy_over_items
 from tests.conftest import SMALL
 
 MODEL = compose_settings(SMALL).model

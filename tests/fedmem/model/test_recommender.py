@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedmem.configuration import compose_settings
-from fedmem.dropout import NO_DROPOUT
-from fedmem.losses import cross_entropy_over_candidates
 from fedmem.model import Content, ItemTables, Recommender
+from fedmem.model.dropout import NO_DROPOUT
 from fedmem.stages import STAGES
+from fedmem.training.losses import cross_entropy_over_candidates
 from tests.conftest import SMALL
 
 MODEL = compose_settings(SMALL).model

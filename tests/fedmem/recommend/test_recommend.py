@@ -15,7 +15,7 @@ from rich.console import Console
 from fedmem.checkpoint import Checkpoint
 from fedmem.data import load_histories
 from fedmem.errors import FedmemError
-from fedmem.evaluation import last_hidden
+from fedmem.evaluation.protocol import last_hidden
 from fedmem.memory import auto_threshold
 from fedmem.node import Node
 from fedmem.recommend.__main__ import run

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from fedmem.errors import FedmemError
-from fedmem.made_with import made_with
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
-from fedmem.run_folder import RunFolder
+from fedmem.runs.folder import RunFolder
+from fedmem.runs.made_with import made_with
 from fedmem.settings import Settings
 from tests.in_process_grid import run_in_process
 

@@ -18,9 +18,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fedmem import tracking
 from fedmem.centralised import train_centrally
 from fedmem.errors import FedmemError
-from fedmem.resume import absolute, own_settings
-from fedmem.run_folder import EVENTS, MLFLOW_RUN, RunFolder
-from fedmem.server_app import Run
+from fedmem.federation.server_app import Run
+from fedmem.runs.folder import EVENTS, MLFLOW_RUN, RunFolder
+from fedmem.runs.resume import absolute, own_settings
 from fedmem.settings import Settings
 from fedmem.tracking import figures, trackers
 from fedmem.tracking.mlflow import MLflow, MlflowClient

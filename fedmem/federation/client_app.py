@@ -1,0 +1,184 @@
+"""The ClientApp: it runs at every node, in the simulation and in a real federation."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import cast
+
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from clients import CohortClient, UserClient
+from fedmem.errors import FedmemError
+from fedmem.evaluation.protocol import Split
+from fedmem.federation import messages
+from fedmem.federation.frozen import FrozenStore
+from fedmem.federation.messages import Description, EvaluateResult, NeedsFrozen, Task, TrainResult
+from fedmem.federation.node_config import ConfigValue, is_simulated
+from fedmem.federation.node_store import NodeStore, memory_key
+from fedmem.federation.packing import answer_as_asked
+from fedmem.federation.residence import settle_here, users_here
+from fedmem.memory import MemoryBank
+from fedmem.node import Node
+from fedmem.settings import Settings
+from fedmem.stages import find_stage
+
+MEMORY = "memory"
+MEMORY_ABOUT = "memory-about"
+
+app = ClientApp(mods=[answer_as_asked])
+
+
+@app.query("describe")
+def describe(message: Message, context: Context) -> Message:
+    """Who lives here, and what they choose from."""
+    about = message.content.config_records["about"]
+    node = _node(str(about["settings"]), context)
+    widths = (0, 0)
+    if about["content"]:
+        widths = (node.content.visual.shape[1], node.content.text.shape[1])
+    description = Description(
+        users=node.users.astype("int32"),
+        num_items=node.interactions.num_items,
+        catalogue=node.interactions.fingerprint,
+        widths=widths,
+    )
+    return Message(description.to_record(), reply_to=message)
+
+
+@app.query("novelty")
+def novelty(message: Message, context: Context) -> Message:
+    """The users' summed novelty histogram."""
+    node = _node(str(message.content.config_records["about"]["settings"]), context)
+    counts = ArrayRecord({"counts": Array(node.novelty_histogram())})
+    return Message(RecordDict({"histogram": counts}), reply_to=message)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train the task's users."""
+    task = Task.from_record(message.content)
+    client = _client(task, context)
+    if client is None:
+        return Message(NeedsFrozen(task.frozen_hash).to_record(), reply_to=message)
+    if client.stage.memory:
+        _bring_memory(client, "validation", task, context)
+    change, weight, metrics = client.fit(
+        _ordered(task, client), {"round": task.round, "norm-limit": task.norm_limit}
+    )
+    result = TrainResult(
+        change=dict(zip(client.scope, change, strict=True)),
+        weight=weight,
+        loss=float(cast(float, metrics["loss"])),
+        users=int(cast(int, metrics["users"])),
+        left_out=int(cast(int, metrics["left-out"])),
+    )
+    return Message(result.to_record(), reply_to=message)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Rank the held-out items of all users who live here."""
+    task = Task.from_record(message.content)
+    client = _client(task, context)
+    if client is None:
+        return Message(NeedsFrozen(task.frozen_hash).to_record(), reply_to=message)
+    parameters = _ordered(task, client)
+    memory: dict[str, float] = {}
+    if client.stage.memory:
+        bank = _bring_memory(client, cast(Split, task.split), task, context)
+        memory = {k: float(v) for k, v in vars(bank.statistics()).items()}
+    config = {"split": task.split, "rankings": ",".join(task.rankings)}
+    _, _, sums = client.evaluate(parameters, dict(config))
+    # Whoever asks: no rank leaves a real node.
+    outcomes = client.outcomes if task.ranks and is_simulated(context.node_config) else {}
+    result = EvaluateResult({k: float(cast(float, v)) for k, v in sums.items()}, memory, outcomes)
+    return Message(result.to_record(), reply_to=message)
+
+
+@functools.lru_cache(maxsize=4)
+def _cached_node(settings_json: str, node_config: tuple[tuple[str, ConfigValue], ...]) -> Node:
+    """A node's data, loaded once in a process."""
+    here = dict(node_config)
+    settings = settle_here(Settings.from_json(settings_json), here)
+    if settings.simulation.threads:
+        torch.set_num_threads(settings.simulation.threads)
+    return Node(settings, users_here(settings, here))
+
+
+@functools.lru_cache(maxsize=1)
+def _frozen_store(output_dir: str) -> FrozenStore:
+    """The run's frozen parameters, read once in a process."""
+    return FrozenStore(Path(output_dir) / "frozen")
+
+
+def _node(settings_json: str, context: Context) -> Node:
+    return _cached_node(settings_json, tuple(sorted(context.node_config.items())))
+
+
+def _client(task: Task, context: Context) -> UserClient | None:
+    """A client whose model holds the task's parameters; None where the frozen rest is not here.
+
+    Raises:
+        FedmemError: the server sent more or less than the stage's scope.
+    """
+    stage = find_stage(task.stage)
+    node = _node(task.settings, context)
+    scope, _ = stage.split(node.model(stage).state_dict())
+    differing = set(task.scope) ^ set(scope)
+    if differing:
+        raise FedmemError(
+            f"The server's message does not match the scope of {task.stage}: "
+            + ", ".join(sorted(differing))
+        )
+    store = _frozen_store(node.settings.output_dir)
+    if task.frozen is not None:
+        store.put(messages.from_array_record(task.frozen))
+    frozen = store.get(task.frozen_hash)
+    if frozen is None:
+        return None
+    node.load(stage, {**frozen, **messages.from_array_record(task.scope)}, task.frozen_hash)
+    kind = UserClient if len(node.users) == 1 else CohortClient
+    return kind(node, stage, task.users)
+
+
+def _ordered(task: Task, client: UserClient) -> list[messages.NDArray]:
+    """The task's parameters in the order of the client's scope."""
+    return [task.scope[name].numpy() for name in client.scope]
+
+
+def _bring_memory(client: UserClient, split: Split, task: Task, context: Context) -> MemoryBank:
+    """Bring the users' memories up to the split's held-out item; keep them in context and on disk.
+
+    Another process may have served this node last, so what the context holds comes first; where the
+    context is new, as after a restart, what the disk holds.
+    """
+    node = client.node
+    bank = node.open_bank(task.threshold)
+    store = NodeStore(_own_folder(node.settings, context))
+    key = memory_key(node.settings, task.frozen_hash, bank.rules)
+    kept = context.state.config_records.get(MEMORY_ABOUT)
+    if kept is None:
+        node.restore(store.get(key) or bank.empty())
+    elif kept["rules"] == bank.rules and kept["stamp"] != bank.stamp:
+        arrays = context.state.array_records[MEMORY]
+        node.restore({name: array.numpy() for name, array in arrays.items()})
+    if node.ingest(client.stage, split) or kept is None:
+        packed = bank.pack()
+        store.put(key, packed)
+        context.state[MEMORY] = ArrayRecord({n: Array(v) for n, v in packed.items()})
+        context.state[MEMORY_ABOUT] = ConfigRecord({"rules": bank.rules, "stamp": bank.stamp})
+    return bank
+
+
+def _own_folder(settings: Settings, context: Context) -> Path:
+    """Where the node keeps what is its own: `state-dir` of its configuration, or under the run's.
+
+    Simulated nodes have no configuration, and are told apart by their partition.
+    """
+    given = context.node_config.get("state-dir")
+    if given is not None:
+        return Path(str(given))
+    return Path(settings.output_dir) / "nodes" / str(context.node_config["partition-id"])

@@ -1,0 +1,248 @@
+"""What server and nodes say to each other: typed payloads, and their form as Flower records.
+
+Arrays travel by parameter name, and only those of the stage's scope. A node gets the frozen rest
+once, under its content hash; a node that does not have it (any more) answers `NeedsFrozen`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from fedmem.evaluation.outcomes import Outcomes, from_arrays, to_arrays
+from fedmem.parameters import Parameters
+
+DESCRIBE = "query.describe"
+NOVELTY = "query.novelty"
+
+NDArray = npt.NDArray[np.floating]
+
+
+def to_array_record(parameters: Mapping[str, torch.Tensor]) -> ArrayRecord:
+    """Parameters as a record, by name."""
+    return ArrayRecord({n: Array(v.detach().cpu().numpy()) for n, v in parameters.items()})
+
+
+def from_array_record(record: ArrayRecord) -> Parameters:
+    """The inverse of `to_array_record`."""
+    return {name: torch.from_numpy(array.numpy().copy()) for name, array in record.items()}
+
+
+def to_metric_record(values: Mapping[str, float]) -> MetricRecord:
+    """Numbers by name, as a record."""
+    return MetricRecord({name: value for name, value in values.items()})  # noqa: C416 - widens
+
+
+def payload_bytes(record: RecordDict) -> int:
+    """Bytes of a message: those of its arrays and numbers, and of its settings as text."""
+    arrays = sum(part.count_bytes() for part in record.array_records.values())
+    numbers = sum(part.count_bytes() for part in record.metric_records.values())
+    # ConfigRecord counts its own bytes too, but not those of an empty string (Flower 1.41 raises).
+    texts = [f"{k}{v!r}" for part in record.config_records.values() for k, v in part.items()]
+    return arrays + numbers + sum(map(len, texts))
+
+
+@dataclass(frozen=True)
+class Task:
+    """Server to node: train or evaluate with these parameters.
+
+    Attributes:
+        settings: the run's settings as JSON.
+        stage: name of the stage.
+        scope: parameters that the stage trains.
+        frozen_hash: of the frozen rest.
+        frozen: the rest itself, on first contact.
+        threshold: novelty threshold of the memory; 0 where it is off.
+        round: the server's round, from 1.
+        users: indices of the users that train; None: all that live there.
+        split: for evaluation.
+        rankings: for evaluation.
+        norm_limit: norm of the mean change above which its users are looked at one by one.
+        ranks: for evaluation: whether to answer with each user's ranks too.
+    """
+
+    settings: str
+    stage: str
+    scope: ArrayRecord
+    frozen_hash: str
+    frozen: ArrayRecord | None
+    threshold: float
+    round: int
+    users: npt.NDArray[np.integer] | None = None
+    split: str = ""
+    rankings: tuple[str, ...] = ()
+    norm_limit: float = math.inf
+    ranks: bool = False
+
+    def to_record(self) -> RecordDict:
+        """As Flower sends it."""
+        about = ConfigRecord(
+            {
+                "settings": self.settings,
+                "stage": self.stage,
+                "frozen-hash": self.frozen_hash,
+                "threshold": self.threshold,
+                "round": self.round,
+                "split": self.split,
+                "rankings": ",".join(self.rankings),
+                "norm-limit": self.norm_limit,
+                "ranks": self.ranks,
+            }
+        )
+        record = RecordDict({"about": about, "scope": self.scope})
+        if self.users is not None:
+            record["users"] = ArrayRecord({"users": Array(self.users.astype(np.int32))})
+        if self.frozen is not None:
+            record["frozen"] = self.frozen
+        return record
+
+    @classmethod
+    def from_record(cls, record: RecordDict) -> Task:
+        """As a node reads it."""
+        about = record.config_records["about"]
+        users = record.array_records.get("users")
+        return cls(
+            settings=str(about["settings"]),
+            stage=str(about["stage"]),
+            scope=record.array_records["scope"],
+            frozen_hash=str(about["frozen-hash"]),
+            frozen=record.array_records.get("frozen"),
+            threshold=cast(float, about["threshold"]),
+            round=cast(int, about["round"]),
+            users=None if users is None else users["users"].numpy(),
+            split=str(about["split"]),
+            rankings=tuple(filter(None, str(about["rankings"]).split(","))),
+            norm_limit=cast(float, about["norm-limit"]),
+            ranks=bool(about["ranks"]),
+        )
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Node to server: what `fedmem.training.trainer.Update` says."""
+
+    change: dict[str, NDArray]
+    weight: int
+    loss: float
+    users: int
+    left_out: int = 0
+
+    def to_record(self) -> RecordDict:
+        """As Flower sends it."""
+        metrics = {
+            "num-examples": self.weight,
+            "loss": self.loss,
+            "users": self.users,
+            "left-out": self.left_out,
+        }
+        change = ArrayRecord({name: Array(value) for name, value in self.change.items()})
+        return RecordDict({"change": change, "metrics": to_metric_record(metrics)})
+
+    @classmethod
+    def from_record(cls, record: RecordDict) -> TrainResult:
+        """As the server reads it."""
+        metrics = record.metric_records["metrics"]
+        return cls(
+            change={n: a.numpy() for n, a in record.array_records["change"].items()},
+            weight=cast(int, metrics["num-examples"]),
+            loss=cast(float, metrics["loss"]),
+            users=cast(int, metrics["users"]),
+            left_out=cast(int, metrics["left-out"]),
+        )
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """Node to server: sums over users, of metrics and, where the memory is on, of its figures.
+
+    Attributes:
+        sums: of metrics, and the number of users.
+        memory: of the memories' figures.
+        outcomes: each user's ranks, where the task asked for them.
+    """
+
+    sums: dict[str, float]
+    memory: dict[str, float]
+    outcomes: Outcomes = field(default_factory=dict)
+
+    def to_record(self) -> RecordDict:
+        """As Flower sends it."""
+        record = RecordDict(
+            {"sums": to_metric_record(self.sums), "memory": to_metric_record(self.memory)}
+        )
+        if self.outcomes:
+            arrays = to_arrays(self.outcomes)
+            record["ranks"] = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+        return record
+
+    @classmethod
+    def from_record(cls, record: RecordDict) -> EvaluateResult:
+        """As the server reads it."""
+        sums, memory = (
+            {k: float(cast(float, v)) for k, v in record.metric_records[part].items()}
+            for part in ("sums", "memory")
+        )
+        ranks = record.array_records.get("ranks", ArrayRecord())
+        return cls(sums, memory, from_arrays({n: array.numpy() for n, array in ranks.items()}))
+
+
+@dataclass(frozen=True)
+class NeedsFrozen:
+    """Node to server, in place of a result: send the task again with the frozen rest."""
+
+    frozen_hash: str
+
+    def to_record(self) -> RecordDict:
+        """As Flower sends it."""
+        return RecordDict({"needs-frozen": ConfigRecord({"hash": self.frozen_hash})})
+
+    @staticmethod
+    def is_in(record: RecordDict) -> bool:
+        """Whether a reply is one."""
+        return "needs-frozen" in record
+
+
+@dataclass(frozen=True)
+class Description:
+    """Node to server: who lives there, by opaque index, and what they choose from.
+
+    Attributes:
+        users: indices.
+        num_items: items without the padding.
+        catalogue: fingerprint of the items; nodes of one federation share it.
+        widths: of visual and text vectors; 0 where the run needs none.
+    """
+
+    users: npt.NDArray[np.int32]
+    num_items: int
+    catalogue: str
+    widths: tuple[int, int]
+
+    def to_record(self) -> RecordDict:
+        """As Flower sends it."""
+        about: dict[str, int | str] = {
+            "num-items": self.num_items,
+            "catalogue": self.catalogue,
+            "visual-width": self.widths[0],
+            "text-width": self.widths[1],
+        }
+        users = ArrayRecord({"users": Array(self.users)})
+        return RecordDict({"about": ConfigRecord(about), "users": users})  # type: ignore[arg-type]
+
+    @classmethod
+    def from_record(cls, record: RecordDict) -> Description:
+        """As the server reads it."""
+        about = record.config_records["about"]
+        return cls(
+            users=record.array_records["users"]["users"].numpy().astype(np.int32),
+            num_items=cast(int, about["num-items"]),
+            catalogue=str(about["catalogue"]),
+            widths=(cast(int, about["visual-width"]), cast(int, about["text-width"])),
+        )

@@ -1,0 +1,1 @@
+"""Where it runs: cores, GPUs, and the machines of a Ray cluster."""

@@ -1,0 +1,207 @@
+"""A run's folder: who may write there, its metrics as they come, and its state after every round.
+
+- `metrics.jsonl`: a line a round.
+- `novelty.json`: what the memory's threshold was found from.
+- `results.json`: when the run is done.
+- `ranks.npz`: see `fedmem.evaluation.outcomes`, where they are kept.
+- `state/`: of the last round, and the best parameters of the stage under way.
+- `nodes/`: what simulated nodes remember of their users.
+- `tensorboard/`, `mlflow_run_id`: see `fedmem.tracking`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import IO, Any, Self
+
+from fedmem.errors import FedmemError
+from fedmem.evaluation.outcomes import FILE as OUTCOMES
+from fedmem.runs.made_with import made_with
+from fedmem.runs.state import LAST, RunState, StageState
+from fedmem.sealed import flush, replacing
+from fedmem.settings import Settings
+
+STATE = "state"
+NODES = "nodes"
+EVENTS = "tensorboard"
+MLFLOW_RUN = "mlflow_run_id"
+
+
+class RunFolder:
+    """The folder of one run, which one process at a time may write to.
+
+    Use `start` or `go_on`; then it is locked until `close`.
+
+    Args:
+        path: of the folder.
+        state: where the run stands.
+        lock: the open file that is locked.
+    """
+
+    def __init__(self, path: Path, state: RunState, lock: IO[str]) -> None:
+        self.path = path
+        self.state = state
+        self._lock = lock
+        self._metrics = (path / "metrics.jsonl").open("ab")
+        self._made_with = made_with(state.settings.simulation.device)  # while the code is as loaded
+
+    @classmethod
+    def start(
+        cls, settings: Settings, overrides: Sequence[str] = (), nodes: int | None = None
+    ) -> Self:
+        """Make the folder of a new run in `output_dir`; of a run that was there nothing stays.
+
+        Args:
+            settings: as they were asked for.
+            overrides: what was asked for on the command line.
+            nodes: that share the users; None: as `settings` say.
+
+        Raises:
+            FedmemError: another process writes there.
+            OSError: the disk does not take it.
+        """
+        path = Path(settings.output_dir)
+        lock = _lock(path)
+        for name in (STATE, NODES, EVENTS):
+            for left in (path / name).glob("*"):
+                if left.name != "lock":
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for name in ("metrics.jsonl", "novelty.json", "results.json", OUTCOMES, MLFLOW_RUN):
+            (path / name).unlink(missing_ok=True)
+        nodes = settings.federation.nodes if nodes is None else nodes
+        folder = cls(path, RunState(settings, list(overrides), nodes), lock)
+        folder.state.save(path / STATE)
+        return folder
+
+    @classmethod
+    def go_on(cls, path: Path) -> Self:
+        """Open the folder of a run that was begun, and cut its metrics to the rounds that ended.
+
+        Raises:
+            FedmemError: there is none, it is damaged, or another process writes there.
+        """
+        if not (path / STATE / LAST).is_file():
+            raise FedmemError(
+                f"{path} holds no run that could go on: there is no {path / STATE / LAST}.\n"
+                "run.resume wants the folder of a run, such as runs/ml-100k/<time>."
+            )
+        lock = _lock(path)
+        try:
+            state = RunState.load(path / STATE)
+            metrics = path / "metrics.jsonl"
+            size = metrics.stat().st_size if metrics.is_file() else 0
+            if size < state.metrics_bytes:
+                raise FedmemError(f"{metrics} has lost rounds that {path / STATE} tells of.")
+            if size > state.metrics_bytes:
+                os.truncate(metrics, state.metrics_bytes)
+            # It may have been moved since: what it writes belongs here.
+            moved = replace(state.settings, output_dir=str(path.absolute()))
+            return cls(path, replace(state, settings=moved), lock)
+        except BaseException:
+            lock.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let others write here."""
+        self._metrics.close()
+        self._lock.close()
+
+    def rounds(self, stage: str) -> list[dict[str, Any]]:
+        """What was written of the stage's rounds."""
+        lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [record for line in lines if (record := json.loads(line))["stage"] == stage]
+
+    def end_round(self, record: Mapping[str, Any], stage: StageState, best_is_new: bool) -> None:
+        """Write that a round has ended: its metrics, then the state that counts on them.
+
+        Raises:
+            OSError: the disk does not take it; the state is that of the round before.
+        """
+        try:
+            self._metrics.write(json.dumps(record).encode() + b"\n")
+            self._metrics.flush()
+            flush(Path(self._metrics.name))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._metrics.name) from error
+        self._move(best_is_new, stage=stage, metrics_bytes=self._metrics.tell())
+
+    def start_stage(self, parents: Mapping[str, str]) -> None:
+        """See that a stage starts from the checkpoints that it ought to, by content hash.
+
+        Raises:
+            FedmemError: one is another than the run made, or started from before.
+        """
+        for name, found in parents.items():
+            if self.state.checkpoints.get(name, found) != found:
+                raise FedmemError(
+                    f"The checkpoint of {name} is another than when this run started from it; "
+                    "the run cannot go on as before.\n"
+                    f"Point checkpoint.{name} to the one it was, or start a new run."
+                )
+        if not self.state.checkpoints.keys() >= parents.keys():
+            self._move(checkpoints={**self.state.checkpoints, **parents})
+
+    def keep_novelty(self, counts: Sequence[int], threshold: float) -> None:
+        """Write the histogram of `fedmem.memory.novelty` and the threshold found from it."""
+        with replacing(self.path / "novelty.json") as partial:
+            partial.write_text(json.dumps({"threshold": threshold, "counts": list(counts)}) + "\n")
+
+    def end_stage(self, result: Mapping[str, Any], checkpoint: str) -> None:
+        """Write that a stage has ended, with its checkpoint in place."""
+        checkpoints = {**self.state.checkpoints, str(result["stage"]): checkpoint}
+        results = [*self.state.results, dict(result)]
+        self._move(stage=None, results=results, checkpoints=checkpoints)
+
+    def end_run(self, settings: Settings) -> None:
+        """Write `results.json`, and that nothing is left to do."""
+        content = {
+            "settings": asdict(settings),
+            "stages": self.state.results,
+            "made_with": asdict(self._made_with),
+        }
+        with replacing(self.path / "results.json") as partial:
+            partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        self._move(done=True)
+
+    def give_up(self) -> None:
+        """Write that the run cannot go on, and that there is nothing to be kept of it."""
+        self._move(done=True)
+
+    def _move(self, best_is_new: bool = False, **changes: Any) -> None:
+        state = replace(self.state, **changes)
+        state.save(self.path / STATE, best_is_new)
+        self.state = state
+
+
+def shown(path: Path | str) -> str:
+    """A path as one would type it: relative where it lies below the folder that we are in."""
+    short = os.path.relpath(path)
+    return str(path) if short.startswith("..") else short
+
+
+def _lock(path: Path) -> IO[str]:
+    """The run's lock file, locked while it is open; the system lets go of it if we are killed.
+
+    Raises:
+        FedmemError: another process holds it.
+    """
+    (path / STATE).mkdir(parents=True, exist_ok=True)
+    lock = (path / STATE / "lock").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise FedmemError(f"Another process is at work in {path}: let it end first.") from error
+    return lock

@@ -1,0 +1,151 @@
+"""What a run shows while it goes: a live bar in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import TimeRemainingColumn as TimeLeftColumn
+
+from fedmem.federation.server_app import Observer, StageResult
+from fedmem.runs.folder import shown
+from fedmem.stages import Stage
+from strategies import SELECTED_BY, RoundRecord
+
+
+class ProgressDisplay(Observer, Protocol):
+    """An observer that owns the terminal while it is entered."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+def make_progress(console: Console | None = None) -> ProgressDisplay:
+    """A live display if the output is a terminal, plain lines if it is not."""
+    console = console or Console()
+    return LiveProgress(console) if console.is_terminal else PlainProgress(console)
+
+
+class PlainProgress:
+    """A line for the start of a stage, for every validation and for the result."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rounds = self._done = 0
+        self._started = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def on_stage(self, stage: Stage, rounds: int, trained_parameters: int, done: int) -> None:
+        """Say what begins, or goes on."""
+        self._rounds, self._done = rounds, done
+        self._started = time.monotonic()
+        goes_on = f", goes on after round {done}" if done else ""
+        self._print(
+            f"{stage.name}: {rounds} rounds, {trained_parameters:,} parameters trained{goes_on}"
+        )
+
+    def on_round(self, record: RoundRecord) -> None:
+        """Say how a validated round went, and what was refused or left out in any."""
+        for line in exclusions(record):
+            self._print(f"{record.stage} round {record.round}: {line}")
+        if record.validation is None:
+            return
+        parts = [f"{record.stage} round {record.round}/{self._rounds}"]
+        if record.loss is not None:
+            parts.append(f"loss {record.loss:.4f}")
+        parts.append(f"validation HR@10 {record.validation[SELECTED_BY]:.4f}")
+        if record.round:
+            left = (time.monotonic() - self._started) / (record.round - self._done)
+            parts.append(f"{clock(left * (self._rounds - record.round))} left")
+        self._print("  ".join(parts))
+
+    def on_result(self, result: StageResult) -> None:
+        """Say where the stage's parameters are."""
+        self._print(
+            f"{result.stage}: best round {result.best_round}, "
+            f"{clock(result.seconds)}, {shown(result.checkpoint)}"
+        )
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveProgress:
+    """A bar a stage, with its loss, validation HR@10 and time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<16}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("HR@10 {task.fields[hr]}"),
+            TimeLeftColumn(elapsed_when_finished=True),
+            console=console,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def on_stage(self, stage: Stage, rounds: int, trained_parameters: int, done: int) -> None:
+        """Add the stage's bar."""
+        self._task = self._progress.add_task(
+            stage.name, total=rounds, completed=done, loss="-", hr="-"
+        )
+
+    def on_round(self, record: RoundRecord) -> None:
+        """Move the bar."""
+        assert self._task is not None
+        fields: dict[str, str] = {}
+        if record.loss is not None:
+            fields["loss"] = f"{record.loss:.4f}"
+        if record.validation is not None:
+            fields["hr"] = f"{record.validation[SELECTED_BY]:.4f}"
+        self._progress.update(self._task, completed=record.round, **fields)  # type: ignore[arg-type]
+        for line in exclusions(record):
+            self._progress.console.print(
+                f"round {record.round}: {line}", markup=False, highlight=False
+            )
+
+    def on_result(self, result: StageResult) -> None:
+        """Fill the bar, also of a stage that stopped early."""
+        assert self._task is not None
+        self._progress.update(self._task, total=result.rounds, completed=result.rounds)
+
+
+def exclusions(record: RoundRecord) -> list[str]:
+    """What took no part in a round, and what became of nodes, a line each."""
+    lines = record.nodes + [f"refused {reason}" for reason in record.refused]
+    if record.left_out:
+        users = record.users + record.left_out
+        lines.append(f"{record.left_out} of {users} users left out by their nodes")
+    return lines
+
+
+def say(line: str) -> None:
+    """Print a line as it is."""
+    Console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as minutes:seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

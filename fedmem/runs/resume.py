@@ -1,0 +1,148 @@
+"""Which run goes on: the one that is named, or the newest unfinished one of these settings."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from fedmem.configuration import compose_settings
+from fedmem.errors import FedmemError
+from fedmem.federation.node_store import FILE
+from fedmem.runs.folder import NODES, STATE, RunFolder, shown
+from fedmem.runs.state import LAST, RunState, peek
+from fedmem.schema import flattened
+from fedmem.settings import RunSettings, Settings
+
+AUTO = "auto"
+OF_THE_CALL = ("simulation", "tracking")
+"""Settings with which a run goes on as they are asked for now: how fast it works, who is told."""
+FREE = ("output_dir", "run", *OF_THE_CALL)
+"""Settings that may be others when a run goes on."""
+
+
+def go_on(settings: Settings, overrides: Sequence[str], place: Path) -> RunFolder | None:
+    """The folder of the run that `run.resume` asks for, open; None: a new run is to start.
+
+    Args:
+        settings: as asked for now.
+        overrides: what of them was asked for on the command line.
+        place: where `auto` looks for runs, and for the runs of sweeps.
+
+    Raises:
+        FedmemError: there is no such run, it is damaged or in use, or it was asked for otherwise.
+    """
+    asked = settings.run.resume
+    if asked is None:
+        return None
+    path = find_unfinished(settings, place) if asked == AUTO else Path(asked)
+    if path is None:
+        return None
+    folder = RunFolder.go_on(path)
+    try:
+        _require_alike(folder, overrides)
+        _require_memories(folder)
+    except FedmemError:
+        folder.close()
+        raise
+    return folder
+
+
+def find_unfinished(settings: Settings, place: Path) -> Path | None:
+    """The newest unfinished run that was asked for with the same settings; None: there is none."""
+    states = [*place.glob(f"*/{STATE}/{LAST}"), *place.glob(f"*/*/{STATE}/{LAST}")]
+    for path in sorted(states, key=lambda path: path.stat().st_mtime, reverse=True):
+        state = peek(path.parent)
+        if state is not None and not state.done and _alike(state.settings, absolute(settings)):
+            return path.parents[1]
+    return None
+
+
+def own_settings(state: RunState, overrides: Sequence[str]) -> Settings:
+    """The settings with which a run goes on: its own, but for how it works that is asked for now.
+
+    Args:
+        state: of the run.
+        overrides: what is asked for on the command line now.
+    """
+    now: dict[str, Any] = {}
+    for section in OF_THE_CALL:
+        if any(override.split("=")[0].startswith(section) for override in overrides):
+            asked = compose_settings(_joined(state.overrides, overrides))
+            now[section] = getattr(asked, section)
+    return replace(
+        state.settings,
+        **now,
+        federation=replace(
+            state.settings.federation, nodes=state.nodes or state.settings.federation.nodes
+        ),
+    )
+
+
+def absolute(settings: Settings) -> Settings:
+    """Settings that mean the same from any folder, and ask for no run to go on."""
+    places = {k: v and str(Path(v).absolute()) for k, v in asdict(settings.checkpoint).items()}
+    return replace(
+        settings,
+        output_dir=str(Path(settings.output_dir).absolute()),
+        data=replace(settings.data, dir=str(Path(settings.data.dir).absolute())),
+        checkpoint=replace(settings.checkpoint, **places),
+        run=RunSettings(resume=None),
+    )
+
+
+def how_to_go_on(path: Path, command: str = "simulate") -> str:
+    """The command that lets the run in a folder go on."""
+    return f"Go on with: python -m fedmem.{command} run.resume={shlex.quote(shown(path))}"
+
+
+def _require_alike(folder: RunFolder, overrides: Sequence[str]) -> None:
+    """Check that nothing is asked for now that the run was not asked for."""
+    own = flattened(asdict(compose_settings(folder.state.overrides)))
+    asked = flattened(asdict(compose_settings(_joined(folder.state.overrides, overrides))))
+    differing = [
+        f"{key}={value} (there {own.get(key)})"
+        for key, value in asked.items()
+        if not key.startswith(FREE) and own.get(key) != value
+    ]
+    if differing:
+        raise FedmemError(
+            f"The run in {folder.path} was asked for otherwise: {', '.join(differing)}.\n"
+            "A run goes on with its own settings: leave these out, or start a new run."
+        )
+
+
+def _require_memories(folder: RunFolder) -> None:
+    """Check that the nodes' memories are there, where the stage under way has filled them."""
+    state = folder.state
+    shared = state.settings.simulation.ray_address is not None
+    if state.stage is None or state.stage.threshold is None or shared:
+        return
+    for node in range(state.nodes):
+        path = folder.path / NODES / str(node) / FILE
+        if not path.is_file():
+            raise FedmemError(
+                f"{path} is gone: it held what a node remembers, filled by an earlier model,\n"
+                "so the run cannot go on as before. Start a new run."
+            )
+
+
+def _alike(one: Settings, other: Settings) -> bool:
+    mine, yours = _movable(one), _movable(other)
+    return all(mine[key] == yours[key] for key in mine if not key.startswith(FREE))
+
+
+def _movable(settings: Settings) -> dict[str, Any]:
+    """Settings by their full names; checkpoints in the run's own folder are told from there."""
+    flat, folder = flattened(asdict(settings)), Path(settings.checkpoint.dir)
+    if folder.is_relative_to(settings.output_dir):
+        flat["checkpoint.dir"] = str(folder.relative_to(settings.output_dir))
+    return flat
+
+
+def _joined(own: Sequence[str], asked: Sequence[str]) -> list[str]:
+    """Overrides with those asked for in the place of the run's own; what is of one call is left."""
+    by_key = {each.split("=")[0].lstrip("+~"): each for each in [*own, *asked]}
+    return [each for key, each in by_key.items() if key not in ("run.resume", "output_dir")]

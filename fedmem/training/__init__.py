@@ -1,0 +1,1 @@
+"""What one user, or a cohort, changes in a model in a round."""

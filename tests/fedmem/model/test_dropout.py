@@ -1,0 +1,84 @@
+"""Dropout: masks belong to the row; the rate and the expectation are as asked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fedmem.model.dropout import NO_DROPOUT, Dropout, draw_noise
+
+
+def dropout(rate: float, rows: list[int], lengths: list[int], widths: list[int]) -> Dropout:
+    generators = [np.random.default_rng(row) for row in rows]
+    return Dropout(rate, draw_noise(generators, lengths, widths))
+
+
+def test_a_mask_does_not_depend_on_the_other_rows() -> None:
+    alone, together = dropout(0.5, [7], [4], [3, 5]), dropout(0.5, [1, 7, 2], [6, 4, 2], [3, 5])
+    for width in (3, 5):
+        expected = alone(torch.ones(1, 4, width))
+        assert torch.equal(together(torch.ones(3, 6, width))[1, :4], expected[0])
+
+
+@pytest.mark.parametrize(("lengths", "widths"), [([4, 1, 3], [8, 16, 4]), ([8], [2, 4, 1])])
+def test_noise_is_what_successive_calls_of_the_generator_give(
+    lengths: list[int], widths: list[int]
+) -> None:
+    """This is part of what a seed means. Generators give words of 4 bytes."""
+    noise = draw_noise([np.random.default_rng(r) for r in range(len(lengths))], lengths, widths)
+    assert [list(n.shape) for n in noise] == [[len(lengths), max(lengths), w] for w in widths]
+    for row, length in enumerate(lengths):
+        generator = np.random.default_rng(row)
+        for of_width, width in zip(noise, widths, strict=True):
+            expected = np.frombuffer(generator.bytes(length * width), np.uint8)
+            assert of_width[row, :length].flatten().tolist() == expected.tolist()
+            assert not of_width[row, length:].any()
+
+
+def test_no_rows_have_no_noise() -> None:
+    assert [list(n.shape) for n in draw_noise([], [], [3, 4])] == [[0, 0, 3], [0, 0, 4]]
+
+
+def test_bytes_below_the_rate_are_dropped() -> None:
+    noise = torch.tensor([[[0, 63, 64, 255]]], dtype=torch.uint8)
+    assert Dropout(0.25, [noise])(torch.full((1, 1, 4), 3.0)).tolist() == [[[0.0, 0.0, 4.0, 4.0]]]
+
+
+def test_rows_and_calls_have_masks_of_their_own() -> None:
+    drop = dropout(0.5, [1, 2], [50, 50], [4, 4])
+    first, second = drop(torch.ones(2, 50, 4)), drop(torch.ones(2, 50, 4))
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.25, 0.5, 0.9])
+def test_the_share_of_zeros_is_the_rate(rate: float) -> None:
+    dropped = dropout(rate, [3], [1000], [100])(torch.ones(1, 1000, 100))
+    # 100,000 elements: five standard deviations are below 0.008; rounding to 1/256 adds 0.002.
+    assert float((dropped == 0).float().mean()) == pytest.approx(rate, abs=0.01)
+
+
+def test_elements_that_stay_are_scaled_by_the_share_that_stays() -> None:
+    dropped = dropout(0.25, [3], [50], [4])(torch.full((1, 50, 4), 3.0))
+    assert dropped.unique().tolist() == [0.0, 4.0]
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.3, 0.5])
+def test_the_expectation_is_preserved(rate: float) -> None:
+    dropped = dropout(rate, [3], [1000], [100])(torch.ones(1, 1000, 100))
+    assert float(dropped.mean()) == pytest.approx(1.0, abs=0.02)
+
+
+def test_gradients_pass_where_elements_stay_and_nowhere_else() -> None:
+    x = torch.ones(1, 20, 4, requires_grad=True)
+    dropped = dropout(0.5, [3], [20], [4])(x)
+    dropped.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, dropped.detach())
+
+
+def test_no_dropout_gives_the_very_tensor_back() -> None:
+    x = torch.randn(2, 3, 4)
+    assert NO_DROPOUT(x) is x
+    assert dropout(0.0, [1, 2], [3, 3], [4])(x) is x
