@@ -1,5 +1,6 @@
 """The same training on plain Flower, as its tutorials do it: one node a user, one `NumPyClient`
-a message, and the whole model in every message, both ways.
+a message, and the whole model in every message, both ways. `cpus` is what a client asks of Ray: by
+Flower's default `FLOWERS_CPUS`; on few cores one is the best that can be set.
 
 The arithmetic of a user is fedmem's (`LocalTrainer.train_user`), so are the users of a round; the
 server is Flower's own FedAdam. Data are loaded, and memories filled, once a process. Which node
@@ -35,13 +36,15 @@ from fedmem.simulate import quiet_libraries
 from fedmem.stages import Stage, find_stage
 from fedmem.training.batches import RoundKey
 
+FLOWERS_CPUS = 2
+
 app = ClientApp()
 
 
 @functools.lru_cache(maxsize=1)
-def node_of_this_process(settings_json: str, stage_name: str, threshold: float) -> Node:
-    """All users' data, loaded once in a process; each worker has a core to itself."""
-    torch.set_num_threads(1)
+def node_of_this_process(settings_json: str, stage_name: str, threshold: float, cpus: int) -> Node:
+    """All users' data, loaded once in a process, which has so many cores to itself."""
+    torch.set_num_threads(cpus)
     node = Node(Settings.from_json(settings_json))
     fill_memories(node, find_stage(stage_name), threshold)
     return node
@@ -76,8 +79,8 @@ def train(message: Message, _: Context) -> Message:
     """Let the message's user train."""
     config = message.content.config_records["config"]
     stage = find_stage(str(config["stage"]))
-    threshold = cast(float, config["threshold"])
-    node = node_of_this_process(str(config["settings"]), stage.name, threshold)
+    threshold, cpus = cast(float, config["threshold"]), cast(int, config["cpus"])
+    node = node_of_this_process(str(config["settings"]), stage.name, threshold, cpus)
     client = PlainClient(node, stage, cast(int, config["user"]))
     arrays = message.content.array_records["arrays"]
     server_round = cast(int, config["round"])
@@ -146,7 +149,7 @@ class TimedFedAdam(FedAdam):
         return aggregated
 
 
-def plain_rounds(settings: Settings, stage: Stage, rounds: int) -> list[float]:
+def plain_rounds(settings: Settings, stage: Stage, rounds: int, cpus: int) -> list[float]:
     """Seconds of the rounds after the first."""
     quiet_libraries()
     node = Node(settings)
@@ -161,6 +164,7 @@ def plain_rounds(settings: Settings, stage: Stage, rounds: int) -> list[float]:
         about["settings"] = settings.to_json()
         about["stage"] = stage.name
         about["threshold"] = start.threshold
+        about["cpus"] = cpus
         initial = to_array_record(start.parameters)
         strategy.start(grid, initial, rounds + 1, train_config=about)
 
@@ -174,7 +178,7 @@ def plain_rounds(settings: Settings, stage: Stage, rounds: int) -> list[float]:
                 "log_to_driver": False,
                 "logging_level": logging.ERROR,
             },
-            "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+            "client_resources": {"num_cpus": cpus, "num_gpus": 0.0},
         },
     )
     return strategy.seconds[1:]

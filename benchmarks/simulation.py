@@ -4,10 +4,11 @@
 
 - `fedmem`: as users run it, the Ray simulation through Flower, by the seconds that its strategy
   records for a round; validations are taken off.
-- `plain`: Flower as its tutorials have it, see `plain_flower.py`.
+- `plain`: Flower as its tutorials have it and as it comes, see `plain_flower.py`.
+- `tuned`: the same, told to give each client one core instead of two.
 - `floor`: the same arithmetic without any federation, see `floor.py`.
 
-All three train the same users in a round, from the same parameters, with the same loss and server
+All train the same users in a round, from the same parameters, with the same loss and server
 step. Each run of a contestant is a process of its own whose first round is not counted; the
 contestants take turns over the repeats, so that a machine that slows down hits all of them. Shown
 are the medians over all counted rounds. Stages 2 and 3 start from checkpoints that are trained for
@@ -27,7 +28,7 @@ from pathlib import Path
 from common import Machine, console, figure, in_fresh_process, make_table, middle, report
 from contestants import fedmem_rounds, run_quietly
 from floor import floor_rounds
-from plain_flower import plain_rounds
+from plain_flower import FLOWERS_CPUS, plain_rounds
 from rich.table import Table
 
 from fedmem.configuration import compose_settings
@@ -36,7 +37,8 @@ from fedmem.participants import participants
 from fedmem.settings import Settings
 from fedmem.stages import STAGES, find_stage
 
-CONTESTANTS = ("plain", "fedmem", "floor")
+CONTESTANTS = ("plain", "tuned", "fedmem", "floor")
+PLAIN_CPUS = {"plain": FLOWERS_CPUS, "tuned": 1}
 Seconds = dict[str, dict[str, list[float]]]
 """Of every counted round, by stage and contestant."""
 
@@ -95,13 +97,15 @@ def measure(course: Course, contestant: str, stage: str, rounds: int) -> list[fl
     settings = course.settings(stage, rounds)
     if contestant == "fedmem":
         return in_fresh_process(fedmem_rounds, settings)
-    race = plain_rounds if contestant == "plain" else floor_rounds
-    return in_fresh_process(race, settings, find_stage(stage), rounds)
+    if contestant == "floor":
+        return in_fresh_process(floor_rounds, settings, find_stage(stage), rounds)
+    cpus = PLAIN_CPUS[contestant]
+    return in_fresh_process(plain_rounds, settings, find_stage(stage), rounds, cpus)
 
 
 def tabulate(seconds: Seconds, users: int, data: str) -> Table:
     """Medians and their ratios, a stage a row."""
-    ratios = ("plain /\nfedmem", "fedmem /\nfloor", "stage 1 /\nthis")
+    ratios = ("plain /\nfedmem", "tuned /\nfedmem", "fedmem /\nfloor", "stage 1 /\nthis")
     title = f"{data}, {users:,} users a round: seconds a round"
     table = make_table(title, ("stage", *CONTESTANTS, *ratios))
     medians = {
@@ -109,7 +113,8 @@ def tabulate(seconds: Seconds, users: int, data: str) -> Table:
     }
     first = medians.get("pretrain_sasrec", {}).get("fedmem", float("nan"))
     for stage, of in medians.items():
-        ratio = (of["plain"] / of["fedmem"], of["fedmem"] / of["floor"], first / of["fedmem"])
+        own = of["fedmem"]
+        ratio = (of["plain"] / own, of["tuned"] / own, own / of["floor"], first / own)
         table.add_row(
             stage,
             *(figure(of[name]) for name in CONTESTANTS),
@@ -132,7 +137,9 @@ def main() -> None:
     machine = Machine.this()
     stages, overrides = arguments.stages.split(","), arguments.overrides
     plain_repeats = 0 if arguments.without_plain else arguments.plain_repeats
-    repeats = {"plain": plain_repeats, "fedmem": arguments.repeats, "floor": arguments.repeats}
+    repeats = dict.fromkeys(CONTESTANTS, arguments.repeats) | dict.fromkeys(
+        PLAIN_CPUS, plain_repeats
+    )
     seconds: Seconds = {stage: {contestant: [] for contestant in CONTESTANTS} for stage in stages}
     settings = compose_settings(overrides)
     interactions = load_interactions(settings.data)
@@ -145,7 +152,7 @@ def main() -> None:
                 for contestant in CONTESTANTS:
                     if repeat >= repeats[contestant]:
                         continue
-                    slow = contestant == "plain"
+                    slow = contestant in PLAIN_CPUS
                     rounds = arguments.plain_rounds if slow else arguments.rounds or counted(stage)
                     taken = measure(course, contestant, stage, rounds)
                     seconds[stage][contestant] += taken
@@ -154,6 +161,7 @@ def main() -> None:
     report(
         Path(__file__).with_suffix(".json"),
         tabulate(seconds, users, settings.data.name),
+        "plain: as Flower comes, two cores a client; tuned: one\n"
         "floor: of stage 1 in bare PyTorch, of the others fedmem's own arithmetic in one process\n"
         "stage 1 / this: fedmem's round of stage 1 by its round of this stage",
         machine,
