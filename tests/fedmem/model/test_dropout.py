@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.func import vmap
 
 from fedmem.model.dropout import NO_DROPOUT, Dropout, draw_noise
 
@@ -76,6 +77,27 @@ def test_gradients_pass_where_elements_stay_and_nowhere_else() -> None:
     dropped.sum().backward()
     assert x.grad is not None
     assert torch.equal(x.grad, dropped.detach())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_compiled_pass_and_the_plain_one_are_the_same(dtype: torch.dtype) -> None:
+    x = torch.randn(6, 2, 9).to(dtype).transpose(0, 1).requires_grad_()
+    (noise,) = draw_noise([np.random.default_rng(r) for r in (1, 2)], [6, 4], [9])
+    dropped = Dropout(0.25, [noise])(x)
+    dropped.square().sum().backward()
+    factors = (noise >= 64) * (256 / 192)
+    assert torch.equal(dropped, x * factors)
+    assert x.grad is not None
+    assert torch.equal(x.grad, (2 * dropped * factors).to(dtype))
+
+
+def test_members_of_a_stack_have_masks_of_their_own() -> None:
+    x, noise = torch.randn(3, 2, 5, 4), torch.randint(256, (2, 3, 5, 4), dtype=torch.uint8)
+    stacked = vmap(lambda x, noise: Dropout(0.5, [noise])(x), in_dims=(1, 0))(x, noise)
+    one_by_one = [Dropout(0.5, [noise[k]])(x[:, k]) for k in range(2)]
+    assert torch.equal(stacked, torch.stack(one_by_one))
+    shared = vmap(lambda x: Dropout(0.5, [noise[0]])(x), in_dims=1)(x)
+    assert torch.equal(shared[1], Dropout(0.5, [noise[0]])(x[:, 1]))
 
 
 def test_no_dropout_gives_the_very_tensor_back() -> None:
