@@ -105,7 +105,7 @@ def measure(course: Course, contestant: str, stage: str, rounds: int) -> list[fl
 
 def tabulate(seconds: Seconds, users: int, data: str) -> Table:
     """Medians and their ratios, a stage a row."""
-    ratios = ("plain /\nfedmem", "tuned /\nfedmem", "fedmem /\nfloor", "stage 1 /\nthis")
+    ratios = ("plain /\nthis", "tuned /\nthis", "this /\nfloor", "stage 1\n/ this")
     title = f"{data}, {users:,} users a round: seconds a round"
     table = make_table(title, ("stage", *CONTESTANTS, *ratios))
     medians = {
@@ -163,7 +163,7 @@ def main() -> None:
         tabulate(seconds, users, settings.data.name),
         "plain: as Flower comes, two cores a client; tuned: one\n"
         "floor: of stage 1 in bare PyTorch, of the others fedmem's own arithmetic in one process\n"
-        "stage 1 / this: fedmem's round of stage 1 by its round of this stage",
+        "this: fedmem's round of the stage",
         machine,
         {"settings": overrides, "users a round": users, "seconds": seconds},
     )
