@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -194,7 +196,8 @@ def test_the_router_is_a_softmax_over_the_experts() -> None:
     torch.manual_seed(0)
     router, x = Router(D, 6, 3).double(), draw(7, D)
     found = router(x)
-    expected = torch.softmax(router.weights(torch.relu(router.hidden(x))), dim=-1)
+    hidden = torch.relu(router.hidden(math.sqrt(D) * x))
+    expected = torch.softmax(router.weights(hidden), dim=-1)
     assert found.shape == (7, 3)
     assert torch.allclose(found, expected)
     assert torch.allclose(found.sum(-1), torch.ones(7, dtype=torch.double))
