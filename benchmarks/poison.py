@@ -32,7 +32,7 @@ from fedmem.stages import PRETRAIN_SASREC as STAGE
 from fedmem.training.batches import RoundKey
 from fedmem.training.trainer import LocalTrainer, Update
 from strategies import make_server_optimizer
-from strategies.pace import pace_of
+from strategies.schedule import Schedule
 
 SHARE = 0.1
 CLEAN = "none"
@@ -92,6 +92,7 @@ def run(settings: Settings, poison: str, guard: bool, rounds: int) -> Outcome:
     parameters = initial_parameters(settings.model, STAGE, num_items, (0, 0), settings.seed, {})
     node.load(STAGE, parameters, "")
     optimizer = make_server_optimizer(settings.strategy)
+    schedule = Schedule(rounds, STAGE.pace, settings.strategy.cooldown)
     best, best_hr, stopped = parameters, -1.0, None
     for number in range(1, rounds + 1):
         users = sample_round(
@@ -104,7 +105,7 @@ def run(settings: Settings, poison: str, guard: bool, rounds: int) -> Outcome:
         stepped = optimizer.step(
             {name: value.numpy() for name, value in parameters.items()},
             {name: value.numpy() for name, value in update.change.items()},
-            pace_of(number, rounds, STAGE.pace, settings.strategy.cooldown),
+            schedule.pace(number),
         )
         parameters = {n: torch.from_numpy(np.asarray(x, np.float32)) for n, x in stepped.items()}
         if not all(bool(value.isfinite().all()) for value in parameters.values()):

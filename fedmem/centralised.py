@@ -146,7 +146,12 @@ class CentralTraining:
                 f"Epoch {epoch}: the loss is {loss}. Lower centralised.learning_rate."
             )
         record = RoundRecord(
-            CENTRALISED.name, epoch, loss=loss, users=len(self.node.users), targets=targets
+            CENTRALISED.name,
+            epoch,
+            last=settings.centralised.epochs,
+            loss=loss,
+            users=len(self.node.users),
+            targets=targets,
         )
         state = replace(
             state, round=epoch, parameters=self._parameters(), optimizer=self._optimizer_state()
@@ -202,6 +207,7 @@ class CentralTraining:
                 best_validation={},
                 best=None,
                 since_best=0,
+                cut_after=None,
                 lowest_loss=None,
                 usual=[],
                 threshold=None,

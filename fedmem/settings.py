@@ -306,7 +306,7 @@ class StrategySettings:
     beta_2: float
     epsilon: float
     patience: int
-    """Evaluations without a better validation HR@10 after which a stage stops."""
+    """Validations without a better HR@10 after which a stage cools down, and then ends."""
     min_fit_clients: int
     """Usable replies without which a round stops the run, or all where fewer nodes are asked. Where
     `federation.nodes` is `auto`, a run on real nodes waits for so many at its start."""

@@ -22,6 +22,7 @@ class RoundRecord:
     Attributes:
         stage: name of the stage.
         round: from 1; 0 is the validation of what the stage starts from.
+        last: the stage's last round, as it stands; an earlier one once patience has run out.
         loss: mean loss a target; None in round 0, and where no reply was usable.
         users: users trained.
         left_out: users whose updates their nodes left out, since they could not be meant.
@@ -43,6 +44,7 @@ class RoundRecord:
 
     stage: str
     round: int
+    last: int = 0
     loss: float | None = None
     users: int = 0
     left_out: int = 0

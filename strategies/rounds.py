@@ -41,8 +41,8 @@ class Rounds:
         self._grid = grid
         self._on_round = on_round
 
-    def run(self, arrays: ArrayRecord, state: StageState | None, last: int) -> None:
-        """Run the rounds up to `last`, fewer where the stage stops before.
+    def run(self, arrays: ArrayRecord, state: StageState | None) -> None:
+        """Run the rounds of the stage's schedule, fewer where it has to stop before.
 
         A stage with a predecessor validates that first, as round 0, so that its best round is never
         worse on validation than what it starts from.
@@ -50,28 +50,29 @@ class Rounds:
         Args:
             arrays: what the stage starts from.
             state: what the last round before ended in; None: there was none.
-            last: the last round.
         """
-        first = 0 if self._stage.requires else 1
+        server_round = 0 if self._stage.requires else 1
         if state is not None:
-            first, arrays = state.round + 1, to_array_record(state.parameters)
+            server_round, arrays = state.round + 1, to_array_record(state.parameters)
         every = self._strategy.settings.federation.evaluate_every
-        for server_round in range(first, last + 1):
-            if self._standing.is_over:
-                break
+        while server_round <= self._standing.schedule.last and self._standing.trouble is None:
             started, is_best = time.monotonic(), False
             record = RoundRecord(self._stage.name, server_round)
             if server_round > 0:
                 record, arrays = self._train(record, arrays)
                 self._standing.trained(record)
-            due = server_round % every == 0 or server_round == last
+            due = server_round % every == 0 or server_round == self._standing.schedule.last
             if due and self._standing.trouble is None:
                 record = self._validate(record, arrays)
                 is_best = self._standing.validated(record, arrays)
             record = replace(
-                record, seconds=time.monotonic() - started, nodes=self._strategy.roster.news()
+                record,
+                last=self._standing.schedule.last,
+                seconds=time.monotonic() - started,
+                nodes=self._strategy.roster.news(),
             )
             self._on_round(record, self._state_after(server_round, arrays), is_best)
+            server_round += 1
 
     def _train(self, record: RoundRecord, arrays: ArrayRecord) -> tuple[RoundRecord, ArrayRecord]:
         """The parameters after a round of training; as they were where no reply was usable."""
@@ -124,6 +125,7 @@ class Rounds:
             best_validation=standing.best_validation,
             best=None if best is None else from_array_record(best),
             since_best=standing.since_best,
+            cut_after=standing.schedule.cut_after,
             lowest_loss=standing.lowest_loss,
             usual=self._strategy.checks.usual,
             threshold=self._strategy.threshold,

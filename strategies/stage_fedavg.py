@@ -36,7 +36,6 @@ from fedmem.runs.state import StageState
 from fedmem.settings import Settings
 from fedmem.stages import Stage
 from strategies.aggregation import aggregate, require_enough
-from strategies.pace import pace_of
 from strategies.reply_checks import ReplyChecks
 from strategies.rounds import OnRound, Rounds
 from strategies.server_optimizer import make_server_optimizer
@@ -60,7 +59,6 @@ class StageFedAvg(FedAvg):
         state: what an earlier process came to in this stage; None: the stage starts.
 
     Attributes:
-        rounds: of the stage.
         required: usable replies without which the round's training does not count.
         taken: of the round aggregated last, what `RoundRecord` tells of its replies.
         evaluation_bytes: of the last evaluation's messages and replies.
@@ -89,7 +87,6 @@ class StageFedAvg(FedAvg):
         self.frozen_hash = frozen_hash
         self.threshold = threshold
         self.on_round = on_round
-        self.rounds = settings.federation.rounds or stage.rounds
         self.standing = Standing(settings, stage, state)
         self._state = state
         self.checks = ReplyChecks(settings, stage, state.usual if state else ())
@@ -150,11 +147,10 @@ class StageFedAvg(FedAvg):
         }
         if weight == 0:
             return None, None
-        strategy = self.settings.strategy
         trained = [reply.message for reply in fit if reply.result.weight]
-        change, loss = aggregate(strategy, server_round, trained)
+        change, loss = aggregate(self.settings.strategy, server_round, trained)
         parameters = {name: array.numpy() for name, array in self._current.items()}
-        pace = pace_of(server_round, self.rounds, self.stage.pace, strategy.cooldown)
+        pace = self.standing.schedule.pace(server_round)
         stepped = self.optimizer.step(parameters, change, pace)
         if not all(np.isfinite(value).all() for value in stepped.values()):
             loss = math.nan
@@ -230,7 +226,7 @@ class StageFedAvg(FedAvg):
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     ) -> Result:
-        """Run the stage's rounds; see `Rounds`.
+        """Run the rounds of the stage's schedule, which `num_rounds` does not change; see `Rounds`.
 
         Returns:
             The parameters of the best round in `arrays`; see also `standing`.
@@ -239,7 +235,7 @@ class StageFedAvg(FedAvg):
             FedmemError: no node answered in some round.
             Interrupted: the run was asked to stop.
         """
-        Rounds(self, grid, self.on_round).run(initial_arrays, self._state, num_rounds)
+        Rounds(self, grid, self.on_round).run(initial_arrays, self._state)
         return Result(arrays=self.standing.best or initial_arrays)
 
     def ask(self, messages: Iterable[Message]) -> tuple[list[Message], int, int]:

@@ -11,6 +11,7 @@ from fedmem.runs.state import StageState
 from fedmem.settings import Settings
 from fedmem.stages import Stage
 from strategies.round_record import RoundRecord, worth
+from strategies.schedule import Schedule
 
 NAMED = 3
 """Refused replies that a message lists."""
@@ -29,6 +30,7 @@ class Standing:
         best_validation: its metrics; empty: no validation yet.
         best: its parameters; None: no validation yet.
         since_best: validations since.
+        schedule: the rounds it has; they become fewer where patience runs out.
         lowest_loss: of all rounds; None: none has trained.
         trouble: why the stage had to stop; None: it had not.
     """
@@ -42,13 +44,9 @@ class Standing:
         if state is not None and state.best is not None:
             self.best = to_array_record(state.best)
         self.since_best = 0 if state is None else state.since_best
+        self.schedule = Schedule.of(settings, stage, None if state is None else state.cut_after)
         self.lowest_loss = None if state is None else state.lowest_loss
         self.trouble = None if state is None else state.trouble
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the stage ends before its last round."""
-        return self.trouble is not None or self.since_best >= self._settings.strategy.patience
 
     def trained(self, record: RoundRecord) -> None:
         """See how the round's training went."""
@@ -72,6 +70,8 @@ class Standing:
             self.best, self.since_best = arrays, 0
             self.best_round, self.best_validation = record.round, record.validation
             return True
+        if self.since_best >= self._settings.strategy.patience:
+            self.schedule = self.schedule.cut(record.round)
         if share is not None and found < share * best:
             before = f"{best:.3f} in round {self.best_round}"
             self.fail(record.round, f"validation HR@10 is {found:.3f} after {before}")

@@ -329,16 +329,22 @@ def test_the_results_show_what_cold_items_came_to(make_settings: MakeSettings) -
         assert row[1:] == ["-" if x is None else f"{x:.4f}" for x in figures]
 
 
-def test_early_stopping_keeps_the_best_round(make_settings: MakeSettings) -> None:
+@pytest.mark.parametrize(("cooldown", "more"), [(0.0, 0), (0.1, 4)])
+def test_patience_that_runs_out_ends_a_stage_and_keeps_its_best_round(
+    cooldown: float, more: int, make_settings: MakeSettings
+) -> None:
     settings = make_settings(
         "stage=pretrain_sasrec",
         "federation.rounds=40",
         "strategy.patience=3",
         "strategy.learning_rate=0.5",  # diverges: validation gets no better for long
+        f"strategy.cooldown={cooldown}",
     )
     (result,), watcher, _ = run_in_process(settings)
     scores = [r.validation["sampled/HR@10"] for r in watcher.records if r.validation]
-    assert result.rounds == result.best_round + 3 < 40
+    assert watcher.records[-1].last == result.rounds < 40
+    ran_out = next(r for r in range(4, 40) if max(scores[r - 3 : r]) <= max(scores[: r - 3]))
+    assert result.rounds == ran_out + more
     assert scores[result.best_round - 1] == max(scores)
     assert load_all(settings)["pretrain_sasrec"].round == result.best_round
 

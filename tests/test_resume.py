@@ -68,6 +68,24 @@ def test_so_does_a_run_with_another_server_optimizer(
         assert outcome(settings) == expected, moment
 
 
+def test_so_does_a_stage_whose_patience_has_run_out(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(
+        "stage=pretrain_sasrec",
+        "federation.rounds=9",
+        "strategy.patience=2",
+        "strategy.learning_rate=0.5",  # diverges
+    )
+    camera = photographed(settings, tmp_path / "album", monkeypatch)
+    expected = outcome(settings)
+    assert expected["results"][0]["rounds"] < 9
+    for moment, kept in camera.pictures[1::6]:
+        camera.restore(kept)
+        let_go_on(Path(settings.output_dir))
+        assert outcome(settings) == expected, moment
+
+
 def test_memories_that_were_lost_would_change_the_numbers(
     make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

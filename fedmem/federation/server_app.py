@@ -159,10 +159,11 @@ class Run:
             on_round,
             state,
         )
+        last = strategy.standing.schedule.last
         for observer in self.observers:
-            observer.on_stage(stage, strategy.rounds, trained, state.round if state else 0)
+            observer.on_stage(stage, last, trained, state.round if state else 0)
         initial = to_array_record({name: parameters[name] for name in scope})
-        best = strategy.start(grid, initial, num_rounds=strategy.rounds).arrays
+        best = strategy.start(grid, initial).arrays
         standing = strategy.standing
         if standing.best is None:
             folder.give_up()

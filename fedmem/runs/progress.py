@@ -58,9 +58,10 @@ class PlainProgress:
         )
 
     def on_round(self, record: RoundRecord) -> None:
-        """Say how a validated round went, and what was refused or left out in any."""
-        for line in exclusions(record):
+        """Say how a validated round went, and what happened besides in any."""
+        for line in events(record, self._rounds):
             self._print(f"{record.stage} round {record.round}: {line}")
+        self._rounds = record.last
         if record.validation is None:
             return
         parts = [f"{record.stage} round {record.round}/{self._rounds}"]
@@ -97,6 +98,7 @@ class LiveProgress:
             console=console,
         )
         self._task: TaskID | None = None
+        self._rounds = 0
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -107,6 +109,7 @@ class LiveProgress:
 
     def on_stage(self, stage: Stage, rounds: int, trained_parameters: int, done: int) -> None:
         """Add the stage's bar."""
+        self._rounds = rounds
         self._task = self._progress.add_task(
             stage.name, total=rounds, completed=done, loss="-", hr="-"
         )
@@ -119,11 +122,17 @@ class LiveProgress:
             fields["loss"] = f"{record.loss:.4f}"
         if record.validation is not None:
             fields["hr"] = f"{record.validation[SELECTED_BY]:.4f}"
-        self._progress.update(self._task, completed=record.round, **fields)  # type: ignore[arg-type]
-        for line in exclusions(record):
+        self._progress.update(
+            self._task,
+            completed=record.round,
+            total=record.last,
+            **fields,  # type: ignore[arg-type]
+        )
+        for line in events(record, self._rounds):
             self._progress.console.print(
                 f"round {record.round}: {line}", markup=False, highlight=False
             )
+        self._rounds = record.last
 
     def on_result(self, result: StageResult) -> None:
         """Fill the bar, also of a stage that stopped early."""
@@ -131,12 +140,18 @@ class LiveProgress:
         self._progress.update(self._task, total=result.rounds, completed=result.rounds)
 
 
-def exclusions(record: RoundRecord) -> list[str]:
-    """What took no part in a round, and what became of nodes, a line each."""
+def events(record: RoundRecord, rounds: int) -> list[str]:
+    """What happened in a round besides, a line each.
+
+    Nodes that came or went, what took no part, and patience that ran out: the stage has fewer
+    rounds then than the `rounds` that it had before.
+    """
     lines = record.nodes + [f"refused {reason}" for reason in record.refused]
     if record.left_out:
         users = record.users + record.left_out
         lines.append(f"{record.left_out} of {users} users left out by their nodes")
+    if record.last < rounds:
+        lines.append(f"patience has run out: cools down, and ends after round {record.last}")
     return lines
 
 

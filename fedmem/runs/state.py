@@ -32,6 +32,7 @@ class StageState:
         best_validation: metrics of that round; empty: no validation yet.
         best: the scope's parameters after it; None: no validation yet.
         since_best: validations since.
+        cut_after: the round in which its patience ran out; None: it has not.
         lowest_loss: of the rounds so far; None: none has trained.
         usual: (median norm, median users) of the replies of the latest rounds.
         threshold: novelty threshold of the memory; None where it is off.
@@ -46,6 +47,7 @@ class StageState:
     best_validation: dict[str, float]
     best: Parameters | None = field(repr=False)
     since_best: int
+    cut_after: int | None
     lowest_loss: float | None
     usual: list[list[float]]
     threshold: float | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -11,17 +12,18 @@ from fedmem.stages import STAGES
 from strategies import RoundRecord
 
 STAGE = STAGES["pretrain_sasrec"]
-TRAINED = RoundRecord("pretrain_sasrec", 1, loss=6.25)
-VALIDATED = RoundRecord("pretrain_sasrec", 2, loss=5.5, validation={"sampled/HR@10": 0.625})
-REFUSED = RoundRecord("pretrain_sasrec", 3, loss=5.5, refused=["node 7: too much"])
+TRAINED = RoundRecord("pretrain_sasrec", 1, last=4, loss=6.25)
+VALIDATED = RoundRecord("pretrain_sasrec", 2, last=4, loss=5.5, validation={"sampled/HR@10": 0.625})
+REFUSED = RoundRecord("pretrain_sasrec", 3, last=4, loss=5.5, refused=["node 7: too much"])
+IMPATIENT = replace(VALIDATED, last=3)
 
 
-def shown(terminal: bool) -> str:
+def shown(terminal: bool, *records: RoundRecord) -> str:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=100)
     with make_progress(console) as progress:
         assert isinstance(progress, LiveProgress if terminal else PlainProgress)
         progress.on_stage(STAGE, 4, 123, 0)
-        for record in (TRAINED, VALIDATED, REFUSED):
+        for record in records or (TRAINED, VALIDATED, REFUSED):
             progress.on_round(record)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert isinstance(text, str)
@@ -44,6 +46,21 @@ def test_the_bar_tells_round_loss_and_validation() -> None:
     assert "5.5000" in text
     assert "0.6250" in text
     assert "refused node 7" in text
+
+
+def test_a_stage_whose_patience_has_run_out_shows_its_new_end_and_says_so_once() -> None:
+    rest = RoundRecord("pretrain_sasrec", 3, last=3, loss=5.0, validation={"sampled/HR@10": 0.6})
+    lines = shown(False, TRAINED, IMPATIENT, rest).splitlines()
+    assert lines[1] == (
+        "pretrain_sasrec round 2: patience has run out: cools down, and ends after round 3"
+    )
+    assert [line.split("  ")[0] for line in lines[2:]] == [
+        "pretrain_sasrec round 2/3",
+        "pretrain_sasrec round 3/3",
+    ]
+    text = shown(True, TRAINED, IMPATIENT, rest)
+    assert "3/3" in text
+    assert text.count("patience has run out") == 1
 
 
 def test_a_clock_rounds_to_seconds() -> None:

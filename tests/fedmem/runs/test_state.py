@@ -29,6 +29,7 @@ def stage_state(server_round: int = 3, best_round: int = 2, **changes: Any) -> S
         best_validation={"sampled/HR@10": 0.1 + 0.2},
         best={"router.weight": torch.full((2, 3), float(best_round))},
         since_best=1,
+        cut_after=None,
         lowest_loss=5.25,
         usual=[[0.1, 12.0], [0.2, 11.5]],
         threshold=0.81,
