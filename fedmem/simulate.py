@@ -116,6 +116,10 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
         settings: of the run, settled.
         placement: what runs where.
         folder: of the run, open.
+
+    Raises:
+        FedmemError: a stage cannot go on, or Ray does not start or breaks off.
+        KeyboardInterrupt: Ctrl-C; the run can go on.
     """
     results: list[StageResult] = []
     failures: list[BaseException] = []
@@ -133,12 +137,19 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
 
         quiet_libraries()
         with stop_on_interrupt(run.stop):
-            run_simulation(
-                server_app=make_server_app(serve),
-                client_app=client_app,
-                num_supernodes=placement.nodes,
-                backend_config=backend_config(settings.simulation.ray_address, placement),
-            )
+            try:
+                run_simulation(
+                    server_app=make_server_app(serve),
+                    client_app=client_app,
+                    num_supernodes=placement.nodes,
+                    backend_config=backend_config(settings.simulation.ray_address, placement),
+                )
+            except RuntimeError as error:
+                run.stop.set()  # the ServerApp's thread would wait for nodes forever
+                raise FedmemError(
+                    f"Ray does not start, or broke off: {root_of(error)}\n"
+                    "See that memory and processes are free, or ask for fewer simulation.workers."
+                ) from error
     shutil.rmtree(folder.path / "frozen", ignore_errors=True)
     if folder.state.done:
         shutil.rmtree(folder.path / NODES, ignore_errors=True)
@@ -147,6 +158,13 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
     if failures:
         raise failures[0]
     return results
+
+
+def root_of(error: BaseException) -> str:
+    """The first line of what an error came from in the first place."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -246,6 +247,21 @@ def interrupted(running: subprocess.Popen[str], metrics: Callable[[], list[Path]
         time.sleep(0.2)
     assert left == []
     return errors
+
+
+def test_a_ray_that_does_not_start_is_told_and_leaves_no_thread_waiting(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("the node timed out\nmore of it")
+
+    monkeypatch.setattr("ray.init", fail)
+    before = set(threading.enumerate())
+    with pytest.raises(FedmemError, match=r"broke off: the node timed out\n.*\n.*resume="):
+        run_simulation(make_settings("stage=pretrain_sasrec"))
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=30)
+        assert not thread.is_alive(), thread
 
 
 def test_users_elsewhere_are_for_real_nodes(make_settings: MakeSettings) -> None:
