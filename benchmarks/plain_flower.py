@@ -28,7 +28,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAdam
 from flwr.simulation import run_simulation
 
-from fedmem.federation.messages import to_array_record
+from fedmem.messaging.messages import to_array_record
 from fedmem.node import Node
 from fedmem.participants import UserIndices, participants, sample_round
 from fedmem.settings import Settings

@@ -31,13 +31,13 @@ from fedmem.data import load_histories
 from fedmem.errors import FedmemError, readable_disk_errors, readable_exit
 from fedmem.evaluation.outcomes import save_outcomes
 from fedmem.evaluation.protocol import RANKINGS, USERS, means
-from fedmem.federation.server_app import Observer, StageResult, read_results
 from fedmem.machine.placement import share_of
 from fedmem.node import Node
 from fedmem.parameters import Parameters, initial_parameters
 from fedmem.participants import UserIndices, participants
 from fedmem.runs.folder import RunFolder, shown
 from fedmem.runs.progress import make_progress
+from fedmem.runs.records import Observer, RoundRecord, StageResult, read_results, worth
 from fedmem.runs.results import print_results
 from fedmem.runs.resume import absolute, go_on, how_to_go_on, own_settings
 from fedmem.runs.state import StageState
@@ -45,8 +45,6 @@ from fedmem.settings import Settings
 from fedmem.stages import PRETRAIN_SASREC
 from fedmem.tracking import require_installed, trackers
 from fedmem.training.batches import RoundKey, Rows
-from strategies import RoundRecord
-from strategies.round_record import worth
 
 CENTRALISED = replace(PRETRAIN_SASREC, name="centralised")
 """Stage 1 under another name, so that nobody takes its checkpoint or its figures for federated."""

@@ -41,14 +41,15 @@ from fedmem.errors import (
     readable_exit,
 )
 from fedmem.federation.client_app import app as client_app
-from fedmem.federation.exchange import Interrupted
-from fedmem.federation.server_app import Run, StageResult, make_server_app, read_results
+from fedmem.federation.server_app import Run, make_server_app
 from fedmem.machine.cluster import backend_config, survey
 from fedmem.machine.placement import Placement, share_of
 from fedmem.machine.placement import place as place_nodes
+from fedmem.messaging.exchange import Interrupted
 from fedmem.participants import participants
 from fedmem.runs.folder import NODES, RunFolder, shown
 from fedmem.runs.progress import make_progress, say
+from fedmem.runs.records import StageResult, read_results
 from fedmem.runs.results import print_results
 from fedmem.runs.resume import AUTO, absolute, go_on, how_to_go_on, own_settings
 from fedmem.settings import Settings

@@ -1,7 +1,6 @@
 """Server strategies: federated averaging within a stage's scope."""
 
-from strategies.round_record import SELECTED_BY, RoundRecord
 from strategies.server_optimizer import ServerOptimizer, make_server_optimizer
 from strategies.stage_fedavg import StageFedAvg
 
-__all__ = ["SELECTED_BY", "RoundRecord", "ServerOptimizer", "StageFedAvg", "make_server_optimizer"]
+__all__ = ["ServerOptimizer", "StageFedAvg", "make_server_optimizer"]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from flwr.app import ArrayRecord, Message
 
-from fedmem.federation.messages import TrainResult
+from fedmem.messaging.messages import TrainResult
 from fedmem.settings import Settings
 from fedmem.stages import Stage
 from fedmem.training.guard import ENOUGH, LEANS, is_fit, leaning, norm_limit, reversed_among

@@ -13,9 +13,9 @@ from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 
 from fedmem.errors import FedmemError
-from fedmem.federation.messages import from_array_record, payload_bytes, to_array_record
+from fedmem.messaging.messages import from_array_record, payload_bytes, to_array_record
+from fedmem.runs.records import RoundRecord
 from fedmem.runs.state import StageState
-from strategies.round_record import RoundRecord
 
 if TYPE_CHECKING:
     from strategies.stage_fedavg import StageFedAvg

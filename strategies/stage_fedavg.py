@@ -23,14 +23,14 @@ from flwr.serverapp.strategy import FedAvg, Result
 from fedmem.errors import FedmemError
 from fedmem.evaluation.outcomes import Outcomes, joined
 from fedmem.evaluation.protocol import means
-from fedmem.federation.messages import (
+from fedmem.messaging.messages import (
     EvaluateResult,
     NeedsFrozen,
     Task,
     payload_bytes,
     to_metric_record,
 )
-from fedmem.federation.roster import Roster
+from fedmem.messaging.roster import Roster
 from fedmem.participants import sample_round
 from fedmem.runs.state import StageState
 from fedmem.settings import Settings

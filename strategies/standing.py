@@ -6,11 +6,11 @@ import math
 
 from flwr.app import ArrayRecord
 
-from fedmem.federation.messages import to_array_record
+from fedmem.messaging.messages import to_array_record
+from fedmem.runs.records import RoundRecord, worth
 from fedmem.runs.state import StageState
 from fedmem.settings import Settings
 from fedmem.stages import Stage
-from strategies.round_record import RoundRecord, worth
 from strategies.schedule import Schedule
 
 NAMED = 3

@@ -14,9 +14,8 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedmem.federation.client_app import app
 from fedmem.federation.server_app import Run as FederatedRun
-from fedmem.federation.server_app import StageResult
+from fedmem.runs.records import RoundRecord, StageResult
 from fedmem.settings import Settings
-from strategies import RoundRecord
 
 
 class InProcessGrid(Grid):

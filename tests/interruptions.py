@@ -19,9 +19,10 @@ from fedmem import sealed
 from fedmem.checkpoint import Checkpoint
 from fedmem.errors import FedmemError
 from fedmem.federation import client_app
-from fedmem.federation.server_app import Run, StageResult
+from fedmem.federation.server_app import Run
 from fedmem.runs import folder as run_folder
 from fedmem.runs.folder import STATE, RunFolder
+from fedmem.runs.records import StageResult
 from fedmem.runs.resume import absolute, own_settings
 from fedmem.runs.state import LAST
 from fedmem.settings import Settings

@@ -15,8 +15,8 @@ from flwr.common.constant import ErrorCode
 
 from fedmem.checkpoint import Checkpoint
 from fedmem.errors import FedmemError
-from fedmem.federation.messages import TrainResult
 from fedmem.federation.server_app import Run
+from fedmem.messaging.messages import TrainResult
 from fedmem.runs.folder import STATE, RunFolder
 from fedmem.runs.state import RunState
 from fedmem.settings import Settings

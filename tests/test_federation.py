@@ -19,7 +19,7 @@ from fedmem.data import load_histories
 from fedmem.errors import FedmemError
 from fedmem.evaluation.protocol import COLD
 from fedmem.federation import client_app
-from fedmem.federation.messages import NeedsFrozen, Task
+from fedmem.messaging.messages import NeedsFrozen, Task
 from fedmem.runs.results import print_results
 from fedmem.settings import Settings
 from fedmem.stages import CONTROLS, STAGES

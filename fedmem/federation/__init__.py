@@ -1,1 +1,1 @@
-"""On Flower: the two apps, what they say to each other, and nodes on machines of their own."""
+"""On Flower: the two apps, and nodes on machines of their own."""

@@ -20,8 +20,8 @@ from flwr.superlink.grid import http_grid
 from fedmem.configuration import compose_settings
 from fedmem.errors import FedmemError
 from fedmem.federation.client_app import app as client
-from fedmem.federation.packing import pack_messages_of
 from fedmem.federation.server_app import Run
+from fedmem.messaging.packing import pack_messages_of
 from fedmem.runs.folder import RunFolder
 from fedmem.runs.progress import make_progress, say
 from fedmem.runs.results import print_results

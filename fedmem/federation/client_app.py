@@ -13,15 +13,15 @@ from flwr.clientapp import ClientApp
 from clients import CohortClient, UserClient
 from fedmem.errors import FedmemError
 from fedmem.evaluation.protocol import Split
-from fedmem.federation import messages
 from fedmem.federation.frozen import FrozenStore
-from fedmem.federation.messages import Description, EvaluateResult, NeedsFrozen, Task, TrainResult
 from fedmem.federation.node_config import ConfigValue, is_simulated
-from fedmem.federation.node_store import NodeStore, memory_key
-from fedmem.federation.packing import answer_as_asked
 from fedmem.federation.residence import settle_here, users_here
 from fedmem.memory import MemoryBank
+from fedmem.messaging import messages
+from fedmem.messaging.messages import Description, EvaluateResult, NeedsFrozen, Task, TrainResult
+from fedmem.messaging.packing import answer_as_asked
 from fedmem.node import Node
+from fedmem.runs.node_store import NodeStore, memory_key
 from fedmem.settings import Settings
 from fedmem.stages import find_stage
 

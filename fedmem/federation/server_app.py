@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -17,70 +16,16 @@ from fedmem.checkpoint import Checkpoint, load_parents
 from fedmem.errors import FedmemError
 from fedmem.evaluation.outcomes import save_outcomes
 from fedmem.evaluation.protocol import COLD, RANKINGS
-from fedmem.federation.messages import from_array_record, to_array_record
-from fedmem.federation.roster import Roster
 from fedmem.memory import auto_threshold
+from fedmem.messaging.messages import from_array_record, to_array_record
+from fedmem.messaging.roster import Roster
 from fedmem.parameters import content_hash, initial_parameters
 from fedmem.runs.folder import RunFolder
+from fedmem.runs.records import Observer, RoundRecord, StageResult, read_results
 from fedmem.runs.state import StageState
 from fedmem.settings import Settings
 from fedmem.stages import Stage, find_stage
-from strategies import RoundRecord, StageFedAvg
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """What a stage came to; a part of `results.json`.
-
-    Attributes:
-        stage: its name.
-        rounds: rounds run.
-        best_round: the round whose parameters were kept.
-        trained_parameters: numbers in the scope.
-        bytes_down: mean bytes of a training message to a node, without the frozen rest.
-        bytes_up: mean bytes of its reply.
-        seconds: wall time, evaluations included.
-        test_seconds: the part of it that the evaluation on the test items took.
-        validation: metrics of the best round.
-        test: metrics of the best round, both rankings, and those of cold items where there are any.
-        threshold: novelty threshold of the memory; None where it is off.
-        memory: figures of the memories at the test; None where they are off.
-        checkpoint: where the parameters are.
-        stopped: why the stage had to stop before its end; None: it had not.
-    """
-
-    stage: str
-    rounds: int
-    best_round: int
-    trained_parameters: int
-    bytes_down: float
-    bytes_up: float
-    seconds: float
-    test_seconds: float
-    validation: dict[str, float]
-    test: dict[str, float]
-    threshold: float | None
-    memory: dict[str, float] | None
-    checkpoint: str
-    stopped: str | None
-
-
-def read_results(folder: RunFolder) -> list[StageResult]:
-    """What the finished stages of a run came to."""
-    return [StageResult(**result) for result in folder.state.results]
-
-
-class Observer(Protocol):
-    """What watches a run: progress displays, metric files."""
-
-    def on_stage(self, stage: Stage, rounds: int, trained_parameters: int, done: int) -> None:
-        """A stage starts, for at most so many rounds, or goes on after those that are done."""
-
-    def on_round(self, record: RoundRecord) -> None:
-        """A round has ended, and is written."""
-
-    def on_result(self, result: StageResult) -> None:
-        """A stage has ended, and its checkpoint is written."""
+from strategies import StageFedAvg
 
 
 @dataclass

@@ -15,7 +15,7 @@ from fedmem.report.canvas import legend, style_of
 from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import RecordedRun
 from fedmem.report.study import Study
-from strategies import SELECTED_BY
+from fedmem.runs.records import SELECTED_BY
 
 
 def draw_clients(study: Study, figure: Figure) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from fedmem.federation.server_app import StageResult
 from fedmem.runs.folder import shown
 from fedmem.runs.progress import clock
+from fedmem.runs.records import StageResult
 from fedmem.settings import Settings
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from fedmem.configuration import compose_settings
 from fedmem.errors import FedmemError
-from fedmem.federation.node_store import FILE
 from fedmem.runs.folder import NODES, STATE, RunFolder, shown
+from fedmem.runs.node_store import FILE
 from fedmem.runs.state import LAST, RunState, peek
 from fedmem.schema import flattened
 from fedmem.settings import RunSettings, Settings

@@ -1,7 +1,7 @@
 """What a run is after a round: all that it needs to go on as if it had never been stopped.
 
 Who trains in a round follows from seed, stage and round, so the sampler has no state; what a node
-remembers of its users is kept at the node (`fedmem/federation/node_store.py`).
+remembers of its users is kept at the node (`fedmem/runs/node_store.py`).
 """
 
 from __future__ import annotations

@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from importlib import util
 
 from fedmem.errors import FedmemError
-from fedmem.federation.server_app import Observer, read_results
 from fedmem.runs.folder import RunFolder
+from fedmem.runs.records import Observer, RoundRecord, read_results
 from fedmem.settings import Settings, TrackingSettings
-from strategies import RoundRecord
 
 
 def require_installed(tracking: TrackingSettings) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fedmem.federation.server_app import StageResult
 from fedmem.memory import MemoryStatistics
-from strategies import RoundRecord
+from fedmem.runs.records import RoundRecord, StageResult
 
 COUNTS = ("seconds", "users", "left_out", "bytes_down", "bytes_up")
 

@@ -17,14 +17,13 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 from fedmem.errors import FedmemError
-from fedmem.federation.server_app import StageResult
 from fedmem.runs.folder import MLFLOW_RUN, RunFolder
+from fedmem.runs.records import RoundRecord, StageResult
 from fedmem.schema import flattened
 from fedmem.sealed import replacing
 from fedmem.settings import Settings
 from fedmem.stages import Stage
 from fedmem.tracking import figures
-from strategies import RoundRecord
 
 AT_ONCE = 100
 """Parameters that MLflow takes in one call."""

@@ -11,11 +11,10 @@ from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 
-from fedmem.federation.server_app import StageResult
 from fedmem.runs.folder import EVENTS
+from fedmem.runs.records import RoundRecord, StageResult
 from fedmem.stages import Stage
 from fedmem.tracking import figures
-from strategies import RoundRecord
 
 
 class TensorBoard:

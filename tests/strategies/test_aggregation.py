@@ -9,7 +9,7 @@ import pytest
 from flwr.app import Message
 
 from fedmem.errors import FedmemError
-from fedmem.federation.messages import TrainResult
+from fedmem.messaging.messages import TrainResult
 from fedmem.settings import Settings
 from strategies.aggregation import aggregate, require_enough
 from tests.strategies.test_reply_checks import reply

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 
-from fedmem.federation.messages import TrainResult
+from fedmem.messaging.messages import TrainResult
 from fedmem.settings import Settings
 from fedmem.stages import STAGES
 from strategies.reply_checks import REMEMBERED, ReplyChecks

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message
 
-from fedmem.federation.messages import Task, TrainResult
-from fedmem.federation.roster import Roster
+from fedmem.messaging.messages import Task, TrainResult
+from fedmem.messaging.roster import Roster
 from fedmem.participants import sample_round
 from fedmem.settings import Settings
 from fedmem.stages import STAGES

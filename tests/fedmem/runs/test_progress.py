@@ -8,8 +8,8 @@ from dataclasses import replace
 from rich.console import Console
 
 from fedmem.runs.progress import LiveProgress, PlainProgress, clock, make_progress
+from fedmem.runs.records import RoundRecord
 from fedmem.stages import STAGES
-from strategies import RoundRecord
 
 STAGE = STAGES["pretrain_sasrec"]
 TRAINED = RoundRecord("pretrain_sasrec", 1, last=4, loss=6.25)

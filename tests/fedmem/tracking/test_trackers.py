@@ -20,12 +20,12 @@ from fedmem.centralised import train_centrally
 from fedmem.errors import FedmemError
 from fedmem.federation.server_app import Run
 from fedmem.runs.folder import EVENTS, MLFLOW_RUN, RunFolder
+from fedmem.runs.records import RoundRecord
 from fedmem.runs.resume import absolute, own_settings
 from fedmem.settings import Settings
 from fedmem.tracking import figures, trackers
 from fedmem.tracking.mlflow import MLflow, MlflowClient
 from fedmem.tracking.tensorboard import SummaryWriter, TensorBoard
-from strategies import RoundRecord
 from tests.in_process_grid import InProcessGrid
 from tests.interruptions import failing_at, forget
 

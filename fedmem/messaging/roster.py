@@ -11,8 +11,8 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedmem.errors import FedmemError
-from fedmem.federation.exchange import Interrupted, exchange, failure
-from fedmem.federation.messages import DESCRIBE, NOVELTY, Description
+from fedmem.messaging.exchange import Interrupted, exchange, failure
+from fedmem.messaging.messages import DESCRIBE, NOVELTY, Description
 from fedmem.participants import UserIndices
 from fedmem.settings import Settings
 

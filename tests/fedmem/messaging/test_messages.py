@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fedmem.federation.messages import (
+from fedmem.messaging.messages import (
     Description,
     EvaluateResult,
     NeedsFrozen,

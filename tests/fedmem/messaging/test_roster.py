@@ -10,9 +10,9 @@ from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 
 from fedmem.errors import FedmemError
-from fedmem.federation.exchange import Interrupted, exchange
-from fedmem.federation.messages import Description
-from fedmem.federation.roster import Roster
+from fedmem.messaging.exchange import Interrupted, exchange
+from fedmem.messaging.messages import Description
+from fedmem.messaging.roster import Roster
 from fedmem.settings import Settings
 from tests.in_process_grid import InProcessGrid
 

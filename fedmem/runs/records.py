@@ -1,9 +1,13 @@
-"""What a round of a stage came to."""
+"""What a round and a stage came to, as a run keeps it, and who is told of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
+
+from fedmem.runs.folder import RunFolder
+from fedmem.stages import Stage
 
 SELECTED_BY = "sampled/HR@10"
 """The validation metric that is shown of a round."""
@@ -60,3 +64,58 @@ class RoundRecord:
     memory: dict[str, float] | None = None
     refused: list[str] = field(default_factory=list)
     nodes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage came to; a part of `results.json`.
+
+    Attributes:
+        stage: its name.
+        rounds: rounds run.
+        best_round: the round whose parameters were kept.
+        trained_parameters: numbers in the scope.
+        bytes_down: mean bytes of a training message to a node, without the frozen rest.
+        bytes_up: mean bytes of its reply.
+        seconds: wall time, evaluations included.
+        test_seconds: the part of it that the evaluation on the test items took.
+        validation: metrics of the best round.
+        test: metrics of the best round, both rankings, and those of cold items where there are any.
+        threshold: novelty threshold of the memory; None where it is off.
+        memory: figures of the memories at the test; None where they are off.
+        checkpoint: where the parameters are.
+        stopped: why the stage had to stop before its end; None: it had not.
+    """
+
+    stage: str
+    rounds: int
+    best_round: int
+    trained_parameters: int
+    bytes_down: float
+    bytes_up: float
+    seconds: float
+    test_seconds: float
+    validation: dict[str, float]
+    test: dict[str, float]
+    threshold: float | None
+    memory: dict[str, float] | None
+    checkpoint: str
+    stopped: str | None
+
+
+def read_results(folder: RunFolder) -> list[StageResult]:
+    """What the finished stages of a run came to."""
+    return [StageResult(**result) for result in folder.state.results]
+
+
+class Observer(Protocol):
+    """What watches a run: progress displays, metric files."""
+
+    def on_stage(self, stage: Stage, rounds: int, trained_parameters: int, done: int) -> None:
+        """A stage starts, for at most so many rounds, or goes on after those that are done."""
+
+    def on_round(self, record: RoundRecord) -> None:
+        """A round has ended, and is written."""
+
+    def on_result(self, result: StageResult) -> None:
+        """A stage has ended, and its checkpoint is written."""

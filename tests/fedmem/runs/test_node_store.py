@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fedmem.errors import FedmemError
-from fedmem.federation.node_store import FILE, NodeStore, memory_key
 from fedmem.node import Node
+from fedmem.runs.node_store import FILE, NodeStore, memory_key
 from fedmem.settings import Settings
 from fedmem.stages import STAGES
 
