@@ -75,6 +75,11 @@ class Interactions:
         return self.history(user)[:-2]
 
     @cached_property
+    def training_sets(self) -> list[npt.NDArray[np.int32]]:
+        """Each user's training items, ascending, each once."""
+        return [np.unique(self.training(user)) for user in range(self.num_users)]
+
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of the catalogue: models fit where it is the same, whoever the users are."""
         return fingerprint(self.item_ids)

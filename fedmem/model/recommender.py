@@ -9,6 +9,7 @@ put side by side: X groups of Y positions, each group with C candidates of its o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -121,6 +122,11 @@ class Scores(NamedTuple):
     products: dict[str, Tensor]
     """[B, P, C] each, as far as the stage's score has them: h·e of the `sequence`, h·P_v v of the
     `picture`, h·P_t t of the `text`, (Σ w LN(o))·e of the `memory`."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Scores:
+        """The function of every tensor."""
+        products = {name: function(product) for name, product in self.products.items()}
+        return Scores(function(self.total), function(self.picture), products)
 
 
 class GatingWeight(nn.Module):
@@ -258,6 +264,11 @@ class Recommender(nn.Module):
             total = total + self.gating_weight.memory * by_memory
             products["memory"] = ungrouped(by_memory)
         return Scores(ungrouped(total), ungrouped(picture), products)
+
+    def by_content(self, scores: Scores, items: Tensor) -> Tensor:
+        """h·z̄ [B, P, C] of candidates whose item ids are `items` [B or 1, P or 1, C]."""
+        text, share = scores.products["text"], torch.sigmoid(self.lean)[items]
+        return text + share * (scores.products["picture"] - text)
 
     def contributions(self, scores: Scores) -> dict[str, Tensor]:
         """What each of the products adds to the scores, [B, P, C]; together it is their total."""

@@ -168,7 +168,7 @@ class BatchMaker:
         interactions, count = self._windows.interactions, self._settings.client.negatives
         chosen = np.empty((len(users), count), dtype=np.int64)
         for row, (user, generator) in enumerate(zip(users, generators, strict=True)):
-            present = np.unique(interactions.training(int(user)))
+            present = interactions.training_sets[user]
             places = generator.integers(0, interactions.num_items - len(present), size=count)
             chosen[row] = absent_items(present, places)
         return _tensor(chosen)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from fedmem.model import ItemTables, Recommender
+from fedmem.model import ItemTables, Recommender, Scores
 from fedmem.model.dropout import Dropout
 from fedmem.settings import Settings
 from fedmem.training import losses
@@ -67,14 +66,19 @@ class Objective(nn.Module):
             targets = targets.gather(1, scoring.positions)  # [B, P]
             channels = scoring.positions.unsqueeze(2).expand(-1, -1, hidden.shape[2])
             hidden = hidden.gather(1, channels)  # [B, P, D]
-        positive, negative, picture = self._scores(scoring, hidden, targets, tables)
-        cross_entropy = losses.cross_entropy_over_candidates(positive, negative)  # [B, P]
+        positive, negative = self._scores(scoring, hidden, targets, tables)
+        cross_entropy = losses.cross_entropy_over_candidates(positive.total, negative.total)
         hard = 1.0 + weights.hardness * torch.sigmoid(cross_entropy.detach())
+        picture = positive.picture.squeeze(2)  # [B, P]
         aligned = losses.misalignment(*tables.content_products(targets, picture))
         aligned = aligned * self.model.has_content[targets]
         per_position = hard * (weights.score * cross_entropy + weights.alignment * aligned)
         if weights.content:
-            by_content = self._content_loss(hidden, targets, scoring.negatives, tables)
+            by_content = losses.cross_entropy_over_candidates(
+                self.model.by_content(positive, targets.unsqueeze(2)),
+                self.model.by_content(negative, scoring.negatives.unsqueeze(1)),
+            )
+            by_content = by_content * self.model.has_content[targets]
             per_position = per_position + weights.content * by_content
         total = (share * per_position).sum()
         if tables.routed is not None and weights.load_balance:
@@ -84,29 +88,21 @@ class Objective(nn.Module):
             total = total + weights.load_balance * imbalance.sum()
         return total
 
-    def _content_loss(
-        self, hidden: Tensor, targets: Tensor, negatives: Tensor, tables: ItemTables
-    ) -> Tensor:
-        """The cross-entropy [B, P] of h·z̄; 0 at targets without content."""
-        content = tables.content(self.model.lean)  # [I + 1, D]
-        positive = (hidden * F.embedding(targets, content)).sum(-1, keepdim=True)  # [B, P, 1]
-        negative = hidden @ F.embedding(negatives, content).mT  # [B, P, C]
-        cross_entropy = losses.cross_entropy_over_candidates(positive, negative)
-        return cross_entropy * self.model.has_content[targets]
-
     def _scores(
         self, scoring: Scoring, hidden: Tensor, targets: Tensor, tables: ItemTables
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores of targets [B, P, 1] and negatives [B, P, C], shares of the targets' pictures."""
+    ) -> tuple[Scores, Scores]:
+        """Scores of the targets [B, P, 1], and of the negatives [B, P, C]."""
         keep = Dropout(self.dropout, [scoring.gating_noise])(torch.ones_like(scoring.gating_noise))
         read = (tables, scoring.memories, keep)
         if scoring.positions is None:
             positive = self.model.score(hidden, targets.unsqueeze(2), *read)
-            negative = self.model.score(hidden, scoring.negatives, *read).total
-            return positive.total, negative, positive.picture.squeeze(2)
+            return positive, self.model.score(hidden, scoring.negatives, *read)
         # Few positions: a row's targets are candidates at all of them, of which the diagonal
         # counts. That costs less than to read every memory twice.
         scores = self.model.score(hidden, torch.cat([targets, scoring.negatives], 1), *read)
         count = targets.shape[1]
-        own = scores.total[:, :, :count].diagonal(dim1=1, dim2=2).unsqueeze(2)
-        return own, scores.total[:, :, count:], scores.picture.diagonal(dim1=1, dim2=2)
+
+        def own(x: Tensor) -> Tensor:
+            return x[:, :, :count].diagonal(dim1=1, dim2=2).unsqueeze(2)
+
+        return scores.map(own), scores.map(lambda x: x[:, :, count:])

@@ -101,6 +101,7 @@ def test_item_ids_are_dense_from_1(tmp_path: Path) -> None:
 def test_training_leaves_out_the_last_two_items(tmp_path: Path) -> None:
     found = load_interactions(write(tmp_path, lines("::")))
     assert found.training(1).tolist() == [3, 1]
+    assert [items.tolist() for items in found.training_sets] == [[4], [1, 3]]
 
 
 def test_the_fingerprint_is_of_the_catalogue_and_not_of_the_users(tmp_path: Path) -> None:
