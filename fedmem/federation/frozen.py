@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -10,9 +11,14 @@ from safetensors.torch import load_file, save_file
 
 from fedmem.parameters import Parameters, content_hash
 
+KEPT = 4
+"""Files in a folder: a run has one for each stage, and a node has a run at a time."""
+
 
 class FrozenStore:
     """Parameters by content hash, in this process and in a folder that processes share.
+
+    The folder keeps the latest few; a node that lacks one that is asked for gets it again.
 
     Args:
         folder: where files are kept; made when the first is put.
@@ -46,7 +52,16 @@ class FrozenStore:
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         save_file(parameters, partial)
         os.replace(partial, path)
+        self._remove_oldest()
         return key
+
+    def _remove_oldest(self) -> None:
+        with contextlib.suppress(FileNotFoundError):  # another process may remove them too
+            files = sorted(
+                self._folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime
+            )
+            for file in files[:-KEPT]:
+                file.unlink()
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.safetensors"

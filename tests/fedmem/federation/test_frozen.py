@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from fedmem.federation.frozen import FrozenStore
+from fedmem.federation.frozen import KEPT, FrozenStore
 from fedmem.parameters import Parameters, content_hash
 
 PARAMETERS = {"sasrec.item_emb.weight": torch.arange(12.0).reshape(4, 3), "γ": torch.tensor(0.5)}
@@ -47,6 +48,16 @@ def test_two_stages_are_both_kept(tmp_path: Path) -> None:
     first, second = store.put(PARAMETERS), store.put(other)
     assert same(store.get(first), PARAMETERS)
     assert same(store.get(second), other)
+
+
+def test_the_latest_few_are_kept(tmp_path: Path) -> None:
+    store = FrozenStore(tmp_path)
+    keys = []
+    for number in range(KEPT + 2):
+        keys.append(store.put({"γ": torch.tensor(float(number))}))
+        os.utime(tmp_path / f"{keys[-1]}.safetensors", (number, number))
+    found = [FrozenStore(tmp_path).get(key) is not None for key in keys]
+    assert found == [False, False] + [True] * KEPT
 
 
 def test_putting_twice_leaves_one_file_and_nothing_partial(tmp_path: Path) -> None:
