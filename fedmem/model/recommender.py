@@ -217,6 +217,7 @@ class Recommender(nn.Module):
         tables: ItemTables | None = None,
         memories: Tensor | None = None,
         keep: Tensor | None = None,
+        gate: Tensor | None = None,
     ) -> Scores:
         """Score candidates at positions, in the form of the stage.
 
@@ -227,6 +228,7 @@ class Recommender(nn.Module):
             memories: [B, P, M] items that the user's memory gives at each position, 0 where there
                 is no entry; required where the stage reads the memory.
             keep: [B, P, G] dropout factors for the gating, or none.
+            gate: [B, P, G] the positions' part of the gating; None: it is made here.
         """
         batch, length, _ = hidden.shape
         groups = {1: (1, batch * length), 2: (batch, length), 3: (batch * length, 1)}
@@ -245,7 +247,7 @@ class Recommender(nn.Module):
         if tables is None:
             return Scores(products["sequence"], total.new_empty(0), products)
         picture: Tensor = self.align_gating(
-            self.align_gating.position_part(hidden),
+            self.align_gating.position_part(hidden) if gate is None else grouped(gate),
             F.embedding(candidates, tables.gate),
             self.lean[candidates],
             None if keep is None else grouped(keep),

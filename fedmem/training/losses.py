@@ -105,8 +105,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
 def cross_entropy_over_candidates(positive: Tensor, negatives: Tensor) -> Tensor:
     """Softmax cross-entropy of the positive [..., 1] beside sampled negatives [..., C]: [...]."""
-    scores = torch.cat([positive, negatives], dim=-1)
-    return torch.logsumexp(scores, dim=-1) - positive[..., 0]
+    return F.softplus(torch.logsumexp(negatives, dim=-1) - positive[..., 0])
 
 
 def misalignment(content_square: Tensor, product: Tensor, item_square: Tensor) -> Tensor:

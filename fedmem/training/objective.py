@@ -93,7 +93,7 @@ class Objective(nn.Module):
     ) -> tuple[Scores, Scores]:
         """Scores of the targets [B, P, 1], and of the negatives [B, P, C]."""
         keep = Dropout(self.dropout, [scoring.gating_noise])(torch.ones_like(scoring.gating_noise))
-        read = (tables, scoring.memories, keep)
+        read = (tables, scoring.memories, keep, self.model.align_gating.position_part(hidden))
         if scoring.positions is None:
             positive = self.model.score(hidden, targets.unsqueeze(2), *read)
             return positive, self.model.score(hidden, scoring.negatives, *read)
