@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -60,6 +61,15 @@ def test_a_notebook_has_no_outputs_and_differs_by_lines(path: Path) -> None:
         assert all(line.count("\n") == line.endswith("\n") for line in cell["source"])
         if cell["cell_type"] == "code":
             assert (cell["outputs"], cell["execution_count"]) == ([], None)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_what_a_notebook_imports_is_there(path: Path) -> None:
+    for cell in json.loads(path.read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            nodes = ast.parse("".join(cell["source"])).body
+            imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+            exec(compile(ast.Module(imports, []), path.name, "exec"), {})
 
 
 @needs_ml_100k
