@@ -146,11 +146,13 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
                     backend_config=backend_config(settings.simulation.ray_address, placement),
                 )
             except RuntimeError as error:
-                run.stop.set()  # the ServerApp's thread would wait for nodes forever
-                raise FedmemError(
-                    f"Ray does not start, or broke off: {root_of(error)}\n"
-                    "See that memory and processes are free, or ask for fewer simulation.workers."
-                ) from error
+                if not run.stop.is_set():  # Ctrl-C ends Ray's workers too
+                    run.stop.set()  # the ServerApp's thread would wait for nodes forever
+                    raise FedmemError(
+                        f"Ray does not start, or broke off: {root_of(error)}\n"
+                        "See that memory and processes are free, or ask for fewer "
+                        "simulation.workers."
+                    ) from error
     shutil.rmtree(folder.path / "frozen", ignore_errors=True)
     if folder.state.done:
         shutil.rmtree(folder.path / NODES, ignore_errors=True)
