@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from fedmem.data import Windows, absent_items
-from fedmem.model.dropout import draw_noise
+from fedmem.model.noise import draw_noise
 from fedmem.settings import Settings
 from fedmem.stages import Stage
 
 Rows = npt.NDArray[np.integer]
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class BatchMaker:
         dropout_widths: of the backbone.
         memory_reads: [N, M] items that the users' memories gave just before each of the windows'
             targets, in the order of `Windows.offsets`; required where the stage reads the memory.
+        device: where the batches go; a GPU copies them while it computes on the last one.
     """
 
     def __init__(
@@ -106,12 +108,14 @@ class BatchMaker:
         windows: Windows,
         dropout_widths: list[int],
         memory_reads: npt.NDArray[np.int32] | None = None,
+        device: torch.device = CPU,
     ) -> None:
         self._settings = settings
         self._stage = stage
         self._windows = windows
         self._dropout_widths = dropout_widths
         self._memory_reads = memory_reads
+        self._device = device
 
     def make(self, rows: Rows, key: RoundKey, step: int) -> Batch:
         """The batch of these windows in one local step of a round."""
@@ -125,7 +129,7 @@ class BatchMaker:
         # The order of the draws is part of what a seed means.
         noise = None
         if stage.trains_backbone and model.dropout:
-            noise = draw_noise(generators, lengths.tolist(), self._dropout_widths)
+            noise = self._draw_noise(generators, lengths.tolist(), self._dropout_widths)
         scoring = None
         if stage.content:
             positions, memories = None, None
@@ -135,9 +139,15 @@ class BatchMaker:
                 memories = self._read_memories(rows, positions)
             negatives = self._draw_negatives(windows.user[rows], generators)
             counts = [share.shape[1]] * len(rows)
-            (gating_noise,) = draw_noise(generators, counts, [model.gating_hidden])
+            (gating_noise,) = self._draw_noise(generators, counts, [model.gating_hidden])
             scoring = Scoring(share, negatives, gating_noise, positions, memories)
-        return Batch(inputs, targets, noise, scoring)
+        batch = Batch(inputs, targets, noise, scoring)
+        return batch.map(lambda x: x.to(self._device, non_blocking=True))
+
+    def _draw_noise(
+        self, generators: list[np.random.Generator], lengths: list[int], widths: list[int]
+    ) -> list[Tensor]:
+        return draw_noise(generators, lengths, widths, pinned=self._device.type == "cuda")
 
     def _choose_positions(
         self, lengths: npt.NDArray[np.int64], generators: list[np.random.Generator]

@@ -120,11 +120,11 @@ class LocalTrainer:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in self.scope)
         self._hidden_states = hidden_states
+        self._device = model.sasrec.norm.weight.device
         self._batches = BatchMaker(
-            settings, stage, windows, model.sasrec.dropout_widths, memory_reads
+            settings, stage, windows, model.sasrec.dropout_widths, memory_reads, self._device
         )
         self._objective = Objective(model, settings)
-        self._device = model.sasrec.norm.weight.device
 
     def train_user(self, user: int, key: RoundKey) -> Update:
         """`local_steps` full-batch steps on one user: the definition of a user's update."""
@@ -305,10 +305,7 @@ class LocalTrainer:
 
     def _batch(self, rows: Rows, key: RoundKey, step: int) -> tuple[Batch, Tensor | None]:
         hidden = None if self._hidden_states is None else self._hidden_states.take(rows)
-        return self._batches.make(rows, key, step).map(self._here), hidden
-
-    def _here(self, x: Tensor) -> Tensor:
-        return x.to(self._device)
+        return self._batches.make(rows, key, step), hidden
 
     def _rows_of(self, users: UserIndices) -> Rows:
         return np.flatnonzero(np.isin(self.windows.user, users))

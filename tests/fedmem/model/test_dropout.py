@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch.func import vmap
 
-from fedmem.model.dropout import NO_DROPOUT, Dropout, draw_noise
+from fedmem.model.dropout import NO_DROPOUT, Dropout
+from fedmem.model.noise import draw_noise
+from tests.fedmem.model.test_noise import generators
 
 
 def dropout(rate: float, rows: list[int], lengths: list[int], widths: list[int]) -> Dropout:
-    generators = [np.random.default_rng(row) for row in rows]
-    return Dropout(rate, draw_noise(generators, lengths, widths))
+    return Dropout(rate, draw_noise(generators(rows), lengths, widths))
 
 
 def test_a_mask_does_not_depend_on_the_other_rows() -> None:
@@ -20,25 +20,6 @@ def test_a_mask_does_not_depend_on_the_other_rows() -> None:
     for width in (3, 5):
         expected = alone(torch.ones(1, 4, width))
         assert torch.equal(together(torch.ones(3, 6, width))[1, :4], expected[0])
-
-
-@pytest.mark.parametrize(("lengths", "widths"), [([4, 1, 3], [8, 16, 4]), ([8], [2, 4, 1])])
-def test_noise_is_what_successive_calls_of_the_generator_give(
-    lengths: list[int], widths: list[int]
-) -> None:
-    """This is part of what a seed means. Generators give words of 4 bytes."""
-    noise = draw_noise([np.random.default_rng(r) for r in range(len(lengths))], lengths, widths)
-    assert [list(n.shape) for n in noise] == [[len(lengths), max(lengths), w] for w in widths]
-    for row, length in enumerate(lengths):
-        generator = np.random.default_rng(row)
-        for of_width, width in zip(noise, widths, strict=True):
-            expected = np.frombuffer(generator.bytes(length * width), np.uint8)
-            assert of_width[row, :length].flatten().tolist() == expected.tolist()
-            assert not of_width[row, length:].any()
-
-
-def test_no_rows_have_no_noise() -> None:
-    assert [list(n.shape) for n in draw_noise([], [], [3, 4])] == [[0, 0, 3], [0, 0, 4]]
 
 
 def test_bytes_below_the_rate_are_dropped() -> None:
@@ -82,7 +63,7 @@ def test_gradients_pass_where_elements_stay_and_nowhere_else() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_the_compiled_pass_and_the_plain_one_are_the_same(dtype: torch.dtype) -> None:
     x = torch.randn(6, 2, 9).to(dtype).transpose(0, 1).requires_grad_()
-    (noise,) = draw_noise([np.random.default_rng(r) for r in (1, 2)], [6, 4], [9])
+    (noise,) = draw_noise(generators([1, 2]), [6, 4], [9])
     dropped = Dropout(0.25, [noise])(x)
     dropped.square().sum().backward()
     factors = (noise >= 64) * (256 / 192)
