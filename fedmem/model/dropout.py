@@ -1,4 +1,4 @@
-"""Dropout whose masks come from given bytes: see `fedmem.model.noise`."""
+"""Dropout whose masks come from given bytes: see `fedmem.training.streams`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Dropout:
 
     Args:
         rate: share of the elements that are zeroed.
-        noise: from `noise.draw_noise`, a tensor for each call; None: nothing is dropped.
+        noise: from `Streams.noise`, a tensor for each call; None: nothing is dropped.
     """
 
     def __init__(self, rate: float, noise: Sequence[Tensor] | None) -> None:

@@ -1,7 +1,7 @@
 """Batches of training windows, with all that is drawn at random for them.
 
-Every random number comes from a generator that belongs to the window (`RoundKey`), never to the
-batch: how windows are grouped changes nothing.
+Every random number comes from a stream that belongs to the window (`RoundKey`), never to the batch:
+how windows are grouped changes nothing.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from fedmem.data import Windows, absent_items
-from fedmem.model.noise import draw_noise
 from fedmem.settings import Settings
 from fedmem.stages import Stage
+from fedmem.training.streams import Streams, words_of
 
 Rows = npt.NDArray[np.integer]
 CPU = torch.device("cpu")
@@ -33,12 +33,16 @@ class RoundKey:
     stage: str
     round: int
 
-    def generator(self, user: int, window: int, step: int) -> np.random.Generator:
-        """The generator of one window in one local step."""
+    def streams(
+        self, users: npt.NDArray[np.integer], numbers: npt.NDArray[np.integer], step: int
+    ) -> Streams:
+        """The streams of these users' windows, by their numbers, in one local step."""
         stage = zlib.crc32(self.stage.encode())
-        return np.random.Generator(
-            np.random.SFC64([self.seed, stage, self.round, user, window, step])
-        )
+        names = [*words_of(self.seed), stage, self.round]
+        entropy = np.empty((len(users), len(names) + 3), np.uint32)
+        entropy[:, :-3] = names
+        entropy[:, -3], entropy[:, -2], entropy[:, -1] = users, numbers, step
+        return Streams(entropy)
 
 
 class Scoring(NamedTuple):
@@ -121,46 +125,37 @@ class BatchMaker:
         """The batch of these windows in one local step of a round."""
         windows, stage, model = self._windows, self._stage, self._settings.model
         lengths = windows.lengths[rows]
-        generators = [
-            key.generator(int(user), int(number), step)
-            for user, number in zip(windows.user[rows], windows.number[rows], strict=True)
-        ]
+        streams = key.streams(windows.user[rows], windows.number[rows], step)
         inputs, targets = _tensor(windows.inputs(rows)), _tensor(windows.targets(rows))
+        pinned = self._device.type == "cuda"
         # The order of the draws is part of what a seed means.
         noise = None
         if stage.trains_backbone and model.dropout:
-            noise = self._draw_noise(generators, lengths.tolist(), self._dropout_widths)
+            noise = streams.noise(lengths, self._dropout_widths, pinned)
         scoring = None
         if stage.content:
             positions, memories = None, None
             share = (targets > 0).float()
             if stage.memory:
-                positions, share = self._choose_positions(lengths, generators)
+                positions, share = self._choose_positions(lengths, streams)
                 memories = self._read_memories(rows, positions)
-            negatives = self._draw_negatives(windows.user[rows], generators)
-            counts = [share.shape[1]] * len(rows)
-            (gating_noise,) = self._draw_noise(generators, counts, [model.gating_hidden])
+            negatives = self._draw_negatives(windows.user[rows], streams)
+            counts = np.full(len(rows), share.shape[1])
+            (gating_noise,) = streams.noise(counts, [model.gating_hidden], pinned)
             scoring = Scoring(share, negatives, gating_noise, positions, memories)
         batch = Batch(inputs, targets, noise, scoring)
         return batch.map(lambda x: x.to(self._device, non_blocking=True))
 
-    def _draw_noise(
-        self, generators: list[np.random.Generator], lengths: list[int], widths: list[int]
-    ) -> list[Tensor]:
-        return draw_noise(generators, lengths, widths, pinned=self._device.type == "cuda")
-
     def _choose_positions(
-        self, lengths: npt.NDArray[np.int64], generators: list[np.random.Generator]
+        self, lengths: npt.NDArray[np.int64], streams: Streams
     ) -> tuple[Tensor, Tensor]:
         """Positions [B, P] drawn from each window, and their share; a row's add up to its targets.
 
         Every position has a memory of its own to read, so not all of them are trained on.
         """
         count = self._settings.client.positions
-        chosen = np.stack(
-            [g.integers(0, n, size=count) for g, n in zip(generators, lengths, strict=True)]
-        )
-        return _tensor(chosen), torch.from_numpy(lengths / count).float()[:, None].expand(-1, count)
+        chosen = _tensor(streams.integers(lengths, count))
+        return chosen, torch.from_numpy(lengths / count).float()[:, None].expand(-1, count)
 
     def _read_memories(self, rows: Rows, positions: Tensor) -> Tensor:
         if self._memory_reads is None:
@@ -168,20 +163,16 @@ class BatchMaker:
         places = self._windows.offsets[rows, None] + positions.numpy()
         return _tensor(self._memory_reads[places])
 
-    def _draw_negatives(
-        self, users: npt.NDArray[np.integer], generators: list[np.random.Generator]
-    ) -> Tensor:
+    def _draw_negatives(self, users: npt.NDArray[np.integer], streams: Streams) -> Tensor:
         """Items [B, C] outside the users' *training* items.
 
         Leaving out the whole history would tell which items are held out.
         """
-        interactions, count = self._windows.interactions, self._settings.client.negatives
-        chosen = np.empty((len(users), count), dtype=np.int64)
-        for row, (user, generator) in enumerate(zip(users, generators, strict=True)):
-            present = interactions.training_sets[user]
-            places = generator.integers(0, interactions.num_items - len(present), size=count)
-            chosen[row] = absent_items(present, places)
-        return _tensor(chosen)
+        interactions = self._windows.interactions
+        present = [interactions.training_sets[user] for user in users]
+        absent = interactions.num_items - np.array([len(own) for own in present])
+        places = streams.integers(absent, self._settings.client.negatives)
+        return _tensor(np.stack([absent_items(*own) for own in zip(present, places, strict=True)]))
 
 
 def _tensor(array: npt.NDArray[np.integer]) -> Tensor:

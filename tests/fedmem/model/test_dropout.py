@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.func import vmap
 
 from fedmem.model.dropout import NO_DROPOUT, Dropout
-from fedmem.model.noise import draw_noise
-from tests.fedmem.model.test_noise import generators
+from fedmem.training.streams import Streams
+
+
+def noise_of(rows: list[int], lengths: list[int], widths: list[int]) -> list[Tensor]:
+    entropy = np.array(rows, np.uint32)[:, None]
+    return Streams(entropy).noise(np.array(lengths), widths)
 
 
 def dropout(rate: float, rows: list[int], lengths: list[int], widths: list[int]) -> Dropout:
-    return Dropout(rate, draw_noise(generators(rows), lengths, widths))
+    return Dropout(rate, noise_of(rows, lengths, widths))
 
 
 def test_a_mask_does_not_depend_on_the_other_rows() -> None:
@@ -63,7 +69,7 @@ def test_gradients_pass_where_elements_stay_and_nowhere_else() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_the_compiled_pass_and_the_plain_one_are_the_same(dtype: torch.dtype) -> None:
     x = torch.randn(6, 2, 9).to(dtype).transpose(0, 1).requires_grad_()
-    (noise,) = draw_noise(generators([1, 2]), [6, 4], [9])
+    (noise,) = noise_of([1, 2], [6, 4], [9])
     dropped = Dropout(0.25, [noise])(x)
     dropped.square().sum().backward()
     factors = (noise >= 64) * (256 / 192)
