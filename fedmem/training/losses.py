@@ -55,8 +55,9 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(hidden: Tensor, item_emb: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        real = targets > 0
-        samples, wanted, items = hidden[real], targets[real] - 1, item_emb[1:]  # [N, D], [N], [I,D]
+        places = targets.flatten().nonzero().squeeze(1)  # [N] once: a GPU has to be waited for
+        samples = hidden.flatten(0, -2)[places]  # [N, D]
+        wanted, items = targets.flatten()[places] - 1, item_emb[1:]  # [N], [I, D]
         by_sample = torch.empty_like(samples)
         items_train = item_emb.requires_grad
         by_item_emb = torch.zeros_like(item_emb) if items_train else item_emb.new_empty(0)
@@ -74,9 +75,9 @@ class _SummedCrossEntropy(torch.autograd.Function):
             by_sample[part] = odds @ items / evidence - items[wanted[part]]
             if items_train:
                 by_item_emb[1:] += odds.T @ (samples[part] / evidence)
-                by_item_emb.index_add_(0, targets[real][part], samples[part], alpha=-1)
-        by_hidden = torch.zeros_like(hidden)
-        by_hidden[real] = by_sample
+                by_item_emb[1:].index_add_(0, wanted[part], samples[part], alpha=-1)
+        by_hidden = hidden.new_zeros(hidden.shape)  # contiguous, where `hidden` need not be
+        by_hidden.flatten(0, -2)[places] = by_sample
         return total, by_hidden, by_item_emb
 
     @staticmethod

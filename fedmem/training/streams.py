@@ -77,11 +77,12 @@ class Streams:
         count = rows * longest * sum(widths)
         noise = torch.empty(count, dtype=torch.uint8, pin_memory=pinned)
         draw = (self._states, lengths, np.array(widths), longest, noise.numpy())
-        threads = max(1, min(torch.get_num_threads(), count // BYTES_A_THREAD))
+        most = torch.get_num_threads()
+        threads = max(1, min(most, count // BYTES_A_THREAD))
         if threads == 1:
             _draw_noise(*draw, 0, 1)
         else:
-            tasks = [_pool(threads).submit(_draw_noise, *draw, k, threads) for k in range(threads)]
+            tasks = [_pool(most).submit(_draw_noise, *draw, k, threads) for k in range(threads)]
             for task in tasks:
                 task.result()
         parts = torch.split(noise, [rows * longest * width for width in widths])
