@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 
 from fedmem.errors import FedmemError
+from fedmem.messaging.exchange import nothing
 from fedmem.messaging.messages import from_array_record, payload_bytes, to_array_record
 from fedmem.runs.records import RoundRecord
 from fedmem.runs.state import StageState
@@ -26,7 +28,10 @@ OnRound = Callable[[RoundRecord, StageState, bool], None]
 
 
 class Rounds:
-    """Trains, validates every so often, and tells of every round when it has ended.
+    """Trains, validates every so often, and tells of every round that has ended.
+
+    It tells of one while the nodes train in the next, since that takes the time to write it down. A
+    run that is killed before begins again with the round that it had not told of.
 
     Args:
         strategy: what is asked of the nodes, and what is made of their answers.
@@ -40,6 +45,7 @@ class Rounds:
         self._stage = strategy.stage
         self._grid = grid
         self._on_round = on_round
+        self._untold: Callable[[], None] = nothing
 
     def run(self, arrays: ArrayRecord, state: StageState | None) -> None:
         """Run the rounds of the stage's schedule, fewer where it has to stop before.
@@ -54,9 +60,16 @@ class Rounds:
         server_round = 0 if self._stage.requires else 1
         if state is not None:
             server_round, arrays = state.round + 1, to_array_record(state.parameters)
+        try:
+            self._run(server_round, arrays)
+        finally:
+            self._tell()
+
+    def _run(self, server_round: int, arrays: ArrayRecord) -> None:
         every = self._strategy.settings.federation.evaluate_every
+        started = time.monotonic()
         while server_round <= self._standing.schedule.last and self._standing.trouble is None:
-            started, is_best = time.monotonic(), False
+            is_best = False
             record = RoundRecord(self._stage.name, server_round)
             if server_round > 0:
                 record, arrays = self._train(record, arrays)
@@ -65,20 +78,27 @@ class Rounds:
             if due and self._standing.trouble is None:
                 record = self._validate(record, arrays)
                 is_best = self._standing.validated(record, arrays)
+            now = time.monotonic()
             record = replace(
                 record,
                 last=self._standing.schedule.last,
-                seconds=time.monotonic() - started,
+                seconds=now - started,
                 nodes=self._strategy.roster.news(),
             )
-            self._on_round(record, self._state_after(server_round, arrays), is_best)
+            started = now
+            state = self._state_after(server_round, arrays)
+            self._untold = partial(self._on_round, record, state, is_best)
             server_round += 1
+
+    def _tell(self) -> None:
+        tell, self._untold = self._untold, nothing
+        tell()
 
     def _train(self, record: RoundRecord, arrays: ArrayRecord) -> tuple[RoundRecord, ArrayRecord]:
         """The parameters after a round of training; as they were where no reply was usable."""
         strategy, server_round = self._strategy, record.round
         messages = strategy.configure_train(server_round, arrays, ConfigRecord(), self._grid)
-        replies, bytes_down, bytes_frozen = strategy.ask(messages)
+        replies, bytes_down, bytes_frozen = strategy.ask(messages, self._tell)
         bytes_up = sum(payload_bytes(reply.content) for reply in replies)
         aggregated, metrics = strategy.aggregate_train(server_round, replies)
         usable = len(replies) - len(strategy.taken["refused"])

@@ -23,6 +23,7 @@ from flwr.serverapp.strategy import FedAvg, Result
 from fedmem.errors import FedmemError
 from fedmem.evaluation.outcomes import Outcomes, joined
 from fedmem.evaluation.protocol import means
+from fedmem.messaging.exchange import nothing
 from fedmem.messaging.messages import (
     EvaluateResult,
     NeedsFrozen,
@@ -238,14 +239,16 @@ class StageFedAvg(FedAvg):
         Rounds(self, grid, self.on_round).run(initial_arrays, self._state)
         return Result(arrays=self.standing.best or initial_arrays)
 
-    def ask(self, messages: Iterable[Message]) -> tuple[list[Message], int, int]:
+    def ask(
+        self, messages: Iterable[Message], meanwhile: Callable[[], None] = nothing
+    ) -> tuple[list[Message], int, int]:
         """Send messages and receive replies; a node that lacks the frozen rest is asked again.
 
         Returns:
             Replies, bytes sent, and the part of them that brought the frozen rest.
         """
         sent, timeout = list(messages), self.settings.strategy.round_timeout
-        replies = self.roster.ask(sent, timeout)
+        replies = self.roster.ask(sent, timeout, meanwhile)
         lacking = {r.metadata.src_node_id for r in replies if NeedsFrozen.is_in(r.content)}
         again = []
         for message in sent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import Message
@@ -36,10 +36,18 @@ class Answers:
     failed: dict[int, str] = field(default_factory=dict)
 
 
+def nothing() -> None:
+    """For who has nothing to do while nodes work."""
+
+
 def exchange(
-    grid: Grid, messages: Sequence[Message], timeout: float, stop: threading.Event
+    grid: Grid,
+    messages: Sequence[Message],
+    timeout: float,
+    stop: threading.Event,
+    meanwhile: Callable[[], None] = nothing,
 ) -> Answers:
-    """Send messages and wait for the replies, at most `timeout` seconds.
+    """Send messages, do what else there is, and wait for the replies, at most `timeout` seconds.
 
     Messages expire with the wait for them, so that a node that is late does not work for nobody.
 
@@ -57,6 +65,7 @@ def exchange(
     waiting = {key: node for key, node in nodes.items() if key in taken}
     lost = {node: "is not known to the SuperLink" for k, node in nodes.items() if k not in taken}
     answers.failed.update(lost)
+    meanwhile()
     while waiting and time.monotonic() < started + timeout:
         if stop.is_set():
             raise Interrupted

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedmem.errors import FedmemError
-from fedmem.messaging.exchange import Interrupted, exchange, failure
+from fedmem.messaging.exchange import Interrupted, exchange, failure, nothing
 from fedmem.messaging.messages import DESCRIBE, NOVELTY, Description
 from fedmem.participants import UserIndices
 from fedmem.settings import Settings
@@ -114,14 +114,19 @@ class Roster:
         self._compare(set(self.homes) - present)
         return sorted(present)
 
-    def ask(self, messages: Sequence[Message], timeout: float) -> list[Message]:
+    def ask(
+        self,
+        messages: Sequence[Message],
+        timeout: float,
+        meanwhile: Callable[[], None] = nothing,
+    ) -> list[Message]:
         """Send messages to nodes, and wait for their replies at most so many seconds.
 
         Raises:
             FedmemError: a simulated node failed.
             Interrupted: `stop` was set.
         """
-        answers = exchange(self._grid, messages, timeout, self._stop)
+        answers = exchange(self._grid, messages, timeout, self._stop, meanwhile)
         lines = [f"node {node}: {reason}" for node, reason in sorted(answers.failed.items())]
         if lines and self._simulated:
             raise FedmemError("; ".join(lines))

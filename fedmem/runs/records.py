@@ -35,7 +35,7 @@ class RoundRecord:
         bytes_down: bytes of all training messages to the nodes.
         bytes_frozen: the part of them that brought the frozen rest to nodes that lacked it.
         bytes_up: bytes of all their replies.
-        seconds: wall time, validation included.
+        seconds: wall time since the round before ended, validation included.
         evaluation_seconds: the part of it that the validation took.
         evaluation_bytes: bytes of the validation's messages and replies; at a node's first contact
             they bring the frozen rest.
