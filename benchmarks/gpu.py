@@ -102,7 +102,8 @@ def main() -> None:
         own = ["stage=pretrain_sasrec", "simulation.device=cuda", f"checkpoint.dir={folder}"]
 
         def compose(workers: int) -> Settings:
-            overrides = [*own, f"simulation.workers={workers}", f"federation.nodes={workers}"]
+            overrides = [*own, f"federation.nodes={workers}", f"simulation.workers={workers}"]
+            overrides.append(f"simulation.workers_per_gpu={workers}")
             output = tempfile.mkdtemp(dir=folder)
             return compose_settings([*overrides, *arguments.overrides], output_dir=output)
 

@@ -107,9 +107,10 @@ def place(settings: Settings, machines: Sequence[Machine], num_users: int) -> Pl
     wanted = num_users if nodes == "auto" else nodes
     workers = simulation.workers or max(1, min(wanted, most))
     if workers > most:
+        shared = f" (simulation.workers_per_gpu={simulation.workers_per_gpu})"
         raise FedmemError(
-            f"simulation.workers={workers}, but the cores and GPUs here have room for {most}: "
-            "0 takes as many as fit."
+            f"simulation.workers={workers}, but the cores and GPUs here have room for {most}"
+            f"{shared if device == 'cuda' else ''}: 0 takes as many as fit."
         )
     on_a_gpu = next(n for n in itertools.count(1) if room(1, n) >= workers)
     cpus = next(

@@ -101,7 +101,7 @@ def test_workers_share_a_gpu(device: str) -> None:
 
 def test_workers_spread_over_the_gpus() -> None:
     assert placed(GPU_2, "simulation.workers=2").gpus == 1.0
-    assert placed(GPU_2, "simulation.workers=4").gpus == 0.5
+    assert placed(GPU_2, "simulation.workers=4", "simulation.workers_per_gpu=3").gpus == 0.5
     assert placed(GPU_2, "simulation.workers=1").gpus == 1.0
 
 
@@ -128,7 +128,11 @@ def test_flower_makes_at_least_the_workers_that_were_placed(
     ("machines", "overrides", "message"),
     [
         (CPU_8, ["simulation.workers=9"], r"simulation\.workers=9, .* room for 8"),
-        (GPU_1, ["simulation.workers=5"], r"simulation\.workers=5, .* room for 4"),
+        (
+            GPU_1,
+            ["simulation.workers=2"],
+            r"simulation\.workers=2, .* room for 1 .*workers_per_gpu=1",
+        ),
         (CPU_8, ["simulation.device=cuda"], r"simulation\.device=cuda"),
         ([Machine(0, 0)], [], r"room for 0"),
     ],
