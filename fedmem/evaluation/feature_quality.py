@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from fedmem.data import Interactions
 from fedmem.ragged import ranges
@@ -76,6 +75,8 @@ def neighbour_similarity(
     if len(present) < 2:
         return NeighbourSimilarity(*[float("nan")] * 5)
     sums, counts = np.bincount(user, near - far), np.bincount(user)
+    from scipy import stats  # takes a second, and most commands come here without a need for it
+
     interval = stats.bootstrap(
         (sums, counts),
         lambda s, n, axis: s.sum(axis) / n.sum(axis),
