@@ -23,6 +23,7 @@ from fedmem.machine.placement import this_machine
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
 from fedmem.settings import Settings
+from fedmem.simulate import main
 from fedmem.simulate import simulate as run_simulation
 from fedmem.stages import STAGES
 from tests.conftest import SMALL
@@ -89,21 +90,12 @@ def test_three_stages_on_ray_give_the_numbers_of_the_in_process_federation(
     ("overrides", "words"),
     [
         (["stage=align_projectors"], ["pretrain_sasrec.safetensors", "stage=pretrain_sasrec"]),
-        (["stage=nonsense"], ["stage=nonsense", "align_projectors"]),
-        (["data=nonsense"], ["data=nonsense", "ml-100k"]),
-        (["data.dir=nowhere"], ["nowhere/ratings.dat", "data.dir"]),
-        (["federation.fracton=1"], ["federation.fracton"]),
-        (["federation.nodes=many"], ["federation.nodes=many", "auto"]),
-        (["federation.nodes=25"], ["federation.nodes=25", "24 users"]),
-        (["simulation.device=cuda"], ["simulation.device=cuda", "auto"]),
         (["simulation.ray_address=127.0.0.1:1"], ["simulation.ray_address", "ray start"]),
     ],
 )
-def test_a_mistake_ends_with_code_2_and_two_lines(
+def test_a_mistake_ends_the_command_with_code_2_and_two_lines(
     overrides: list[str], words: list[str], data_dir: Path, tmp_path: Path
 ) -> None:
-    if "simulation.device=cuda" in overrides and torch.cuda.is_available():
-        pytest.skip("here it is no mistake")
     done = simulate(
         f"data.dir={data_dir}", f"checkpoint.dir={tmp_path / 'none'}", *overrides, folder=tmp_path
     )
@@ -111,6 +103,41 @@ def test_a_mistake_ends_with_code_2_and_two_lines(
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) <= 2
     assert all(word in done.stderr for word in words)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["stage=nonsense"], ["stage=nonsense", "align_projectors"]),
+        (["data=nonsense"], ["data=nonsense", "ml-100k"]),
+        (["data.dir=nowhere"], ["nowhere/ratings.dat", "data.dir"]),
+        (["federation.fracton=1"], ["federation.fracton"]),
+        (["federation.nodes=many"], ["federation.nodes=many", "auto"]),
+        (["federation.nodes=25"], ["federation.nodes=25", "24 users"]),
+        (["simulation.device=cuda"], ["simulation.device=cuda", "auto"]),
+    ],
+)
+def test_so_does_any_other_mistake(
+    overrides: list[str],
+    words: list[str],
+    data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """In this process: to start another takes longer than the mistake."""
+    if "simulation.device=cuda" in overrides and torch.cuda.is_available():
+        pytest.skip("here it is no mistake")
+    given = [f"data.dir={data_dir}", f"hydra.run.dir={tmp_path / 'out'}", *overrides]
+    monkeypatch.setattr(sys, "argv", ["fedmem.simulate", *SMALL, *given])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # to be as it was after the command has set it
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    printed, said = capfd.readouterr()
+    assert printed == ""
+    assert len(said.strip().splitlines()) <= 2
+    assert all(word in said for word in words)
 
 
 @pytest.mark.parametrize(
