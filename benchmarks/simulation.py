@@ -26,7 +26,8 @@ import tempfile
 from pathlib import Path
 
 from common import Machine, console, figure, in_fresh_process, make_table, middle, report
-from contestants import fedmem_rounds, run_quietly
+from contestants import fedmem_rounds
+from course import Course
 from floor import floor_rounds
 from plain_flower import FLOWERS_CPUS, plain_rounds
 from rich.table import Table
@@ -34,57 +35,12 @@ from rich.table import Table
 from fedmem.configuration import compose_settings
 from fedmem.data import load_interactions
 from fedmem.participants import participants
-from fedmem.settings import Settings
 from fedmem.stages import STAGES, find_stage
 
 CONTESTANTS = ("plain", "tuned", "fedmem", "floor")
 PLAIN_CPUS = {"plain": FLOWERS_CPUS, "tuned": 1}
 Seconds = dict[str, dict[str, list[float]]]
 """Of every counted round, by stage and contestant."""
-
-
-class Course:
-    """One set of settings, with the checkpoints that its stages start from.
-
-    Args:
-        overrides: settings as on the command line.
-        stages: names of the stages to measure.
-        folder: for checkpoints and runs; thrown away by the caller.
-    """
-
-    def __init__(self, overrides: list[str], stages: list[str], folder: Path) -> None:
-        self._overrides = overrides
-        self._folder = folder
-        required = {name for stage in stages for name in find_stage(stage).requires}
-        self._parents = [name for name in STAGES if name in required]
-        if self._parents:
-            chain = [
-                f"stages=[{','.join(self._parents)}]",
-                "federation.rounds=2",
-                "federation.evaluate_every=2",
-                f"checkpoint.dir={folder / 'parents'}",
-            ]
-            in_fresh_process(run_quietly, self._compose(chain))
-
-    def settings(self, stage: str, rounds: int) -> Settings:
-        """Of one run: `rounds` to count after one that is not, and no validation between them."""
-        parents = [
-            f"checkpoint.{name}={self._folder / 'parents' / name}.safetensors"
-            for name in self._parents
-        ]
-        return self._compose(
-            [
-                f"stage={stage}",
-                f"federation.rounds={rounds + 1}",
-                f"federation.evaluate_every={rounds + 2}",
-                f"checkpoint.dir={self._folder / 'children'}",
-                *parents,
-            ]
-        )
-
-    def _compose(self, own: list[str]) -> Settings:
-        output = tempfile.mkdtemp(dir=self._folder)
-        return compose_settings([*self._overrides, *own], output_dir=output)
 
 
 def counted(stage: str) -> int:
