@@ -20,6 +20,11 @@ SCORES_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 23}
 """Scores that are held at a time: what fits the cache of a CPU, or fills a GPU."""
 READS_AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 19}
 """The same where each score reads a memory."""
+SHARED_READS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 19}
+"""The same where the users share their candidates: what concerns a pair of candidate and entry is
+then computed once for all of them."""
+SCORES_HELD = {"cpu": 1 << 22, "cuda": 1 << 23}
+"""Scores of some users for all items that are held before they are ranked."""
 
 Ints = npt.NDArray[np.int32]
 
@@ -31,11 +36,13 @@ class Scorer:
     Attributes:
         of: scores [B, C] of candidates [B, C], or [C] shared by all, for the users of a slice.
         at_once: scores that may be computed at a time.
+        shared_at_once: the same where candidates are shared.
         device: where candidates must be.
     """
 
     of: Callable[[slice, Tensor], Tensor]
     at_once: int
+    shared_at_once: int
     device: torch.device
 
 
@@ -55,8 +62,11 @@ def by_model(model: Recommender, hidden: Tensor, memory_reads: Ints | None) -> S
             reads = on(hidden.device, memory_reads[batch]).unsqueeze(1)
         return model.score(hidden[batch].unsqueeze(1), candidates, tables, reads).total[:, 0]
 
-    at_once = SCORES_AT_ONCE if memory_reads is None else READS_AT_ONCE
-    return Scorer(score, at_once[hidden.device.type], hidden.device)
+    alone, shared = SCORES_AT_ONCE, SCORES_AT_ONCE
+    if memory_reads is not None:
+        alone, shared = READS_AT_ONCE, SHARED_READS_AT_ONCE
+    kind = hidden.device.type
+    return Scorer(score, alone[kind], shared[kind], hidden.device)
 
 
 def by_embeddings(hidden: Tensor, embeddings: Tensor) -> Scorer:
@@ -66,7 +76,8 @@ def by_embeddings(hidden: Tensor, embeddings: Tensor) -> Scorer:
         vectors = F.embedding(candidates, embeddings)  # [B, C, D]
         return (vectors @ hidden[batch].unsqueeze(2)).squeeze(2)
 
-    return Scorer(score, SCORES_AT_ONCE[hidden.device.type] // hidden.shape[1], hidden.device)
+    at_once = SCORES_AT_ONCE[hidden.device.type] // hidden.shape[1]
+    return Scorer(score, at_once, at_once, hidden.device)
 
 
 @torch.no_grad()
@@ -92,9 +103,9 @@ def ranks_among_all(
 ) -> Ints:
     """Ranks [U], 0 = first, of items [U] among all items but the users' own ones."""
     ranks = np.zeros(len(positives), dtype=np.int32)
-    for batch in slices(len(positives), SCORES_AT_ONCE[scorer.device.type] // num_items):
+    for batch in slices(len(positives), SCORES_HELD[scorer.device.type] // num_items):
         scores = torch.empty(batch.stop - batch.start, num_items, device=scorer.device)
-        for part in slices(num_items, scorer.at_once // len(scores)):
+        for part in slices(num_items, scorer.shared_at_once // len(scores)):
             everything = torch.arange(part.start + 1, part.stop + 1, device=scorer.device)
             scores[:, part] = scorer.of(batch, everything)
         counted = torch.ones_like(scores, dtype=torch.bool)

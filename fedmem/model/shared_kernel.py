@@ -11,8 +11,8 @@ from torch import Tensor
 
 from fedmem.model.kernel import as_arrays, jit
 
-TILE = 128
-"""Candidates that are taken at once: what is held of them stays in the first cache."""
+TILE = 256
+"""Candidates that are taken at once: what is held of them stays in the first two caches."""
 
 
 def shared_read_out_moments(
@@ -42,16 +42,18 @@ def _shared_moments(odds, weighted, places, sums, gram, o_u, o_sum, o_o):  # typ
     first, second, third, total, v_o = np.empty((5, TILE), odds.dtype)
     for h in range(heads):
         for start in range(0, candidates, TILE):
-            size = min(TILE, candidates - start)
+            tile = slice(start, min(start + TILE, candidates))
+            size = tile.stop - start
             for y in range(length):
                 first[:], second[:], third[:], total[:] = zero, zero, zero, zero
                 for m in range(entries):
-                    row, v_sum = places[y, m], sums[y, h, m]
-                    o, w, own = odds[h, row], weighted[h, row], a[m]
+                    row, v_sum, own = places[y, m], sums[y, h, m], a[m]
+                    # Views, since start + c could be negative for all that the compiler knows.
+                    o, w = odds[h, row, tile], weighted[h, row, tile]
                     for c in range(size):
-                        own[c] = o[start + c]
+                        own[c] = o[c]
                         total[c] += own[c]
-                        first[c] += w[start + c]
+                        first[c] += w[c]
                         second[c] += v_sum * own[c]
                 for m in range(entries):
                     own, v_v = a[m], gram[y, h, m]
@@ -66,8 +68,9 @@ def _shared_moments(odds, weighted, places, sums, gram, o_u, o_sum, o_o):  # typ
                             v_o[c] += by_p * p[c] + by_q * q[c] + by_r * r[c] + by_s * s[c]
                     for c in range(TILE):
                         third[c] += own[c] * v_o[c]
+                by_u, by_sum, by_o = o_u[y, tile], o_sum[y, tile], o_o[y, tile]
                 for c in range(size):
                     share = 1 / total[c] if total[c] > zero else zero
-                    o_u[y, start + c] += first[c] * share
-                    o_sum[y, start + c] += second[c] * share
-                    o_o[y, start + c] += third[c] * share * share
+                    by_u[c] += first[c] * share
+                    by_sum[c] += second[c] * share
+                    by_o[c] += third[c] * share * share
