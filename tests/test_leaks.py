@@ -126,7 +126,7 @@ def ranks_by(node: Node, counts: Counts, split: Split, sign: int) -> npt.NDArray
     def score(batch: slice, candidates: Tensor) -> Tensor:
         return scores[batch].gather(1, candidates)
 
-    scorer = Scorer(score, 1 << 20, 1 << 20, torch.device("cpu"))
+    scorer = Scorer(score, torch.device("cpu"))
     positives = interactions.items[interactions.offsets[1:] - HELD_OUT[split]]
     return ranks_among(scorer, positives, node.negatives)
 

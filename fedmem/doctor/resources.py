@@ -17,7 +17,7 @@ import psutil
 
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import Verdict, check, ok, problem, warning
-from fedmem.evaluation.ranking import SCORES_AT_ONCE
+from fedmem.evaluation.ranking import SHARED_AT_ONCE
 from fedmem.machine.device import POSITIONS_AT_ONCE
 from fedmem.stages import Stage
 from fedmem.training.losses import SAMPLES_AT_LEAST
@@ -40,7 +40,7 @@ def memory_needed(case: Case, stage: Stage) -> float:
     settings, items, users = case.settings, case.interactions.num_items, case.users
     model, client = settings.model, settings.client
     parameters = FLOAT * case.counts(stage)[0]
-    scores = FLOAT * max(SAMPLES_AT_LEAST * items, SCORES_AT_ONCE["cpu"])
+    scores = FLOAT * max(SAMPLES_AT_LEAST * items, SHARED_AT_ONCE["cpu"])
     worker = WORKER + WORKER_COPIES * parameters + SCORE_COPIES * scores
     shared = FLOAT * len(users) * settings.evaluation.negatives
     if stage.content:

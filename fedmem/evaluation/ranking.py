@@ -16,15 +16,14 @@ from torch.nn import functional as F
 
 from fedmem.model import Recommender
 
-SCORES_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 23}
-"""Scores that are held at a time: what fits the cache of a CPU, or fills a GPU."""
-READS_AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 19}
-"""The same where each score reads a memory."""
-SHARED_READS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 19}
-"""The same where the users share their candidates: what concerns a pair of candidate and entry is
-then computed once for all of them."""
-SCORES_HELD = {"cpu": 1 << 22, "cuda": 1 << 23}
-"""Scores of some users for all items that are held before they are ranked."""
+OWN_AT_ONCE = {"cpu": 1 << 14, "cuda": 1 << 19}
+"""Scores at a time where users have candidates of their own, whose vectors are gathered for each:
+what fits the cache of a CPU, or fills a GPU."""
+SHARED_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 23}
+"""The same where users share their candidates; so many are held before they are ranked."""
+SHARED_READS_AT_ONCE = {"cpu": 1 << 22, "cuda": 1 << 19}
+"""The same where each score also reads a memory. On CPUs a pair of candidate and entry costs the
+less, the more users share it."""
 
 Ints = npt.NDArray[np.int32]
 
@@ -35,15 +34,13 @@ class Scorer:
 
     Attributes:
         of: scores [B, C] of candidates [B, C], or [C] shared by all, for the users of a slice.
-        at_once: scores that may be computed at a time.
-        shared_at_once: the same where candidates are shared.
         device: where candidates must be.
+        reads: whether a score reads a memory.
     """
 
     of: Callable[[slice, Tensor], Tensor]
-    at_once: int
-    shared_at_once: int
     device: torch.device
+    reads: bool = False
 
 
 def by_model(model: Recommender, hidden: Tensor, memory_reads: Ints | None) -> Scorer:
@@ -62,11 +59,7 @@ def by_model(model: Recommender, hidden: Tensor, memory_reads: Ints | None) -> S
             reads = on(hidden.device, memory_reads[batch]).unsqueeze(1)
         return model.score(hidden[batch].unsqueeze(1), candidates, tables, reads).total[:, 0]
 
-    alone, shared = SCORES_AT_ONCE, SCORES_AT_ONCE
-    if memory_reads is not None:
-        alone, shared = READS_AT_ONCE, SHARED_READS_AT_ONCE
-    kind = hidden.device.type
-    return Scorer(score, alone[kind], shared[kind], hidden.device)
+    return Scorer(score, hidden.device, reads=memory_reads is not None)
 
 
 def by_embeddings(hidden: Tensor, embeddings: Tensor) -> Scorer:
@@ -76,8 +69,7 @@ def by_embeddings(hidden: Tensor, embeddings: Tensor) -> Scorer:
         vectors = F.embedding(candidates, embeddings)  # [B, C, D]
         return (vectors @ hidden[batch].unsqueeze(2)).squeeze(2)
 
-    at_once = SCORES_AT_ONCE[hidden.device.type] // hidden.shape[1]
-    return Scorer(score, at_once, at_once, hidden.device)
+    return Scorer(score, hidden.device)
 
 
 @torch.no_grad()
@@ -86,7 +78,8 @@ def ranks_among(
 ) -> Ints:
     """Ranks [U], 0 = first, of items [U] among others [U, C], which are filled up with 0."""
     ranks = np.zeros(len(positives), dtype=np.int32)
-    for batch in slices(len(positives), scorer.at_once // (1 + negatives.shape[1])):
+    at_once = OWN_AT_ONCE[scorer.device.type]
+    for batch in slices(len(positives), at_once // (1 + negatives.shape[1])):
         others = on(scorer.device, negatives[batch])  # [B, C]
         wanted = on(scorer.device, positives[batch])[:, None]
         scores = scorer.of(batch, torch.cat([wanted, others], dim=1))
@@ -103,9 +96,11 @@ def ranks_among_all(
 ) -> Ints:
     """Ranks [U], 0 = first, of items [U] among all items but the users' own ones."""
     ranks = np.zeros(len(positives), dtype=np.int32)
-    for batch in slices(len(positives), SCORES_HELD[scorer.device.type] // num_items):
+    held = SHARED_AT_ONCE[scorer.device.type]
+    at_once = SHARED_READS_AT_ONCE[scorer.device.type] if scorer.reads else held
+    for batch in slices(len(positives), max(held, at_once) // num_items):
         scores = torch.empty(batch.stop - batch.start, num_items, device=scorer.device)
-        for part in slices(num_items, scorer.shared_at_once // len(scores)):
+        for part in slices(num_items, at_once // len(scores)):
             everything = torch.arange(part.start + 1, part.stop + 1, device=scorer.device)
             scores[:, part] = scorer.of(batch, everything)
         counted = torch.ones_like(scores, dtype=torch.bool)

@@ -12,7 +12,7 @@ candidate and entry; the [candidates, D] read-outs themselves, D ≫ M/heads, ar
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +32,10 @@ NEVER = -1e9
 
 SPREAD = 40.0
 """Logits of a candidate this far apart have odds whose squares float32 still tells from 0."""
+
+PAIRS_AT_ONCE = 1 << 22
+"""Pairs of a candidate and an entry that are held at a time where memories share their candidates,
+and each pair's numbers three or four times."""
 
 Moments = tuple[Tensor, Tensor, Tensor]
 
@@ -99,10 +103,9 @@ class MemoryExpert(nn.Module):
             candidates: item ids [X, C].
             items: item ids [X, Y, M] of the memories' entries, 0 where there is none.
         """
-        moments = None
-        if len(candidates) == 1 and not torch.is_grad_enabled() and items.device.type == "cpu":
-            moments = self._shared_moments(tables, candidates, items)
-        o_u, o_sum, o_o = moments or self._moments(tables, candidates, items)
+        shared = len(candidates) == 1 and not torch.is_grad_enabled() and items.device.type == "cpu"
+        moments_of = self._shared_moments if shared else self._moments
+        o_u, o_sum, o_o = moments_of(tables, candidates, items)
         dim = tables.value.shape[1]
         variance = (o_o / dim - (o_sum / dim).square()).clamp(min=0)
         shift = F.embedding(candidates, tables.shift[:, None])  # [X, C, 1]
@@ -123,33 +126,47 @@ class MemoryExpert(nn.Module):
         gram = values @ values.mT  # [X, H, Y, M, M]
         return read_out_moments(attention, along.view(pairs), values.sum(-1), gram)
 
-    def _shared_moments(
-        self, tables: ExpertTables, candidates: Tensor, items: Tensor
-    ) -> Moments | None:
+    def _shared_moments(self, tables: ExpertTables, candidates: Tensor, items: Tensor) -> Moments:
         """The same where all positions share their candidates, X = 1; no gradient.
 
         Memories hold much the same items, so what a candidate has to do with an entry is computed
-        once for all positions, its exponential included. None where a candidate's logits are too
-        far apart for that.
+        once for all positions, its exponential included; except for candidates whose logits are
+        too far apart for that.
         """
         held, places = torch.unique(items[0], return_inverse=True)  # [N], [Y, M]
-        held = held.unsqueeze(0)
-        logits = self._rows(tables.key, held) @ self._rows(tables.query, candidates).mT
-        along = self._rows(tables.value, held) @ self._rows(tables.probe, candidates).mT
-        largest = logits.amax(2, keepdim=True)  # of [1, H, N, C]
-        if (largest - logits.amin(2, keepdim=True)).max() > SPREAD:
-            return None
-        odds = logits.sub_(largest).exp_() * (held > 0).unsqueeze(2)
+        key, value = (self._rows(table, held[None]) for table in (tables.key, tables.value))
         values = self._rows(tables.value, items[0])  # [Y, H, M, D/H]
-        gram = values @ values.mT  # [Y, H, M, M]
-        moments = shared_read_out_moments(odds[0], along[0], places, values.sum(-1), gram)
-        o_u, o_sum, o_o = (x.mT.unsqueeze(0) for x in moments)
-        return o_u, o_sum, o_o
+        sums, gram = values.sum(-1), values @ values.mT  # [Y, H, M], [Y, H, M, M]
+
+        def of(some: Tensor) -> Moments:
+            logits = key @ self._rows(tables.query, some).mT  # [1, H, N, C]
+            largest = logits.amax(2, keepdim=True)
+            if (largest - logits.amin(2, keepdim=True)).max() > SPREAD:
+                return _in_parts(some, items.numel() * self.heads, apart)
+            along = value @ self._rows(tables.probe, some).mT
+            odds = logits.sub_(largest).exp_() * (held > 0)[:, None]
+            o_u, o_sum, o_o = shared_read_out_moments(odds[0], along[0], places, sums, gram)
+            return o_u.mT[None], o_sum.mT[None], o_o.mT[None]
+
+        def apart(some: Tensor) -> Moments:
+            return self._moments(tables, some, items)
+
+        return _in_parts(candidates, len(held) * self.heads, of)
 
     def _rows(self, table: Tensor, items: Tensor) -> Tensor:
         """Rows of a table [I + 1, D] for items [X, N], by head: [X, H, N, D/H]."""
         rows = F.embedding(items, table)
         return rows.view(*items.shape, self.heads, -1).transpose(1, 2)
+
+
+def _in_parts(candidates: Tensor, pairs: int, moments_of: Callable[[Tensor], Moments]) -> Moments:
+    """Moments of candidates [X, C] of which each makes so many pairs, as many as may be at once."""
+    size = max(1, PAIRS_AT_ONCE // pairs)
+    starts = range(0, candidates.shape[1], size)
+    parts = [moments_of(candidates[:, start : start + size]) for start in starts]
+    # Side by side as [X, Y, C], the order in memory that they are needed in.
+    o_u, o_sum, o_o = (torch.cat([x.mT for x in of], dim=2).mT for of in zip(*parts, strict=True))
+    return o_u, o_sum, o_o
 
 
 class Router(nn.Module):

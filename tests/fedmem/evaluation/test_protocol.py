@@ -23,7 +23,7 @@ from fedmem.evaluation.protocol import (
     rank_users,
     sampled_negatives,
 )
-from fedmem.evaluation.ranking import READS_AT_ONCE, SCORES_AT_ONCE
+from fedmem.evaluation.ranking import OWN_AT_ONCE, SHARED_AT_ONCE, SHARED_READS_AT_ONCE
 from fedmem.model import Recommender
 from fedmem.model.dropout import NO_DROPOUT
 from fedmem.settings import Settings
@@ -209,7 +209,7 @@ def test_how_many_scores_are_held_at_a_time_does_not_matter(
     memory = STAGES[stage].memory
     reads = reads_of(settings, len(users), interactions.num_items) if memory else None
     expected = rank_users(model, settings, interactions, users, "test", memory_reads=reads)
-    for chunks in (SCORES_AT_ONCE, READS_AT_ONCE):
+    for chunks in (OWN_AT_ONCE, SHARED_READS_AT_ONCE, SHARED_AT_ONCE):
         monkeypatch.setitem(chunks, "cpu", at_once)
         found = rank_users(model, settings, interactions, users, "test", memory_reads=reads)
         for ranking in RANKINGS:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedmem.model import experts
 from fedmem.model.experts import SHARPNESS, ExpertTables, MemoryExpert, Router
-from fedmem.model.shared_kernel import TILE
+from fedmem.model.shared_kernel import TILE, shared_read_out_moments
 
 B, P, C, M, D, I = 2, 3, 4, 5, 8, 30  # noqa: E741 - as in the shapes
 
@@ -113,11 +114,20 @@ def test_a_row_does_not_depend_on_the_other_rows() -> None:
     assert torch.allclose(together[1:], alone, atol=1e-12)
 
 
+@pytest.mark.parametrize("at_once", [1 << 22, 200])
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("sharpness", [0.5, 50.0])  # 50: a candidate's odds would underflow
 def test_candidates_shared_by_all_memories_are_read_as_apart(
-    heads: int, sharpness: float, monkeypatch: pytest.MonkeyPatch
+    heads: int, sharpness: float, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(experts, "PAIRS_AT_ONCE", at_once)
+    looked_up = []
+
+    def watched(*given: Tensor) -> object:
+        looked_up.append(given)
+        return shared_read_out_moments(*given)
+
+    monkeypatch.setattr(experts, "shared_read_out_moments", watched)
     module, items = expert(heads), held(3)
     items[0, 1] = ITEMS[0, 1]
     items[1, 2] = 0
@@ -125,16 +135,9 @@ def test_candidates_shared_by_all_memories_are_read_as_apart(
         module.query.weight *= sharpness
         candidates = draw_items(2 * TILE + 3, seed=4)
         expected = read(module, candidates.expand(B, -1), items)
-        answers = []
-        whole = MemoryExpert._shared_moments
-
-        def watched(*given: object) -> object:
-            answers.append(whole(*given))  # type: ignore[arg-type]
-            return answers[-1]
-
-        monkeypatch.setattr(MemoryExpert, "_shared_moments", watched)
+        assert not looked_up
         found = read(module, candidates[None], items.view(1, B * P, M))
-    assert [answer is None for answer in answers] == [sharpness > 1]
+    assert bool(looked_up) == (sharpness < 1)
     torch.testing.assert_close(found.view(B, P, -1), expected, rtol=0, atol=1e-12)
     assert not found.view(B, P, -1)[1, 2].any()
 
