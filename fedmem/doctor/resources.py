@@ -1,9 +1,9 @@
 """Memory and disk of the run, estimated, against what the machine has free.
 
 The memory follows from the sizes of what is held, with factors that were fitted to the measured
-peaks of all processes together: 1.7 GB (MovieLens-1M, stage 1), 2.5 and 2.7 GB (its stages 2 and
-3), 2.6 GB (MovieLens-100K) and 3.6 to 4.0 GB (Amazon Beauty, stage 1), each on two workers. It
-comes within 15% of each of them.
+peaks of all processes together, on two workers and several machines, stages 1 to 3: 1.9 to 2.1, 2.0
+to 2.3 and 2.5 to 2.7 GB (MovieLens-100K), 2.2 to 2.5, 3.0 to 3.3 and 3.6 to 4.2 GB (MovieLens-1M),
+4.0 to 4.4 GB (Amazon Beauty, stage 1). It comes within 15% of each of them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from fedmem.stages import Stage
 from fedmem.training.losses import SAMPLES_AT_LEAST
 
 MB = 1e6
-RAY, SERVER, WORKER = 360 * MB, 390 * MB, 400 * MB
+RAY, SERVER, WORKER = 370 * MB, 460 * MB, 530 * MB
 """Of Ray's own processes, the server's and each worker's, before any data."""
-SERVER_COPIES, WORKER_COPIES = 18, 20
+SERVER_HISTORY, WORKER_HISTORY, MEMORY_HISTORY = 60, 130, 300
+"""Bytes an interaction: at the server, in each worker, and there with memories in addition."""
+SERVER_COPIES, WORKER_COPIES = 26, 14
 """Copies of the parameters: messages, changes, gradients, moments, the best round."""
 SCORE_COPIES = 3
-CONTENT_STAGE, MEMORY_STAGE = 300 * MB, 450 * MB
+CONTENT_STAGE, MEMORY_STAGE = 80 * MB, 240 * MB
 """Compiled loops and the micro-batches of a worker in a stage with content, and with memory too."""
 FLOAT = 4
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -41,16 +43,18 @@ def memory_needed(case: Case, stage: Stage) -> float:
     model, client = settings.model, settings.client
     parameters = FLOAT * case.counts(stage)[0]
     scores = FLOAT * max(SAMPLES_AT_LEAST * items, SHARED_AT_ONCE["cpu"])
-    worker = WORKER + WORKER_COPIES * parameters + SCORE_COPIES * scores
+    length = int(case.interactions.lengths[users].sum())
+    server = SERVER + SERVER_COPIES * parameters + SERVER_HISTORY * length
+    worker = WORKER + WORKER_COPIES * parameters + WORKER_HISTORY * length + SCORE_COPIES * scores
     shared = FLOAT * len(users) * settings.evaluation.negatives
     if stage.content:
         held = client.windows * model.max_length
         targets = int(np.clip(case.interactions.lengths[users] - 3, 0, held).sum())
         at_once = client.micro_batch or POSITIONS_AT_ONCE["cpu"]
-        worker += MEMORY_STAGE if stage.memory else CONTENT_STAGE
+        worker += MEMORY_STAGE + MEMORY_HISTORY * length if stage.memory else CONTENT_STAGE
         worker += FLOAT * (2 * items * sum(case.widths) + at_once * client.negatives)
         shared += FLOAT * targets * (settings.memory.top_k if stage.memory else model.dim)
-    return RAY + SERVER + SERVER_COPIES * parameters + case.placement.workers * worker + shared
+    return RAY + server + case.placement.workers * worker + shared
 
 
 def disk_needed(case: Case) -> float:
