@@ -29,6 +29,8 @@ from tests.test_resume import AT_THE_EDGE
 
 MakeSettings = Callable[..., Settings]
 PATIENCE = 600.0
+ANSWER_WITHIN = 20
+"""Seconds; three apps that start on two cores need ten for their first answer."""
 NODES = ("node-0", "node-1", "node-2")
 
 
@@ -219,7 +221,7 @@ def test_a_slow_node_is_left_out_and_a_late_one_joins(data_dir: Path, tmp_path: 
         federation.stop("node-2")
         running = federation.run(
             *overrides("federation.nodes=2", "federation.rounds=60", "stage=pretrain_sasrec"),
-            "strategy.round_timeout=8",
+            f"strategy.round_timeout={ANSWER_WITHIN}",
         )
         wait_for(lambda: len(rounds(federation)) > 2, running)
         assert {record["messages"] for record in rounds(federation)} == {2}
@@ -228,7 +230,7 @@ def test_a_slow_node_is_left_out_and_a_late_one_joins(data_dir: Path, tmp_path: 
         assert "joined with 8 users" in lines_of(federation, "node-2")
         stop_in_mid_round(federation, "node-1", running)
         wait_for(lambda: rounds(federation)[-1]["messages"] == 2, running)
-        assert "did not answer in 8 s" in lines_of(federation, "node-1")
+        assert f"did not answer in {ANSWER_WITHIN} s" in lines_of(federation, "node-1")
         federation.processes["node-1"].send_signal(signal.SIGCONT)
         wait_for(lambda: rounds(federation)[-1]["messages"] == 3, running)
         output = finish(running)
@@ -240,7 +242,7 @@ def test_a_slow_node_is_left_out_and_a_late_one_joins(data_dir: Path, tmp_path: 
 def test_too_few_nodes_stop_a_run_with_one_line(federation: LocalFederation) -> None:
     running = federation.run(
         *overrides("federation.rounds=1000", "stage=pretrain_sasrec", "strategy.patience=1000"),
-        *("strategy.round_timeout=8", "strategy.min_fit_clients=2"),
+        *(f"strategy.round_timeout={ANSWER_WITHIN}", "strategy.min_fit_clients=2"),
     )
     wait_for(lambda: len(rounds(federation)) > 2, running)
     for name in ("node-0", "node-1"):
@@ -248,6 +250,6 @@ def test_too_few_nodes_stop_a_run_with_one_line(federation: LocalFederation) -> 
     output = finish(running)
     (line,) = [line for line in output.splitlines() if "usable replies" in line]
     assert "1 usable replies, and 2 are needed (strategy.min_fit_clients)" in line
-    assert line.count("did not answer in 8 s") == 2
+    assert line.count(f"did not answer in {ANSWER_WITHIN} s") == 2
     assert "Traceback" not in output
     assert (federation.folder / "run" / "state" / "last.safetensors").is_file()

@@ -13,6 +13,7 @@ import pytest
 from fedmem.checkpoint import Checkpoint
 from fedmem.federation.local_federation import LocalFederation
 from tests.test_deployment import (
+    ANSWER_WITHIN,
     NODES,
     finish,
     left_of,
@@ -93,12 +94,12 @@ def test_a_link_that_is_cut_in_mid_round_and_restored(
     folder.mkdir()
     asked = overrides("federation.rounds=40", "stage=pretrain_sasrec", "strategy.patience=100")
     with LocalFederation(folder, parts(data_dir), SUPERLINK, hosts.within) as federation:
-        running = federation.run(*asked, "strategy.round_timeout=8")
+        running = federation.run(*asked, f"strategy.round_timeout={ANSWER_WITHIN}")
         wait_for(lambda: len(rounds(federation)) > 2, running)
         assert {record["messages"] for record in rounds(federation)} == {3}
         hosts.cut("node-1")
         wait_for(lambda: rounds(federation)[-1]["messages"] == 2, running)
-        assert "did not answer in 8 s" in lines_of(federation, "node-1")
+        assert f"did not answer in {ANSWER_WITHIN} s" in lines_of(federation, "node-1")
         hosts.restore("node-1")
         wait_for(lambda: rounds(federation)[-1]["messages"] == 3, running)
         assert federation.processes["node-1"].poll() is None
