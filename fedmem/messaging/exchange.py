@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import Message
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_utils import pull_objects
+from flwr.superlink.grid import http_grid
 
 SHORTEST_POLL, LONGEST_POLL = 0.005, 0.25
 POLL_SHARE = 0.02
@@ -17,6 +20,8 @@ POLL_SHARE = 0.02
 each look by a query of its database."""
 GRACE = 5.0
 """Seconds that a message outlives the wait for its reply."""
+UPLOAD_POLL = 1.0
+"""Seconds, at most, between two looks for what is missing of a reply."""
 
 
 class Interrupted(Exception):
@@ -60,26 +65,54 @@ def exchange(
     for message in messages:
         message.metadata.ttl = timeout + GRACE
     started = time.monotonic()
+    end = started + timeout
     taken = set(grid.push_messages(messages))
     nodes = {m.metadata.message_id: m.metadata.dst_node_id for m in messages}
     waiting = {key: node for key, node in nodes.items() if key in taken}
     lost = {node: "is not known to the SuperLink" for k, node in nodes.items() if k not in taken}
     answers.failed.update(lost)
     meanwhile()
-    while waiting and time.monotonic() < started + timeout:
+    over = False
+    while waiting and not over:
         if stop.is_set():
             raise Interrupted
-        for reply in grid.pull_messages(set(waiting)):
+        # Seen before the look: whoever answered while a broken reply was waited for is heard.
+        over = time.monotonic() >= end
+        with uploads_until(end):
+            replies = grid.pull_messages(set(waiting))
+        for reply in replies:
             node = waiting.pop(reply.metadata.reply_to_message_id)
             if reply.has_error():
                 answers.failed[node] = failure(reply)
             else:
                 answers.replies.append(reply)
-        if waiting:
+        if waiting and not over:
             share = POLL_SHARE * (time.monotonic() - started)
             time.sleep(min(max(share, SHORTEST_POLL), LONGEST_POLL))
     answers.failed.update(dict.fromkeys(waiting.values(), f"did not answer in {timeout:g} s"))
     return answers
+
+
+@contextlib.contextmanager
+def uploads_until(end: float) -> Iterator[None]:
+    """Let Flower wait until `end`, and no longer, for the rest of a reply.
+
+    A reply is known to the SuperLink before its arrays are there. Where a link breaks in between,
+    Flower waits for minutes, the other nodes' replies behind it, and has no setting for it.
+
+    Args:
+        end: by `time.monotonic`.
+    """
+
+    def bounded(object_ids: list[str], pull_object_fn: Callable[[str], bytes]) -> dict[str, bytes]:
+        left = max(end - time.monotonic(), 0.0)
+        return pull_objects(object_ids, pull_object_fn, max_time=left, backoff_cap=UPLOAD_POLL)
+
+    vars(http_grid).update(pull_objects=bounded)
+    try:
+        yield
+    finally:
+        vars(http_grid).update(pull_objects=pull_objects)
 
 
 def failure(reply: Message) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 import pytest
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
+from flwr.superlink.grid import http_grid
 
 from fedmem.errors import FedmemError
 from fedmem.messaging.exchange import Interrupted, exchange
@@ -130,6 +132,34 @@ def test_who_is_silent_is_waited_for_no_longer_than_was_said(settings: Settings)
     assert [reply.metadata.src_node_id for reply in replies] == [100]
     assert roster.news() == ["node 101: did not answer in 0.2 s"]
     assert all(0.2 < message.metadata.ttl < 60 for message in sent)
+
+
+def test_a_reply_that_never_arrives_in_full_keeps_back_no_other(settings: Settings) -> None:
+    class Broken(Network):
+        """Its replies come at the second look; at the first, half of one is waited for."""
+
+        looks = 0
+
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            self.looks += 1
+            if self.looks > 1:
+                return super().pull_messages(message_ids)
+            with pytest.raises(ObjectPullError):
+                http_grid.pull_objects(["half"], missing)
+            return []
+
+    def missing(object_id: str) -> bytes:
+        raise ObjectUnavailableError(object_id)
+
+    grid = Broken(2, [100, 101])
+    grid.looks = 1
+    roster = roster_of(settings, grid)
+    roster.meet()
+    sent = [message for message, _ in grid.log[-2:]]
+    grid.silent, grid.looks = {101}, 0
+    replies = roster.ask(sent, 0.2)
+    assert [reply.metadata.src_node_id for reply in replies] == [100]
+    assert roster.news() == ["node 101: did not answer in 0.2 s"]
 
 
 def test_a_run_that_is_to_stop_waits_for_nobody(settings: Settings) -> None:
