@@ -43,15 +43,16 @@ def memory_needed(case: Case, stage: Stage) -> float:
     model, client = settings.model, settings.client
     parameters = FLOAT * case.counts(stage)[0]
     scores = FLOAT * max(SAMPLES_AT_LEAST * items, SHARED_AT_ONCE["cpu"])
-    length = int(case.interactions.lengths[users].sum())
-    server = SERVER + SERVER_COPIES * parameters + SERVER_HISTORY * length
-    worker = WORKER + WORKER_COPIES * parameters + WORKER_HISTORY * length + SCORE_COPIES * scores
+    interactions = int(case.interactions.lengths[users].sum())
+    server = SERVER + SERVER_COPIES * parameters + SERVER_HISTORY * interactions
+    worker = WORKER + WORKER_COPIES * parameters + WORKER_HISTORY * interactions
+    worker += SCORE_COPIES * scores
     shared = FLOAT * len(users) * settings.evaluation.negatives
     if stage.content:
         held = client.windows * model.max_length
         targets = int(np.clip(case.interactions.lengths[users] - 3, 0, held).sum())
         at_once = client.micro_batch or POSITIONS_AT_ONCE["cpu"]
-        worker += MEMORY_STAGE + MEMORY_HISTORY * length if stage.memory else CONTENT_STAGE
+        worker += MEMORY_STAGE + MEMORY_HISTORY * interactions if stage.memory else CONTENT_STAGE
         worker += FLOAT * (2 * items * sum(case.widths) + at_once * client.negatives)
         shared += FLOAT * targets * (settings.memory.top_k if stage.memory else model.dim)
     return RAY + server + case.placement.workers * worker + shared

@@ -119,4 +119,6 @@ def failure(reply: Message) -> str:
     """Why a node did not answer as it should, from its reply or what Flower says in its place."""
     if reply.error.code == ErrorCode.NODE_UNAVAILABLE:
         return "left without an answer"
+    if reply.error.code == ErrorCode.MESSAGE_UNAVAILABLE:
+        return "its reply did not arrive in full"
     return "failed: " + " ".join((reply.error.reason or "no reason given").split())

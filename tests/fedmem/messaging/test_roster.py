@@ -135,31 +135,31 @@ def test_who_is_silent_is_waited_for_no_longer_than_was_said(settings: Settings)
 
 
 def test_a_reply_that_never_arrives_in_full_keeps_back_no_other(settings: Settings) -> None:
-    class Broken(Network):
-        """Its replies come at the second look; at the first, half of one is waited for."""
-
-        looks = 0
-
-        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-            self.looks += 1
-            if self.looks > 1:
-                return super().pull_messages(message_ids)
-            with pytest.raises(ObjectPullError):
-                http_grid.pull_objects(["half"], missing)
-            return []
-
     def missing(object_id: str) -> bytes:
         raise ObjectUnavailableError(object_id)
 
-    grid = Broken(2, [100, 101])
-    grid.looks = 1
+    class HalfWay(Network):
+        """At one look it waits, as Flower does, for what is missing of the reply of node 101."""
+
+        broken = False
+
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            if not self.broken:
+                return super().pull_messages(message_ids)
+            self.broken = False
+            with pytest.raises(ObjectPullError) as error:
+                http_grid.pull_objects(["missing"], missing)
+            (half,) = (m for m, _ in self.log[-2:] if m.metadata.dst_node_id == 101)
+            return [Message(Error(ErrorCode.MESSAGE_UNAVAILABLE, str(error.value)), reply_to=half)]
+
+    grid = HalfWay(2, [100, 101])
     roster = roster_of(settings, grid)
     roster.meet()
     sent = [message for message, _ in grid.log[-2:]]
-    grid.silent, grid.looks = {101}, 0
+    grid.broken = True
     replies = roster.ask(sent, 0.2)
     assert [reply.metadata.src_node_id for reply in replies] == [100]
-    assert roster.news() == ["node 101: did not answer in 0.2 s"]
+    assert roster.news() == ["node 101: its reply did not arrive in full"]
 
 
 def test_a_run_that_is_to_stop_waits_for_nobody(settings: Settings) -> None:
