@@ -30,7 +30,7 @@ from tests.test_resume import AT_THE_EDGE
 MakeSettings = Callable[..., Settings]
 PATIENCE = 600.0
 ANSWER_WITHIN = 20
-"""Seconds; three apps that start on two cores need ten for their first answer."""
+"""Seconds; three apps that compile their loops on two cores need 13 for their first answer."""
 NODES = ("node-0", "node-1", "node-2")
 
 
