@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from fedmem.runs.made_with import cpu_name
+from fedmem.runs.provenance import cpu_name
 
 P = ParamSpec("P")
 R = TypeVar("R")

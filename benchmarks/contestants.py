@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from fedmem.checkpoint import load_parents
-from fedmem.memory import auto_threshold
-from fedmem.node import Node
-from fedmem.parameters import Parameters, initial_parameters
-from fedmem.settings import Settings
+from fedmem.core.memory import auto_threshold
+from fedmem.core.model.parameters import Parameters, initial_parameters
+from fedmem.core.node import Node
+from fedmem.core.settings import Settings
+from fedmem.core.stages import Stage
 from fedmem.simulate import simulate
-from fedmem.stages import Stage
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 from common import in_fresh_process
 from contestants import run_quietly
 
-from fedmem.configuration import compose_settings
-from fedmem.settings import Settings
-from fedmem.stages import STAGES, find_stage
+from fedmem.core.settings import Settings
+from fedmem.core.stages import STAGES, find_stage
+from fedmem.runs.configuration import compose_settings
 
 
 class Course:

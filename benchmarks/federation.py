@@ -33,9 +33,9 @@ from typing import Any
 import psutil
 from common import Machine, figure, make_table, middle, report
 
-from fedmem.configuration import compose_settings
-from fedmem.federation.local_federation import LocalFederation, Process
+from fedmem.federation.deployment.local_federation import LocalFederation, Process
 from fedmem.federation_demo import deal_out
+from fedmem.runs.configuration import compose_settings
 
 ROUNDS = 15
 FEW_USERS = (

@@ -19,13 +19,13 @@ from contestants import Start, fill_memories
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fedmem.data import Windows, by_length
-from fedmem.machine.device import positions_at_once
-from fedmem.node import Node
-from fedmem.participants import UserIndices, participants, sample_round
-from fedmem.settings import ModelSettings, Settings
-from fedmem.stages import Stage
-from fedmem.training.batches import RoundKey
+from fedmem.core.data import Windows, by_length
+from fedmem.core.data.sampling import UserIndices, participants, sample_round
+from fedmem.core.machine.device import positions_at_once
+from fedmem.core.node import Node
+from fedmem.core.settings import ModelSettings, Settings
+from fedmem.core.stages import Stage
+from fedmem.core.training.batches import RoundKey
 
 TrainRound = Callable[[UserIndices, int], None]
 

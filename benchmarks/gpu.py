@@ -20,12 +20,12 @@ from common import Machine, figure, in_fresh_process, make_table, middle, report
 from contestants import Start, read_rounds, run_quietly
 from torch.profiler import ProfilerActivity, profile
 
-from fedmem.configuration import compose_settings
-from fedmem.node import Node
-from fedmem.participants import participants, sample_round
-from fedmem.settings import Settings
-from fedmem.stages import PRETRAIN_SASREC
-from fedmem.training.batches import RoundKey
+from fedmem.core.data.sampling import participants, sample_round
+from fedmem.core.node import Node
+from fedmem.core.settings import Settings
+from fedmem.core.stages import PRETRAIN_SASREC
+from fedmem.core.training.batches import RoundKey
+from fedmem.runs.configuration import compose_settings
 
 PROFILED_ROUNDS = 5
 

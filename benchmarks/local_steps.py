@@ -21,10 +21,10 @@ from common import Machine, figure, in_fresh_process, make_table, middle, report
 from contestants import Start, fill_memories
 from course import Course
 
-from fedmem.node import Node
-from fedmem.settings import Settings
-from fedmem.stages import STAGES, Stage, find_stage
-from fedmem.training.batches import RoundKey
+from fedmem.core.node import Node
+from fedmem.core.settings import Settings
+from fedmem.core.stages import STAGES, Stage, find_stage
+from fedmem.core.training.batches import RoundKey
 
 WAYS = ("loop", "stacked")
 TIMES = 3

@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 from common import Machine, console, figure, make_table, report
 
-from fedmem.configuration import compose_settings
-from fedmem.errors import FedmemError
-from fedmem.memory import MemoryBank, Novelties, auto_threshold
-from fedmem.memory.novelty import Floats
-from fedmem.node import Node
-from fedmem.participants import UserIndices
-from fedmem.ragged import ranges
+from fedmem.core.arrays import ranges
+from fedmem.core.data.sampling import UserIndices
+from fedmem.core.errors import FedmemError
+from fedmem.core.memory import MemoryBank, Novelties, auto_threshold
+from fedmem.core.memory.novelty import Floats
+from fedmem.core.node import Node
+from fedmem.runs.configuration import compose_settings
 
 
 def seconds(work: Callable[[], object]) -> float:

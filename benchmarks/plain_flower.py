@@ -28,13 +28,13 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAdam
 from flwr.simulation import run_simulation
 
+from fedmem.core.data.sampling import UserIndices, participants, sample_round
+from fedmem.core.node import Node
+from fedmem.core.settings import Settings
+from fedmem.core.stages import Stage, find_stage
+from fedmem.core.training.batches import RoundKey
 from fedmem.messaging.messages import to_array_record
-from fedmem.node import Node
-from fedmem.participants import UserIndices, participants, sample_round
-from fedmem.settings import Settings
 from fedmem.simulate import quiet_libraries
-from fedmem.stages import Stage, find_stage
-from fedmem.training.batches import RoundKey
 
 FLOWERS_CPUS = 2
 

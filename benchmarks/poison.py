@@ -22,15 +22,15 @@ import numpy as np
 import torch
 from common import Machine, make_table, report
 
-from fedmem.configuration import compose_settings
-from fedmem.evaluation.protocol import means
-from fedmem.node import Node
-from fedmem.parameters import initial_parameters
-from fedmem.participants import sample_round
-from fedmem.settings import Settings
-from fedmem.stages import PRETRAIN_SASREC as STAGE
-from fedmem.training.batches import RoundKey
-from fedmem.training.trainer import LocalTrainer, Update
+from fedmem.core.data.sampling import sample_round
+from fedmem.core.evaluation.protocol import means
+from fedmem.core.model.parameters import initial_parameters
+from fedmem.core.node import Node
+from fedmem.core.settings import Settings
+from fedmem.core.stages import PRETRAIN_SASREC as STAGE
+from fedmem.core.training.batches import RoundKey
+from fedmem.core.training.trainer import LocalTrainer, Update
+from fedmem.runs.configuration import compose_settings
 from strategies import make_server_optimizer
 from strategies.schedule import Schedule
 

@@ -14,12 +14,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedmem.arms import load_experiment
-from fedmem.errors import FedmemError, readable_exit
+from fedmem.core.errors import FedmemError, readable_exit
+from fedmem.core.files.atomic import replacing
+from fedmem.experiment.arms import load_experiment
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
 from fedmem.report.text import markdown_tables
-from fedmem.sealed import replacing
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 CAPTIONS = {

@@ -32,10 +32,10 @@ import psutil
 from common import Machine, console, figure, in_fresh_process, make_table, middle, report
 from contestants import read_rounds, run_quietly
 
-from fedmem.configuration import compose_settings
-from fedmem.data import load_interactions
-from fedmem.participants import participants
-from fedmem.settings import Settings
+from fedmem.core.data import load_interactions
+from fedmem.core.data.sampling import participants
+from fedmem.core.settings import Settings
+from fedmem.runs.configuration import compose_settings
 
 SAMPLE_SECONDS = 1.0
 REFERENCE_USERS = 400

@@ -32,10 +32,10 @@ from floor import floor_rounds
 from plain_flower import FLOWERS_CPUS, plain_rounds
 from rich.table import Table
 
-from fedmem.configuration import compose_settings
-from fedmem.data import load_interactions
-from fedmem.participants import participants
-from fedmem.stages import STAGES, find_stage
+from fedmem.core.data import load_interactions
+from fedmem.core.data.sampling import participants
+from fedmem.core.stages import STAGES, find_stage
+from fedmem.runs.configuration import compose_settings
 
 CONTESTANTS = ("plain", "tuned", "fedmem", "floor")
 PLAIN_CPUS = {"plain": FLOWERS_CPUS, "tuned": 1}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from clients.user_client import UserClient
-from fedmem.training.batches import RoundKey
-from fedmem.training.trainer import LocalTrainer, Update
+from fedmem.core.training.batches import RoundKey
+from fedmem.core.training.trainer import LocalTrainer, Update
 
 
 class CohortClient(UserClient):

@@ -10,13 +10,13 @@ import torch
 from flwr.client import NumPyClient
 from flwr.common import Config, NDArrays, Scalar
 
-from fedmem.evaluation.outcomes import Outcomes
-from fedmem.evaluation.protocol import COLD, COLD_USERS, USERS, Split
-from fedmem.node import Node
-from fedmem.participants import UserIndices
-from fedmem.stages import Stage
-from fedmem.training.batches import RoundKey
-from fedmem.training.trainer import LocalTrainer, Update
+from fedmem.core.data.sampling import UserIndices
+from fedmem.core.evaluation.outcomes import Outcomes
+from fedmem.core.evaluation.protocol import COLD, COLD_USERS, USERS, Split
+from fedmem.core.node import Node
+from fedmem.core.stages import Stage
+from fedmem.core.training.batches import RoundKey
+from fedmem.core.training.trainer import LocalTrainer, Update
 
 Names = list[str]
 

@@ -25,26 +25,26 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from fedmem.checkpoint import Checkpoint
-from fedmem.command_line import jobs_at_a_time, run_command
-from fedmem.configuration import CONFIG_MODULE, to_settings
-from fedmem.data import load_histories
-from fedmem.errors import FedmemError, readable_disk_errors, readable_exit
-from fedmem.evaluation.outcomes import save_outcomes
-from fedmem.evaluation.protocol import RANKINGS, USERS, means
-from fedmem.machine.placement import share_of
-from fedmem.node import Node
-from fedmem.parameters import Parameters, initial_parameters
-from fedmem.participants import UserIndices, participants
+from fedmem.core.data import load_histories
+from fedmem.core.data.sampling import UserIndices, participants
+from fedmem.core.errors import FedmemError, readable_disk_errors, readable_exit
+from fedmem.core.evaluation.outcomes import save_outcomes
+from fedmem.core.evaluation.protocol import RANKINGS, USERS, means
+from fedmem.core.machine.placement import share_of
+from fedmem.core.model.parameters import Parameters, initial_parameters
+from fedmem.core.node import Node
+from fedmem.core.settings import Settings
+from fedmem.core.stages import PRETRAIN_SASREC
+from fedmem.core.training.batches import RoundKey, Rows
+from fedmem.runs.command_line import jobs_at_a_time, run_command
+from fedmem.runs.configuration import CONFIG_MODULE, to_settings
 from fedmem.runs.folder import RunFolder, shown
 from fedmem.runs.progress import make_progress
 from fedmem.runs.records import Observer, RoundRecord, StageResult, read_results, worth
 from fedmem.runs.results import print_results
 from fedmem.runs.resume import absolute, go_on, how_to_go_on, own_settings
 from fedmem.runs.state import StageState
-from fedmem.settings import Settings
-from fedmem.stages import PRETRAIN_SASREC
-from fedmem.tracking import require_installed, trackers
-from fedmem.training.batches import RoundKey, Rows
+from fedmem.runs.tracking import require_installed, trackers
 
 CENTRALISED = replace(PRETRAIN_SASREC, name="centralised")
 """Stage 1 under another name, so that nobody takes its checkpoint or its figures for federated."""

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from fedmem.errors import FedmemError, readable_exit
+from fedmem.core.errors import FedmemError, readable_exit
 
 AUTHORITY_DAYS, SERVER_DAYS = 3650, 825
 CURVE = ec.SECP256R1()

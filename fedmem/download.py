@@ -19,7 +19,7 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
-from fedmem.errors import FedmemError, readable_exit
+from fedmem.core.errors import FedmemError, readable_exit
 
 REQUIREMENT = "recbole==1.2.1"
 IN_WHEEL = "recbole/dataset_example/ml-100k"

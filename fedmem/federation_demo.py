@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fedmem.configuration import compose_settings
-from fedmem.data import load_interactions
-from fedmem.data.content import KINDS
-from fedmem.errors import FedmemError, readable_exit
-from fedmem.federation.local_federation import LocalFederation
+from fedmem.core.data import load_interactions
+from fedmem.core.data.content import KINDS
+from fedmem.core.errors import FedmemError, readable_exit
+from fedmem.core.settings import DataSettings
+from fedmem.federation.deployment.local_federation import LocalFederation
+from fedmem.runs.configuration import compose_settings
 from fedmem.runs.folder import shown
 from fedmem.runs.progress import say
-from fedmem.settings import DataSettings
 
 NODES = 3
 FEW_ROUNDS = ("federation.rounds=5", "federation.evaluate_every=5")

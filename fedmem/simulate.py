@@ -30,32 +30,32 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
-from fedmem.command_line import jobs_at_a_time, run_command
-from fedmem.configuration import CONFIG_MODULE, to_settings
-from fedmem.data import load_histories, print_summary, write_id_files
-from fedmem.doctor import Case, preflight, print_findings
-from fedmem.errors import (
+from fedmem.core.data import load_histories, print_summary, write_id_files
+from fedmem.core.data.sampling import participants
+from fedmem.core.errors import (
     INTERRUPTED_EXIT_CODE,
     FedmemError,
     readable_disk_errors,
     readable_exit,
 )
+from fedmem.core.machine.cluster import backend_config, survey
+from fedmem.core.machine.placement import Placement, share_of
+from fedmem.core.machine.placement import place as place_nodes
+from fedmem.core.settings import Settings
+from fedmem.core.stages import find_stages
+from fedmem.core.training.precision import check_precision
+from fedmem.doctor import Case, preflight, print_findings
 from fedmem.federation.client_app import app as client_app
 from fedmem.federation.server_app import Run, make_server_app
-from fedmem.machine.cluster import backend_config, survey
-from fedmem.machine.placement import Placement, share_of
-from fedmem.machine.placement import place as place_nodes
 from fedmem.messaging.exchange import Interrupted
-from fedmem.participants import participants
+from fedmem.runs.command_line import jobs_at_a_time, run_command
+from fedmem.runs.configuration import CONFIG_MODULE, to_settings
 from fedmem.runs.folder import NODES, RunFolder, shown
 from fedmem.runs.progress import make_progress, say
 from fedmem.runs.records import StageResult, read_results
 from fedmem.runs.results import print_results
 from fedmem.runs.resume import AUTO, absolute, go_on, how_to_go_on, own_settings
-from fedmem.settings import Settings
-from fedmem.stages import find_stages
-from fedmem.tracking import trackers
-from fedmem.training.precision import check_precision
+from fedmem.runs.tracking import trackers
 from strategies.aggregation import require_enough
 
 

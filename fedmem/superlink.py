@@ -14,7 +14,7 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 from flwr.superlink.cli.flower_superlink import flower_superlink
 
-from fedmem.errors import FedmemError, readable_exit
+from fedmem.core.errors import FedmemError, readable_exit
 
 NOT_TLS = ("HTTP_REQUEST", "WRONG_VERSION_NUMBER")
 """What OpenSSL calls bytes that begin no handshake."""

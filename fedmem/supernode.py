@@ -45,9 +45,9 @@ from flwr.supercore.inflatable.inflatable_utils import (
 from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supernode.fleet_http_connection import http_request_response
 
-from fedmem.errors import FedmemError, readable_exit
+from fedmem.core.errors import FedmemError, readable_exit
+from fedmem.federation.deployment.warm_app import WarmApp
 from fedmem.federation.node_config import require_whole
-from fedmem.federation.warm_app import WarmApp
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 3.0
 IDLE_SHARE = 0.05

@@ -8,8 +8,8 @@ from typing import cast
 from flwr.app import Message
 from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, Krum
 
-from fedmem.errors import FedmemError
-from fedmem.settings import StrategySettings
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import StrategySettings
 from strategies.server_optimizer import Arrays
 
 FEWEST = {"mean": 1, "median": 3, "trimmed_mean": 3, "krum": 5}

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from flwr.app import ArrayRecord, Message
 
+from fedmem.core.settings import Settings
+from fedmem.core.stages import Stage
+from fedmem.core.training.guard import ENOUGH, LEANS, is_fit, leaning, norm_limit, reversed_among
 from fedmem.messaging.messages import TrainResult
-from fedmem.settings import Settings
-from fedmem.stages import Stage
-from fedmem.training.guard import ENOUGH, LEANS, is_fit, leaning, norm_limit, reversed_among
 
 REMEMBERED = 10
 """Rounds whose medians tell what is usual, where a round has too few replies to tell itself."""

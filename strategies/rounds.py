@@ -13,7 +13,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
 from fedmem.messaging.exchange import nothing
 from fedmem.messaging.messages import from_array_record, payload_bytes, to_array_record
 from fedmem.runs.records import RoundRecord

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from fedmem.settings import Settings
-from fedmem.stages import Stage
+from fedmem.core.settings import Settings
+from fedmem.core.stages import Stage
 
 COOLED = 0.05
 """Share of the learning rate that is left in a stage's last round."""

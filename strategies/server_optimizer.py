@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 import numpy.typing as npt
 
-from fedmem.settings import StrategySettings
+from fedmem.core.settings import StrategySettings
 
 Arrays = dict[str, npt.NDArray[np.floating]]
 

@@ -20,9 +20,12 @@ from flwr.app import (
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result
 
-from fedmem.errors import FedmemError
-from fedmem.evaluation.outcomes import Outcomes, joined
-from fedmem.evaluation.protocol import means
+from fedmem.core.data.sampling import sample_round
+from fedmem.core.errors import FedmemError
+from fedmem.core.evaluation.outcomes import Outcomes, joined
+from fedmem.core.evaluation.protocol import means
+from fedmem.core.settings import Settings
+from fedmem.core.stages import Stage
 from fedmem.messaging.exchange import nothing
 from fedmem.messaging.messages import (
     EvaluateResult,
@@ -32,10 +35,7 @@ from fedmem.messaging.messages import (
     to_metric_record,
 )
 from fedmem.messaging.roster import Roster
-from fedmem.participants import sample_round
 from fedmem.runs.state import StageState
-from fedmem.settings import Settings
-from fedmem.stages import Stage
 from strategies.aggregation import aggregate, require_enough
 from strategies.reply_checks import ReplyChecks
 from strategies.rounds import OnRound, Rounds

@@ -6,11 +6,11 @@ import math
 
 from flwr.app import ArrayRecord
 
+from fedmem.core.settings import Settings
+from fedmem.core.stages import Stage
 from fedmem.messaging.messages import to_array_record
 from fedmem.runs.records import RoundRecord, worth
 from fedmem.runs.state import StageState
-from fedmem.settings import Settings
-from fedmem.stages import Stage
 from strategies.schedule import Schedule
 
 NAMED = 3

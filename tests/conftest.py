@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.configuration import compose_settings
-from fedmem.node import Node
-from fedmem.settings import Settings
-from fedmem.stages import Stage
+from fedmem.core.node import Node
+from fedmem.core.settings import Settings
+from fedmem.core.stages import Stage
+from fedmem.runs.configuration import compose_settings
 
 NUM_USERS, NUM_ITEMS = 24, 40
 VISUAL_WIDTH, TEXT_WIDTH = 12, 8

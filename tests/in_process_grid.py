@@ -12,10 +12,10 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedmem.core.settings import Settings
 from fedmem.federation.client_app import app
 from fedmem.federation.server_app import Run as FederatedRun
 from fedmem.runs.records import RoundRecord, StageResult
-from fedmem.settings import Settings
 
 
 class InProcessGrid(Grid):

@@ -15,9 +15,10 @@ import pytest
 import torch
 from flwr.app import Context, Message
 
-from fedmem import sealed
 from fedmem.checkpoint import Checkpoint
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
+from fedmem.core.files import atomic
+from fedmem.core.settings import Settings
 from fedmem.federation import client_app
 from fedmem.federation.server_app import Run
 from fedmem.runs import folder as run_folder
@@ -25,7 +26,6 @@ from fedmem.runs.folder import STATE, RunFolder
 from fedmem.runs.records import StageResult
 from fedmem.runs.resume import absolute, own_settings
 from fedmem.runs.state import LAST
-from fedmem.settings import Settings
 from tests.in_process_grid import InProcessGrid, Watcher
 
 TIMES = ("seconds", "test_seconds", "evaluation_seconds")
@@ -131,8 +131,8 @@ def photographed(settings: Settings, album: Path, patch: pytest.MonkeyPatch) -> 
     """Run a run, and keep what would lie on the disk if it had been killed, at every moment."""
     camera = Camera([Path(settings.output_dir), Path(settings.checkpoint.dir)], album)
     with patch.context() as patched:
-        for module in (sealed, run_folder):
-            patched.setattr(module, "flush", around(sealed.flush, camera))
+        for module in (atomic, run_folder):
+            patched.setattr(module, "flush", around(atomic.flush, camera))
         patched.setattr(os, "replace", around(os.replace, camera))
         app = client_app.app
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
 
 
 def or_mistake(action: Callable[[], Any]) -> Any:

@@ -14,12 +14,12 @@ from flwr.app.message import make_message
 from flwr.common.constant import ErrorCode
 
 from fedmem.checkpoint import Checkpoint
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import Settings
 from fedmem.federation.server_app import Run
 from fedmem.messaging.messages import TrainResult
 from fedmem.runs.folder import STATE, RunFolder
 from fedmem.runs.state import RunState
-from fedmem.settings import Settings
 from tests.in_process_grid import InProcessGrid, Watcher
 
 MakeSettings = Callable[..., Settings]

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from fedmem.checkpoint import Checkpoint
-from fedmem.errors import FedmemError
-from fedmem.machine.cluster import survey
-from fedmem.machine.placement import Machine
-from fedmem.settings import Settings
+from fedmem.core.errors import FedmemError
+from fedmem.core.machine.cluster import survey
+from fedmem.core.machine.placement import Machine
+from fedmem.core.settings import Settings
 from tests.conftest import SMALL
 from tests.in_process_grid import run_in_process
 from tests.test_simulate import COMMAND, interrupt_when_under_way, processes_of

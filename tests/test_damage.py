@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from fedmem.checkpoint import Checkpoint
 from fedmem.checkpoint.foreign import diagnose, is_foreign, read_foreign
-from fedmem.data import load_content, load_interactions
-from fedmem.settings import Settings
+from fedmem.core.data import load_content, load_interactions
+from fedmem.core.settings import Settings
 from tests.in_process_grid import run_in_process
 from tests.mistakes import or_mistake
 

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from fedmem.certificates import make_certificates
 from fedmem.checkpoint import Checkpoint
-from fedmem.federation.local_federation import LocalFederation, Process
-from fedmem.settings import Settings
-from fedmem.stages import STAGES
+from fedmem.core.settings import Settings
+from fedmem.core.stages import STAGES
+from fedmem.federation.deployment.local_federation import LocalFederation, Process
 from tests.conftest import SMALL
 from tests.in_process_grid import run_in_process
 from tests.test_resume import AT_THE_EDGE

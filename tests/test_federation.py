@@ -15,14 +15,14 @@ from flwr.app import Array, ArrayRecord, Context, Message, MessageType
 from rich.console import Console
 
 from fedmem.checkpoint import Checkpoint
-from fedmem.data import load_histories
-from fedmem.errors import FedmemError
-from fedmem.evaluation.protocol import COLD
+from fedmem.core.data import load_histories
+from fedmem.core.errors import FedmemError
+from fedmem.core.evaluation.protocol import COLD
+from fedmem.core.settings import Settings
+from fedmem.core.stages import CONTROLS, STAGES
 from fedmem.federation import client_app
 from fedmem.messaging.messages import NeedsFrozen, Task
 from fedmem.runs.results import print_results
-from fedmem.settings import Settings
-from fedmem.stages import CONTROLS, STAGES
 from tests.in_process_grid import InProcessGrid, run_in_process
 
 MakeSettings = Callable[..., Settings]

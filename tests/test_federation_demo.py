@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fedmem.settings import Settings
-from fedmem.stages import STAGES
+from fedmem.core.settings import Settings
+from fedmem.core.stages import STAGES
 from tests.conftest import SMALL
 from tests.in_process_grid import run_in_process
 from tests.test_deployment import PATIENCE, left_of, same_as_simulated

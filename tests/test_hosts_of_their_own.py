@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedmem.checkpoint import Checkpoint
-from fedmem.federation.local_federation import LocalFederation
+from fedmem.federation.deployment.local_federation import LocalFederation
 from tests.test_deployment import (
     ANSWER_WITHIN,
     NODES,

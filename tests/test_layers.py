@@ -7,11 +7,20 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 OURS = ("fedmem", "strategies", "clients")
-CORE = ("model", "memory", "training", "evaluation", "data", "machine")
+LOWER = ("fedmem.core", "fedmem.checkpoint", "fedmem.features", "fedmem.recommend")
+"""Packages that work without Flower; beside commands of theirs, without Hydra too."""
+
+
+def modules() -> dict[str, Path]:
+    """Every module of ours by its dotted name; a package goes by its own."""
+    found = {}
+    for ours in OURS:
+        for file in (ROOT / ours).rglob("*.py"):
+            name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = file
+    return found
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -31,20 +40,35 @@ def part_of(module: str) -> str:
 
 def test_no_package_needs_one_that_needs_it() -> None:
     needs: dict[str, set[str]] = {}
-    for ours in OURS:
-        for file in (ROOT / ours).rglob("*.py"):
-            part = part_of(".".join(file.relative_to(ROOT).with_suffix("").parts))
-            found = {part_of(name) for name in imports(file) if name.split(".")[0] in OURS}
-            needs.setdefault(part, set()).update(found - {part})
+    for name, file in modules().items():
+        found = {part_of(each) for each in imports(file) if each.split(".")[0] in OURS}
+        needs.setdefault(part_of(name), set()).update(found - {part_of(name)})
     order = list(TopologicalSorter(needs).static_order())  # a circle raises an error
+    assert order.index("fedmem.core") < order.index("fedmem.messaging")
     assert order.index("fedmem.messaging") < order.index("strategies")
     assert order.index("strategies") < order.index("fedmem.federation")
     assert order.index("fedmem.federation") < order.index("fedmem.simulate")
 
 
-@pytest.mark.parametrize("package", CORE)
-def test_the_core_knows_nothing_of_flower_or_hydra(package: str) -> None:
-    files = [f for f in (ROOT / "fedmem" / package).rglob("*.py") if f.name != "__main__.py"]
-    assert files
-    outside = {name.split(".")[0] for file in files for name in imports(file)}
-    assert not outside & {"flwr", "hydra", "strategies", "clients"}
+def test_no_module_needs_one_that_needs_it() -> None:
+    known = modules()
+    needs: dict[str, set[str]] = {name: set() for name in known}
+    for name, file in known.items():
+        for each in imports(file):
+            found = each if each in known else each.rpartition(".")[0]
+            if found in known and found != name and not name.startswith(f"{found}."):
+                needs[name].add(found)
+    list(TopologicalSorter(needs).static_order())  # a circle raises an error
+
+
+def test_the_core_knows_nothing_of_flower_or_hydra() -> None:
+    files = {name: file for name, file in modules().items() if name.startswith(LOWER)}
+    for name, file in files.items():
+        outside = {each.split(".")[0] for each in imports(file)}
+        assert not outside & {"flwr", "hydra", "strategies", "clients"}, name
+
+
+def test_the_root_can_be_taken_in_at_a_glance() -> None:
+    names = [each for each in (ROOT / "fedmem").iterdir() if each.name != "__pycache__"]
+    assert len(names) <= 22
+    assert sum(each.suffix == ".py" for each in names) <= 13

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from fedmem.centralised import CENTRALISED
-from fedmem.configuration import compose_settings
-from fedmem.data import Interactions
-from fedmem.evaluation.protocol import HELD_OUT, Split, metrics_of
-from fedmem.evaluation.ranking import Scorer, ranks_among
-from fedmem.node import Node
-from fedmem.settings import Settings
-from fedmem.stages import ALIGN_PROJECTORS, ALL_STAGES, FINETUNE_MOE, Stage
-from fedmem.training.batches import BatchMaker, RoundKey
+from fedmem.core.data import Interactions
+from fedmem.core.evaluation.protocol import HELD_OUT, Split, metrics_of
+from fedmem.core.evaluation.ranking import Scorer, ranks_among
+from fedmem.core.node import Node
+from fedmem.core.settings import Settings
+from fedmem.core.stages import ALIGN_PROJECTORS, ALL_STAGES, FINETUNE_MOE, Stage
+from fedmem.core.training.batches import BatchMaker, RoundKey
+from fedmem.runs.configuration import compose_settings
 from tests.conftest import SMALL
 
 USERS, ITEMS, ROUNDS = 400, 200, 20

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fedmem.configuration import compose_settings
 from fedmem.doctor.checks import CHECKS
+from fedmem.runs.configuration import compose_settings
 
 PAGE = (Path(__file__).parents[1] / "docs" / "migration.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `--\S+.*?` \| `(\S+=\S*)` \|", PAGE, flags=re.MULTILINE)

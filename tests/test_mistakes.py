@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedmem.configuration import compose_settings
+from fedmem.core.settings import Settings
+from fedmem.core.settings.schema import leaves
+from fedmem.core.stages import STAGES
 from fedmem.doctor import Case, preflight
-from fedmem.schema import leaves
-from fedmem.settings import Settings
-from fedmem.stages import STAGES
+from fedmem.runs.configuration import compose_settings
 from tests.in_process_grid import run_in_process
 from tests.mistakes import or_mistake
 

@@ -14,9 +14,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from fedmem.data import load_histories, write_id_files
+from fedmem.core.data import load_histories, write_id_files
+from fedmem.core.settings import Settings
 from fedmem.federation.server_app import Run
-from fedmem.settings import Settings
 from tests.in_process_grid import InProcessGrid
 from tests.test_real_data import ML_100K, needs_ml_100k
 

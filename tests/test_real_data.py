@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedmem.configuration import compose_settings
-from fedmem.data import load_interactions
+from fedmem.core.data import load_interactions
+from fedmem.core.data.sampling import expected_work, share_out
+from fedmem.core.memory import auto_threshold
+from fedmem.core.node import Node
+from fedmem.core.stages import STAGES
 from fedmem.download import SHA256, _is_known
-from fedmem.memory import auto_threshold
-from fedmem.node import Node
-from fedmem.participants import expected_work, share_out
-from fedmem.stages import STAGES
+from fedmem.runs.configuration import compose_settings
 
 STAGE = STAGES["finetune_moe"]
 ROOT = Path(__file__).parents[1]

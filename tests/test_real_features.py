@@ -12,9 +12,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from fedmem.configuration import compose_settings
-from fedmem.evaluation.feature_quality import neighbour_similarity
-from fedmem.node import Node
+from fedmem.core.evaluation.feature_quality import neighbour_similarity
+from fedmem.core.node import Node
+from fedmem.runs.configuration import compose_settings
 from tests.fedmem.features.models import minilm
 from tests.test_real_data import ML_1M, needs_ml_1m
 

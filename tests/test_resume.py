@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from fedmem import sealed
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
+from fedmem.core.files import atomic
+from fedmem.core.settings import Settings
 from fedmem.runs import folder as run_folder
 from fedmem.runs.folder import STATE
 from fedmem.runs.state import LAST
-from fedmem.settings import Settings
 from tests.in_process_grid import InProcessGrid
 from tests.interruptions import failing_at, let_go_on, outcome, photographed, run_anew
 
@@ -136,7 +136,7 @@ def test_a_disk_that_is_full_at_any_write_loses_nothing(
     settings = make_settings(*AT_THE_EDGE)
     run_anew(settings)
     expected, output = outcome(settings), Path(settings.output_dir)
-    write = sealed.flush
+    write = atomic.flush
     for full_at in range(2, 60, 12):
         count = 0
 
@@ -148,7 +148,7 @@ def test_a_disk_that_is_full_at_any_write_loses_nothing(
             write(path)
 
         with monkeypatch.context() as patched:
-            patched.setattr(sealed, "flush", failing)
+            patched.setattr(atomic, "flush", failing)
             patched.setattr(run_folder, "flush", failing)
             with pytest.raises((OSError, FedmemError), match=r"No space left on device.*run/|chec"):
                 run_anew(settings)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fedmem.settings import Settings
+from fedmem.core.settings import Settings
 from tests.conftest import SMALL
 from tests.interruptions import outcome
 from tests.test_simulate import COMMAND, processes_of

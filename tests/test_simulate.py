@@ -17,15 +17,15 @@ import pytest
 import torch
 
 from fedmem.checkpoint import Checkpoint
+from fedmem.core.errors import FedmemError
+from fedmem.core.machine.placement import this_machine
+from fedmem.core.settings import Settings
+from fedmem.core.stages import STAGES
 from fedmem.doctor import Case, preflight
-from fedmem.errors import FedmemError
-from fedmem.machine.placement import this_machine
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
-from fedmem.settings import Settings
 from fedmem.simulate import main
 from fedmem.simulate import simulate as run_simulation
-from fedmem.stages import STAGES
 from tests.conftest import SMALL
 from tests.in_process_grid import run_in_process
 

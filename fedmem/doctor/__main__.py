@@ -11,9 +11,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fedmem.configuration import compose_settings
+from fedmem.core.errors import readable_exit
 from fedmem.doctor import Case, examine, print_findings
-from fedmem.errors import readable_exit
+from fedmem.runs.configuration import compose_settings
 
 SETTINGS = "settings as key=value, as for fedmem.simulate: stage=align_projectors data=ml-1m …"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fedmem.settings import ModelSettings
-from fedmem.stages import Stage
+from fedmem.core.settings import ModelSettings
+from fedmem.core.stages import Stage
 
 
 def parameter_counts(

@@ -8,16 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fedmem.ablation import content_of
 from fedmem.checkpoint import Checkpoint, load_parents
-from fedmem.data import Interactions, load_histories
+from fedmem.core.data import Interactions, load_histories
+from fedmem.core.data.ablation import content_of
+from fedmem.core.data.sampling import UserIndices, participants
+from fedmem.core.errors import FedmemError
+from fedmem.core.machine.placement import Placement, place, this_machine
+from fedmem.core.model import Content
+from fedmem.core.settings import Settings
+from fedmem.core.stages import Stage, find_stages
 from fedmem.doctor.arithmetic import parameter_counts
-from fedmem.errors import FedmemError
-from fedmem.machine.placement import Placement, place, this_machine
-from fedmem.model import Content
-from fedmem.participants import UserIndices, participants
-from fedmem.settings import Settings
-from fedmem.stages import Stage, find_stages
 
 
 @dataclass
@@ -85,7 +85,9 @@ class Case:
         address = self.settings.simulation.ray_address
         if address is None:
             return place(self.settings, [this_machine()], len(self.users))
-        from fedmem.machine.cluster import survey  # Ray takes a second, and may be what is broken
+        from fedmem.core.machine.cluster import (
+            survey,  # Ray takes a second, and may be what is broken
+        )
 
         return place(self.settings, survey(address), len(self.users))
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedmem.checkpoint import Checkpoint
-from fedmem.checkpoint.trial import training_loss
+from fedmem.checkpoint.sanity import training_loss
+from fedmem.core.stages import ALIGN_PROJECTORS, PRETRAIN_SASREC
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import LATER, MEMORY, Verdict, check, ok, problem, warning
-from fedmem.stages import ALIGN_PROJECTORS, PRETRAIN_SASREC
 
 START = 0.02
 """S.d. of an item embedding before any training."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from fedmem.core.errors import FedmemError
 from fedmem.doctor import checkpoints, data, environment, features, outcome, resources
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import Check, Finding, Level, Verdict, problem
-from fedmem.errors import FedmemError
 
 CHECKS: tuple[Check, ...] = (
     data.interactions,

@@ -11,11 +11,11 @@ from importlib import metadata
 import torch
 from packaging.requirements import Requirement
 
+from fedmem.core.machine.device import local_gpus, resolve_device
+from fedmem.core.training.precision import check_precision
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import Verdict, check, ok, problem, warning
-from fedmem.machine.device import local_gpus, resolve_device
-from fedmem.tracking import require_installed
-from fedmem.training.precision import check_precision
+from fedmem.runs.tracking import require_installed
 
 SHOWN = ("flwr", "ray", "torch", "numpy", "hydra-core")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from fedmem.core.arrays import ranges
+from fedmem.core.evaluation.feature_quality import neighbour_similarity
+from fedmem.core.memory import Novelties, auto_threshold, item_vectors, novelty_histogram
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import CONTENT, MEMORY, Verdict, check, ok, problem, warning
-from fedmem.evaluation.feature_quality import neighbour_similarity
-from fedmem.memory import Novelties, auto_threshold, item_vectors, novelty_histogram
-from fedmem.ragged import ranges
 
 LEAST_COVERAGE = 0.5
 MOST_DUPLICATES = 0.2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from fedmem.stages import ALL_STAGES
+from fedmem.core.stages import ALL_STAGES
 
 if TYPE_CHECKING:
     from fedmem.doctor.case import Case

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from fedmem.core.model.experts import router_weights
+from fedmem.core.stages import ALIGN_PROJECTORS, FINETUNE_MOE, PRETRAIN_SASREC
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import MEMORY, Verdict, check, ok, problem, warning
-from fedmem.model.experts import router_weights
-from fedmem.stages import ALIGN_PROJECTORS, FINETUNE_MOE, PRETRAIN_SASREC
 
 METRIC = "sampled/HR@10"
 NEAR = 0.05

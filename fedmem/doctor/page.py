@@ -8,9 +8,9 @@ import re
 import sys
 from importlib import import_module
 
+from fedmem.core.stages import CONTROLS, STAGES
 from fedmem.doctor.checks import CHECKS
 from fedmem.doctor.finding import ALL, Check, Level
-from fedmem.stages import CONTROLS, STAGES
 
 HEAD = """\
 # The doctor

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from fedmem.core.evaluation.ranking import SHARED_AT_ONCE
+from fedmem.core.machine.device import POSITIONS_AT_ONCE
+from fedmem.core.stages import Stage
+from fedmem.core.training.losses import SAMPLES_AT_LEAST
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import Verdict, check, ok, problem, warning
-from fedmem.evaluation.ranking import SHARED_AT_ONCE
-from fedmem.machine.device import POSITIONS_AT_ONCE
-from fedmem.stages import Stage
-from fedmem.training.losses import SAMPLES_AT_LEAST
 
 MB = 1e6
 RAY, SERVER, WORKER = 370 * MB, 460 * MB, 530 * MB

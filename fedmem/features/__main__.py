@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from fedmem.errors import FedmemError, readable_exit, readable_file_errors
+from fedmem.core.errors import FedmemError, readable_exit, readable_file_errors
 
 
 def main() -> None:

@@ -12,7 +12,9 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
+from fedmem.core.machine.device import local_gpus, resolve_device
+from fedmem.core.settings import DEVICES
 from fedmem.features.coverage import Coverage, print_coverage, write_coverage
 from fedmem.features.encode import encode_items
 from fedmem.features.encoders import EFFICIENTNET, Encoder, image_encoder, text_encoder
@@ -21,8 +23,6 @@ from fedmem.features.sources import Pictures, Source, Texts
 from fedmem.features.store import VectorStore
 from fedmem.features.table import COLUMNS, Item, read_items
 from fedmem.features.vectors import Vectors, reduce_by_pca, write_features
-from fedmem.machine.device import local_gpus, resolve_device
-from fedmem.settings import DEVICES
 
 TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 IMAGE_MODEL = "sentence-transformers/clip-ViT-B-32"

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
 from fedmem.features.encoders import Encoder
 from fedmem.features.sources import Source, Unreadable
 from fedmem.features.store import VectorStore

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
 
 Floats = npt.NDArray[np.float32]
 Input_contra = TypeVar("Input_contra", contravariant=True)

@@ -9,7 +9,7 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
 
 SECONDS_TO_ANSWER = 10
 

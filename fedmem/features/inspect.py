@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fedmem.configuration import compose_settings
 from fedmem.features.inspection import Inspection, inspect
 from fedmem.features.options import add_table_options, named_columns
 from fedmem.features.page import draw_page
 from fedmem.features.table import read_items
+from fedmem.runs.configuration import compose_settings
 
 
 def main(arguments: Sequence[str], console: Console | None = None) -> Inspection:

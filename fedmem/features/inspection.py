@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fedmem.evaluation.feature_quality import NeighbourSimilarity, neighbour_similarity
-from fedmem.memory import auto_threshold, item_vectors
-from fedmem.memory.novelty import BINS, Floats
-from fedmem.node import Node
-from fedmem.settings import Settings
+from fedmem.core.evaluation.feature_quality import NeighbourSimilarity, neighbour_similarity
+from fedmem.core.memory import auto_threshold, item_vectors
+from fedmem.core.memory.novelty import BINS, Floats
+from fedmem.core.node import Node
+from fedmem.core.settings import Settings
 
 NORM_QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 EXAMPLES, NEAREST = 5, 3
@@ -53,7 +53,7 @@ class Inspection:
     kinds: list[Kind]
     """Text, visual, and `both` where there are both: what novelty compares."""
     novelty: npt.NDArray[np.int64]
-    """Histogram over [0, 2] of the training interactions, `fedmem.memory.novelty_histogram`."""
+    """Over [0, 2], of the training interactions: `fedmem.core.memory.novelty_histogram`."""
     threshold: float
     """What `memory.threshold=auto` takes."""
     write_ratio: float

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from fedmem.core.plots.novelty import NOVELTY, draw_novelty_bars
 from fedmem.features.inspection import NEAREST, Inspection
-from fedmem.novelty_plot import NOVELTY, draw_novelty_bars
 
 WIDTH, DPI = 6.4, 150
 INK, GREY, PALE, BLUE, RED = "#1b2a33", "#6f7d85", "#b4bfc5", "#0072b2", "#d55e00"

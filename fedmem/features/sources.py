@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
 from fedmem.features.table import Item
 
 TEXT_FIELDS = ("title", "genres", "description")

@@ -12,7 +12,7 @@ from typing import Any, TextIO, cast
 
 import pandas as pd
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
 
 COLUMNS = {
     "id": ("item_id", "itemid", "id", "item", "movie_id", "movieid", "product_id", "asin"),

@@ -11,19 +11,19 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 
 from clients import CohortClient, UserClient
-from fedmem.errors import FedmemError
-from fedmem.evaluation.protocol import Split
-from fedmem.federation.frozen import FrozenStore
+from fedmem.core.errors import FedmemError
+from fedmem.core.evaluation.protocol import Split
+from fedmem.core.memory import MemoryBank
+from fedmem.core.memory.memory_store import NodeStore, memory_key
+from fedmem.core.node import Node
+from fedmem.core.settings import Settings
+from fedmem.core.stages import find_stage
+from fedmem.federation.frozen_store import FrozenStore
 from fedmem.federation.node_config import ConfigValue, is_simulated
-from fedmem.federation.residence import settle_here, users_here
-from fedmem.memory import MemoryBank
+from fedmem.federation.node_settings import settle_here, users_here
 from fedmem.messaging import messages
 from fedmem.messaging.messages import Description, EvaluateResult, NeedsFrozen, Task, TrainResult
 from fedmem.messaging.packing import answer_as_asked
-from fedmem.node import Node
-from fedmem.runs.node_store import NodeStore, memory_key
-from fedmem.settings import Settings
-from fedmem.stages import find_stage
 
 MEMORY = "memory"
 MEMORY_ABOUT = "memory-about"

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
 
 ConfigValue = bool | int | float | str
 NodeConfig = Mapping[str, ConfigValue]

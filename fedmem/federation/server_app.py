@@ -13,18 +13,18 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedmem.checkpoint import Checkpoint, load_parents
-from fedmem.errors import FedmemError
-from fedmem.evaluation.outcomes import save_outcomes
-from fedmem.evaluation.protocol import COLD, RANKINGS
-from fedmem.memory import auto_threshold
+from fedmem.core.errors import FedmemError
+from fedmem.core.evaluation.outcomes import save_outcomes
+from fedmem.core.evaluation.protocol import COLD, RANKINGS
+from fedmem.core.memory import auto_threshold
+from fedmem.core.model.parameters import content_hash, initial_parameters
+from fedmem.core.settings import Settings
+from fedmem.core.stages import Stage, find_stage
 from fedmem.messaging.messages import from_array_record, to_array_record
 from fedmem.messaging.roster import Roster
-from fedmem.parameters import content_hash, initial_parameters
 from fedmem.runs.folder import RunFolder
 from fedmem.runs.records import Observer, RoundRecord, StageResult, read_results
 from fedmem.runs.state import StageState
-from fedmem.settings import Settings
-from fedmem.stages import Stage, find_stage
 from strategies import StageFedAvg
 
 

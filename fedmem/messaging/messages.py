@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from fedmem.evaluation.outcomes import Outcomes, from_arrays, to_arrays
-from fedmem.parameters import Parameters
+from fedmem.core.evaluation.outcomes import Outcomes, from_arrays, to_arrays
+from fedmem.core.model.parameters import Parameters
 
 DESCRIBE = "query.describe"
 NOVELTY = "query.novelty"
@@ -126,7 +126,7 @@ class Task:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Node to server: what `fedmem.training.trainer.Update` says."""
+    """Node to server: what `fedmem.core.training.trainer.Update` says."""
 
     change: dict[str, NDArray]
     weight: int

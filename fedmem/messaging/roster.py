@@ -10,11 +10,11 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from fedmem.errors import FedmemError
+from fedmem.core.data.sampling import UserIndices
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import Settings
 from fedmem.messaging.exchange import Interrupted, exchange, failure, nothing
 from fedmem.messaging.messages import DESCRIBE, NOVELTY, Description
-from fedmem.participants import UserIndices
-from fedmem.settings import Settings
 
 QUERY_SECONDS = 600.0
 

@@ -11,16 +11,16 @@ from rich.console import Console
 from rich.table import Table
 
 from fedmem.checkpoint import Checkpoint, checkpoint_path
-from fedmem.configuration import compose_settings
-from fedmem.errors import FedmemError, readable_exit
-from fedmem.node import Node
-from fedmem.participants import participants
+from fedmem.core.data.sampling import participants
+from fedmem.core.errors import FedmemError, readable_exit
+from fedmem.core.node import Node
+from fedmem.core.settings import Settings
+from fedmem.core.stages import STAGES, Stage, find_stage
 from fedmem.recommend.new_items import load_new_items
 from fedmem.recommend.person import find_user, memory_of, of_history
 from fedmem.recommend.recommendation import PARTS, Recommended, recommend
 from fedmem.recommend.titles import find_titles, read_titles
-from fedmem.settings import Settings
-from fedmem.stages import STAGES, Stage, find_stage
+from fedmem.runs.configuration import compose_settings
 
 LATEST = 5
 """Items of the history that are shown."""

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from fedmem.data import Interactions, load_content
-from fedmem.data.ids import Ids, padded
-from fedmem.errors import FedmemError
-from fedmem.model import Content, Recommender
-from fedmem.node import Node
-from fedmem.settings import Settings
+from fedmem.core.data import Interactions, load_content
+from fedmem.core.data.ids import Ids, padded
+from fedmem.core.errors import FedmemError
+from fedmem.core.model import Content, Recommender
+from fedmem.core.node import Node
+from fedmem.core.settings import Settings
 
 NAMED = 3
 """Ids that an error message lists."""

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from fedmem.data import Histories, Interactions
-from fedmem.data.ids import Ids, as_text
-from fedmem.errors import FedmemError
-from fedmem.memory import TwoTierMemory, auto_threshold
-from fedmem.model import Recommender
-from fedmem.node import Node
-from fedmem.settings import Settings
-from fedmem.surprise import losses_at
+from fedmem.core.data import Histories, Interactions
+from fedmem.core.data.ids import Ids, as_text
+from fedmem.core.errors import FedmemError
+from fedmem.core.memory import TwoTierMemory, auto_threshold
+from fedmem.core.memory.surprise import losses_at
+from fedmem.core.model import Recommender
+from fedmem.core.node import Node
+from fedmem.core.settings import Settings
 
 NAMED = 3
 """Ids that an error message lists."""

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedmem.evaluation.protocol import last_hidden
-from fedmem.model import Content, Recommender
-from fedmem.model.new_items import with_new_items
-from fedmem.settings import Settings
+from fedmem.core.evaluation.protocol import last_hidden
+from fedmem.core.model import Content, Recommender
+from fedmem.core.model.new_items import with_new_items
+from fedmem.core.settings import Settings
 
 PARTS = ("sequence", "text", "picture", "memory")
 

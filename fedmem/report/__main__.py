@@ -10,14 +10,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fedmem.errors import FedmemError, readable_exit, readable_file_errors
+from fedmem.core.errors import FedmemError, readable_exit, readable_file_errors
+from fedmem.core.files.atomic import replacing
 from fedmem.report import differences, table
 from fedmem.report.page import make_page
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
 from fedmem.report.text import print_tables, say, to_markdown
 from fedmem.runs.folder import shown
-from fedmem.sealed import replacing
 
 OUT = Path("runs") / "report"
 

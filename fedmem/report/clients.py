@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from fedmem.evaluation.statistics import mean_and_deviation
-from fedmem.report.arms import CLIENTS, identity
+from fedmem.core.evaluation.statistics import mean_and_deviation
 from fedmem.report.canvas import legend, style_of
+from fedmem.report.groups import CLIENTS, identity
 from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import RecordedRun
 from fedmem.report.study import Study

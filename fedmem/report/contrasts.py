@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fedmem.data import Interactions, load_content, load_histories
-from fedmem.errors import FedmemError
-from fedmem.evaluation.protocol import Ranks
-from fedmem.evaluation.slices import Rows, slices_of
-from fedmem.evaluation.statistics import Difference, compare
-from fedmem.report.arms import Arm
+from fedmem.core.data import Interactions, load_content, load_histories
+from fedmem.core.errors import FedmemError
+from fedmem.core.evaluation.protocol import Ranks
+from fedmem.core.evaluation.slices import Rows, slices_of
+from fedmem.core.evaluation.statistics import Difference, compare
+from fedmem.core.settings import Settings
+from fedmem.report.groups import Arm
 from fedmem.report.runs import METRICS
-from fedmem.settings import Settings
 
 SLICED = ("sampled/HR@10", "full/HR@10")
 """The metrics that are also looked at slice by slice."""
 OF_COLD_ITEMS = ("cold_sampled/HR@10", "cold_full/HR@10")
-"""The same on items that were kept from training, see `fedmem.evaluation.cold`."""
+"""The same on items that were kept from training, see `fedmem.core.evaluation.cold`."""
 
 
 @dataclass(frozen=True)

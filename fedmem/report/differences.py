@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from fedmem.errors import FedmemError
-from fedmem.evaluation.statistics import Difference
+from fedmem.core.errors import FedmemError
+from fedmem.core.evaluation.statistics import Difference
 from fedmem.report.canvas import GREY, SERIES, height_of, legend, wrapped
 from fedmem.report.contrasts import SLICED, Contrast
 from fedmem.report.plot import NothingToDraw

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from fedmem.memory.novelty import BINS
-from fedmem.novelty_plot import NOVELTY, draw_novelty_bars
-from fedmem.report.arms import Arm
+from fedmem.core.memory.novelty import BINS
+from fedmem.core.plots.novelty import NOVELTY, draw_novelty_bars
 from fedmem.report.canvas import GREY, SERIES, SMALL, legend, style_of
+from fedmem.report.groups import Arm
 from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import Record
 from fedmem.report.study import Study

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 from fedmem import __version__
+from fedmem.core.settings.schema import flattened
 from fedmem.report import differences, share
 from fedmem.report.clients import draw_clients
 from fedmem.report.curves import draw_bytes, draw_learning_curves
@@ -18,7 +19,6 @@ from fedmem.report.plot import NothingToDraw, Panel, Plot, draw
 from fedmem.report.routing import draw_genres, draw_router
 from fedmem.report.study import Study
 from fedmem.report.table import HEADINGS, blocks_of
-from fedmem.schema import flattened
 
 PLOTS = (
     Plot("learning", "Learning curves", draw_learning_curves),

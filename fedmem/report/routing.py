@@ -12,15 +12,15 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from fedmem.checkpoint import Checkpoint
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
+from fedmem.core.model.experts import router_weights
+from fedmem.core.stages import FINETUNE_MOE
 from fedmem.features.table import read_items
-from fedmem.model.experts import router_weights
 from fedmem.recommend.titles import find_table
 from fedmem.report.canvas import SERIES, height_of, legend, wrapped
 from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import RecordedRun
 from fedmem.report.study import Study
-from fedmem.stages import FINETUNE_MOE
 
 Weights = npt.NDArray[np.float64]
 LEAST_ITEMS = 5

@@ -12,13 +12,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from fedmem.errors import FedmemError
-from fedmem.evaluation.outcomes import load_outcomes
-from fedmem.evaluation.protocol import COLD_USERS, USERS, Ranks
+from fedmem.core.errors import FedmemError
+from fedmem.core.evaluation.outcomes import load_outcomes
+from fedmem.core.evaluation.protocol import COLD_USERS, USERS, Ranks
+from fedmem.core.files.sealed import load_sealed
 from fedmem.runs.folder import STATE
-from fedmem.runs.made_with import MadeWith
+from fedmem.runs.provenance import MadeWith
 from fedmem.runs.state import LAST, RunState
-from fedmem.sealed import load_sealed
 
 Record = dict[str, Any]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fedmem.report.arms import Arm
+from fedmem.report.groups import Arm
 from fedmem.report.runs import METRICS, Record
 from fedmem.report.study import Study
 

@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from fedmem.errors import FedmemError
-from fedmem.report.arms import Arm, join_arms
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings.schema import nearest
 from fedmem.report.contrasts import Contrast, find_contrasts
+from fedmem.report.groups import Arm, join_arms
 from fedmem.report.runs import RecordedRun, moved
 from fedmem.runs.resume import how_to_go_on
-from fedmem.schema import nearest
 
 
 class Spent(NamedTuple):

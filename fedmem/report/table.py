@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from fedmem.evaluation.statistics import mean_and_deviation
-from fedmem.report.arms import Arm
+from fedmem.core.evaluation.statistics import mean_and_deviation
+from fedmem.report.groups import Arm
 from fedmem.report.runs import METRICS, moved
 from fedmem.report.study import Study
 from fedmem.runs.progress import clock

@@ -3,10 +3,10 @@
 - `metrics.jsonl`: a line a round.
 - `novelty.json`: what the memory's threshold was found from.
 - `results.json`: when the run is done.
-- `ranks.npz`: see `fedmem.evaluation.outcomes`, where they are kept.
+- `ranks.npz`: see `fedmem.core.evaluation.outcomes`, where they are kept.
 - `state/`: of the last round, and the best parameters of the stage under way.
 - `nodes/`: what simulated nodes remember of their users.
-- `tensorboard/`, `mlflow_run_id`: see `fedmem.tracking`.
+- `tensorboard/`, `mlflow_run_id`: see `fedmem.runs.tracking`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, Self
 
-from fedmem.errors import FedmemError
-from fedmem.evaluation.outcomes import FILE as OUTCOMES
-from fedmem.runs.made_with import made_with
+from fedmem.core.errors import FedmemError
+from fedmem.core.evaluation.outcomes import FILE as OUTCOMES
+from fedmem.core.files.atomic import flush, replacing
+from fedmem.core.settings import Settings
+from fedmem.runs.provenance import made_with
 from fedmem.runs.state import LAST, RunState, StageState
-from fedmem.sealed import flush, replacing
-from fedmem.settings import Settings
 
 STATE = "state"
 NODES = "nodes"
@@ -154,7 +154,7 @@ class RunFolder:
             self._move(checkpoints={**self.state.checkpoints, **parents})
 
     def keep_novelty(self, counts: Sequence[int], threshold: float) -> None:
-        """Write the histogram of `fedmem.memory.novelty` and the threshold found from it."""
+        """Write the histogram of `fedmem.core.memory.novelty` and the threshold found from it."""
         with replacing(self.path / "novelty.json") as partial:
             partial.write_text(json.dumps({"threshold": threshold, "counts": list(counts)}) + "\n")
 

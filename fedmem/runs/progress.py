@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
+from fedmem.core.stages import Stage
 from fedmem.runs.folder import shown
 from fedmem.runs.records import SELECTED_BY, Observer, RoundRecord, StageResult
-from fedmem.stages import Stage
 
 
 class ProgressDisplay(Observer, Protocol):

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from fedmem.core.stages import Stage
 from fedmem.runs.folder import RunFolder
-from fedmem.stages import Stage
 
 SELECTED_BY = "sampled/HR@10"
 """The validation metric that is shown of a round."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from fedmem.core.settings import Settings
 from fedmem.runs.folder import shown
 from fedmem.runs.progress import clock
 from fedmem.runs.records import StageResult
-from fedmem.settings import Settings
 
 
 def print_results(

@@ -8,13 +8,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from fedmem.configuration import compose_settings
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
+from fedmem.core.memory.memory_store import FILE
+from fedmem.core.settings import RunSettings, Settings
+from fedmem.core.settings.schema import flattened
+from fedmem.runs.configuration import compose_settings
 from fedmem.runs.folder import NODES, STATE, RunFolder, shown
-from fedmem.runs.node_store import FILE
 from fedmem.runs.state import LAST, RunState, peek
-from fedmem.schema import flattened
-from fedmem.settings import RunSettings, Settings
 
 AUTO = "auto"
 OF_THE_CALL = ("simulation", "tracking")

@@ -1,7 +1,7 @@
 """What a run is after a round: all that it needs to go on as if it had never been stopped.
 
 Who trains in a round follows from seed, stage and round, so the sampler has no state; what a node
-remembers of its users is kept at the node (`fedmem/runs/node_store.py`).
+remembers of its users is kept at the node (`fedmem/core/memory/memory_store.py`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fedmem.errors import FedmemError
-from fedmem.parameters import Parameters
-from fedmem.sealed import load_sealed, of_another_version, save_sealed
-from fedmem.settings import Settings
+from fedmem.core.errors import FedmemError
+from fedmem.core.files.sealed import load_sealed, of_another_version, save_sealed
+from fedmem.core.model.parameters import Parameters
+from fedmem.core.settings import Settings
 
 LAST = "last.safetensors"
 

@@ -11,10 +11,10 @@ from contestants import Start, fill_memories
 from floor import SASRec, bare_gradient
 from plain_flower import PlainClient
 
-from fedmem.node import Node
-from fedmem.settings import Settings
-from fedmem.stages import STAGES, Stage
-from fedmem.training.batches import RoundKey
+from fedmem.core.node import Node
+from fedmem.core.settings import Settings
+from fedmem.core.stages import STAGES, Stage
+from fedmem.core.training.batches import RoundKey
 from tests.in_process_grid import run_in_process
 
 MakeSettings = Callable[..., Settings]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import results
 
-from fedmem.arms import load_experiment
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import Settings
+from fedmem.experiment.arms import load_experiment
 from fedmem.federation.server_app import Run
-from fedmem.settings import Settings
 from tests.in_process_grid import InProcessGrid
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from clients import CohortClient, UserClient
-from fedmem.evaluation.protocol import metrics_of
-from fedmem.settings import Settings
-from fedmem.stages import STAGES, Stage
+from fedmem.core.evaluation.protocol import metrics_of
+from fedmem.core.settings import Settings
+from fedmem.core.stages import STAGES, Stage
 from tests.conftest import ready_node
 
 MakeSettings = Callable[..., Settings]

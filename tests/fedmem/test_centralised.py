@@ -12,12 +12,12 @@ import pytest
 
 from fedmem.centralised import CENTRALISED, CentralTraining, train_centrally
 from fedmem.checkpoint import Checkpoint
-from fedmem.errors import FedmemError
-from fedmem.evaluation.outcomes import load_outcomes
-from fedmem.evaluation.protocol import USERS, means
+from fedmem.core.errors import FedmemError
+from fedmem.core.evaluation.outcomes import load_outcomes
+from fedmem.core.evaluation.protocol import USERS, means
+from fedmem.core.settings import RunSettings, Settings
+from fedmem.core.stages import PRETRAIN_SASREC
 from fedmem.runs.folder import RunFolder
-from fedmem.settings import RunSettings, Settings
-from fedmem.stages import PRETRAIN_SASREC
 from tests.in_process_grid import run_in_process
 from tests.interruptions import timeless
 

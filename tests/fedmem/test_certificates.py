@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
 from fedmem.certificates import main, make_certificates
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
 
 
 def handshake(authority: Path, server: Path, host: str) -> None:

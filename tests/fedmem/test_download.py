@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from fedmem.core.errors import FedmemError
 from fedmem.download import ML_1M_FILES, download_ml_1m
-from fedmem.errors import FedmemError
 
 
 def archive() -> bytes:

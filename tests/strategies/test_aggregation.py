@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import Settings
 from fedmem.messaging.messages import TrainResult
-from fedmem.settings import Settings
 from strategies.aggregation import aggregate, require_enough
 from tests.strategies.test_reply_checks import reply
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 
+from fedmem.core.settings import Settings
+from fedmem.core.stages import STAGES
 from fedmem.messaging.messages import TrainResult
-from fedmem.settings import Settings
-from fedmem.stages import STAGES
 from strategies.reply_checks import REMEMBERED, ReplyChecks
 from tests.in_process_grid import InProcessGrid
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from flwr.app import Message, MessageType
 
+from fedmem.core.settings import Settings
 from fedmem.federation.server_app import Run
 from fedmem.messaging.messages import Task
 from fedmem.runs.records import RoundRecord
-from fedmem.settings import Settings
 from tests.in_process_grid import InProcessGrid, Watcher
 
 MakeSettings = Callable[..., Settings]

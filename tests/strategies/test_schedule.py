@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from fedmem.settings import Settings
-from fedmem.stages import STAGES
+from fedmem.core.settings import Settings
+from fedmem.core.stages import STAGES
 from strategies.schedule import COOLED, Schedule
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from fedmem.settings import Settings
+from fedmem.core.settings import Settings
 from strategies import make_server_optimizer
 
 MakeSettings = Callable[..., Settings]

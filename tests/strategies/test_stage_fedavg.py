@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message
 
+from fedmem.core.data.sampling import sample_round
+from fedmem.core.settings import Settings
+from fedmem.core.stages import STAGES
 from fedmem.messaging.messages import Task, TrainResult
 from fedmem.messaging.roster import Roster
-from fedmem.participants import sample_round
-from fedmem.settings import Settings
-from fedmem.stages import STAGES
 from strategies import StageFedAvg
 from tests.in_process_grid import InProcessGrid
 

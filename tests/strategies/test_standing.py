@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord
 
+from fedmem.core.settings import Settings
+from fedmem.core.stages import STAGES
 from fedmem.runs.records import RoundRecord
-from fedmem.settings import Settings
-from fedmem.stages import STAGES
 from strategies.standing import Standing
 
 MakeSettings = Callable[..., Settings]

@@ -15,12 +15,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fedmem.checkpoint import Checkpoint, checkpoint_path, load_parents
-from fedmem.configuration import compose_settings
-from fedmem.errors import FedmemError
-from fedmem.model import Content, Recommender
-from fedmem.sealed import METADATA_KEY
-from fedmem.settings import CheckpointSettings, Settings
-from fedmem.stages import STAGES
+from fedmem.core.errors import FedmemError
+from fedmem.core.files.sealed import METADATA_KEY
+from fedmem.core.model import Content, Recommender
+from fedmem.core.settings import CheckpointSettings, Settings
+from fedmem.core.stages import STAGES
+from fedmem.runs.configuration import compose_settings
 from tests.conftest import SMALL
 
 TINY = compose_settings(SMALL)

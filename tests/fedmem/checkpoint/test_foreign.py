@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 
 from fedmem.checkpoint import Checkpoint
 from fedmem.checkpoint.foreign import diagnose, is_foreign, read_foreign
-from fedmem.configuration import compose_settings
-from fedmem.errors import FedmemError
-from fedmem.model.backbone import SASRec
-from fedmem.model.dropout import NO_DROPOUT
+from fedmem.core.errors import FedmemError
+from fedmem.core.model.backbone import SASRec
+from fedmem.core.model.dropout import NO_DROPOUT
+from fedmem.runs.configuration import compose_settings
 from tests.conftest import SMALL
 from tests.fedmem.checkpoint.foreign_models import Parameters, PortedSASRec, earlier_architecture
 

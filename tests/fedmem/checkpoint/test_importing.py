@@ -11,10 +11,10 @@ import torch
 
 from fedmem.checkpoint import Checkpoint, __main__
 from fedmem.checkpoint.importing import import_backbone
-from fedmem.checkpoint.trial import training_loss
-from fedmem.data import load_interactions
-from fedmem.errors import FedmemError
-from fedmem.settings import Settings
+from fedmem.checkpoint.sanity import training_loss
+from fedmem.core.data import load_interactions
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import Settings
 from tests.fedmem.checkpoint.foreign_models import Parameters, earlier_architecture
 from tests.in_process_grid import run_in_process
 

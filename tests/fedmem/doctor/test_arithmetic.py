@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fedmem.configuration import compose_settings
+from fedmem.core.model.parameters import initial_parameters
+from fedmem.core.stages import ALIGN_PROJECTORS, STAGES
 from fedmem.doctor.arithmetic import parameter_counts
-from fedmem.parameters import initial_parameters
-from fedmem.stages import ALIGN_PROJECTORS, STAGES
+from fedmem.runs.configuration import compose_settings
 from tests.conftest import SMALL
 
 

@@ -13,15 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmem import tracking
 from fedmem.checkpoint import Checkpoint
+from fedmem.core.errors import FedmemError
+from fedmem.core.model.parameters import initial_parameters
+from fedmem.core.settings import Settings
+from fedmem.core.stages import STAGES, Stage
 from fedmem.doctor import CHECKS, Case, Finding, Level, __main__, environment, examine, resources
 from fedmem.doctor import preflight as preflight
 from fedmem.doctor.checkpoints import untouched
-from fedmem.errors import FedmemError
-from fedmem.parameters import initial_parameters
-from fedmem.settings import Settings
-from fedmem.stages import STAGES, Stage
+from fedmem.runs import tracking
 from tests.in_process_grid import run_in_process
 
 MakeSettings = Callable[..., Settings]
@@ -160,7 +160,7 @@ def no_cluster(faulty: Faulty) -> Case:
     def survey(address: str) -> None:
         raise FedmemError(f"No cluster answers at {address}.")
 
-    faulty.patch.setattr("fedmem.machine.cluster.survey", survey)
+    faulty.patch.setattr("fedmem.core.machine.cluster.survey", survey)
     return Case(faulty.make("simulation.ray_address=127.0.0.1:1"))
 
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from fedmem.data import Interactions, load_content
-from fedmem.errors import FedmemError
-from fedmem.settings import Settings
+from fedmem.core.data import Interactions, load_content
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import Settings
 from tests.fedmem.features.models import minilm, save_clip
 
 pytest.importorskip("PIL", reason="no fedmem[features]")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
 
 pytest.importorskip("PIL", reason="no fedmem[features]")
 from fedmem.features.encode import Encoded, encode_items

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
 from tests.fedmem.features.models import LAYOUTS, minilm, save_clip
 
 pytest.importorskip("PIL", reason="no fedmem[features]")

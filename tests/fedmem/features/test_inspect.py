@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fedmem.errors import FedmemError
-from fedmem.memory import auto_threshold
-from fedmem.node import Node
-from fedmem.settings import Settings
+from fedmem.core.errors import FedmemError
+from fedmem.core.memory import auto_threshold
+from fedmem.core.node import Node
+from fedmem.core.settings import Settings
 from tests.conftest import NUM_ITEMS, SMALL, TEXT_WIDTH, VISUAL_WIDTH
 
 pytest.importorskip("matplotlib", reason="no fedmem[features]")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
 
 pytest.importorskip("PIL", reason="no fedmem[features]")
 from PIL import Image

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
 from fedmem.features.table import Item, read_items
 
 ROWS = [

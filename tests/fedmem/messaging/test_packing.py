@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 
+from fedmem.core.settings import Settings
 from fedmem.messaging.packing import PACKED, is_packed, pack, pack_messages_of, unpack
-from fedmem.settings import Settings
 from tests.in_process_grid import InProcessGrid, run_in_process
 
 MakeSettings = Callable[..., Settings]

@@ -11,11 +11,11 @@ from flwr.common.constant import ErrorCode
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
 from flwr.superlink.grid import http_grid
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import Settings
 from fedmem.messaging.exchange import Interrupted, exchange
 from fedmem.messaging.messages import Description
 from fedmem.messaging.roster import Roster
-from fedmem.settings import Settings
 from tests.in_process_grid import InProcessGrid
 
 MakeSettings = Callable[..., Settings]

@@ -13,15 +13,15 @@ import torch
 from rich.console import Console
 
 from fedmem.checkpoint import Checkpoint
-from fedmem.data import load_histories
-from fedmem.errors import FedmemError
-from fedmem.evaluation.protocol import last_hidden
-from fedmem.memory import auto_threshold
-from fedmem.node import Node
+from fedmem.core.data import load_histories
+from fedmem.core.errors import FedmemError
+from fedmem.core.evaluation.protocol import last_hidden
+from fedmem.core.memory import auto_threshold
+from fedmem.core.node import Node
+from fedmem.core.settings import Settings
+from fedmem.core.stages import STAGES
 from fedmem.recommend.__main__ import run
 from fedmem.recommend.recommendation import PARTS, Recommended
-from fedmem.settings import Settings
-from fedmem.stages import STAGES
 from tests.conftest import NUM_ITEMS, SMALL, TEXT_WIDTH
 from tests.in_process_grid import run_in_process
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fedmem.configuration import compose_settings
 from fedmem.report.runs import RecordedRun
+from fedmem.runs.configuration import compose_settings
 
 MakeRun = Callable[..., RecordedRun]
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedmem.errors import FedmemError
-from fedmem.evaluation.protocol import Ranks
-from fedmem.evaluation.slices import LENGTHS
+from fedmem.core.errors import FedmemError
+from fedmem.core.evaluation.protocol import Ranks
+from fedmem.core.evaluation.slices import LENGTHS
+from fedmem.core.settings import Settings
 from fedmem.federation.server_app import Run
 from fedmem.report.contrasts import _compare
 from fedmem.report.differences import SLICE_HEADINGS, rows_of, slice_rows, to_frame
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
 from fedmem.report.text import markdown_tables
-from fedmem.settings import Settings
 from tests.conftest import NUM_USERS
 from tests.fedmem.report.conftest import MakeRun, result
 from tests.in_process_grid import InProcessGrid

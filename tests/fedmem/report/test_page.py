@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fedmem.data import load_histories, write_id_files
+from fedmem.core.data import load_histories, write_id_files
+from fedmem.core.settings import Settings
 from fedmem.federation.server_app import Run
 from fedmem.report import __main__ as command
 from fedmem.report.page import PLOTS, make_page
 from fedmem.report.runs import read_run
 from fedmem.report.study import Study
-from fedmem.settings import Settings
 from tests.conftest import NUM_ITEMS
 from tests.fedmem.report.browser import browser as browser
 from tests.fedmem.report.conftest import MakeRun

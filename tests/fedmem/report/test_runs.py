@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import Settings
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
 from fedmem.runs.folder import RunFolder
-from fedmem.runs.made_with import made_with
-from fedmem.settings import Settings
+from fedmem.runs.provenance import made_with
 from tests.in_process_grid import run_in_process
 
 MakeSettings = Callable[..., Settings]

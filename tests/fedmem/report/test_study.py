@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
 from fedmem.report.study import Study
 from tests.fedmem.report.conftest import MakeRun, result, rounds
 

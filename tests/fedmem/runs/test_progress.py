@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from fedmem.core.stages import STAGES
 from fedmem.runs.progress import LiveProgress, PlainProgress, clock, make_progress
 from fedmem.runs.records import RoundRecord
-from fedmem.stages import STAGES
 
 STAGE = STAGES["pretrain_sasrec"]
 TRAINED = RoundRecord("pretrain_sasrec", 1, last=4, loss=6.25)

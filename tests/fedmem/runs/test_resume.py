@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import RunSettings, Settings
 from fedmem.runs.folder import RunFolder
 from fedmem.runs.resume import AUTO, absolute, find_unfinished, go_on, how_to_go_on, own_settings
-from fedmem.settings import RunSettings, Settings
 from tests.fedmem.runs.test_state import stage_state
 
 MakeSettings = Callable[..., Settings]

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from fedmem.errors import FedmemError
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import Settings
 from fedmem.runs.folder import STATE, RunFolder, shown
 from fedmem.runs.state import LAST, RunState, StageState, peek
-from fedmem.settings import Settings
 
 MakeSettings = Callable[..., Settings]
 

@@ -1,0 +1,25 @@
+"""Histories and content: reading them, splitting them by time, cutting training windows."""
+
+from fedmem.core.data.cold import Histories, load_histories
+from fedmem.core.data.content import load_content
+from fedmem.core.data.interactions import (
+    Interactions,
+    absent_items,
+    load_interactions,
+    write_id_files,
+)
+from fedmem.core.data.summary import print_summary
+from fedmem.core.data.windows import Windows, by_length
+
+__all__ = [
+    "Histories",
+    "Interactions",
+    "Windows",
+    "absent_items",
+    "by_length",
+    "load_content",
+    "load_histories",
+    "load_interactions",
+    "print_summary",
+    "write_id_files",
+]

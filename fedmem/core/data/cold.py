@@ -1,0 +1,136 @@
+"""Cold items: a share of the items is kept from training, to see what content alone is worth."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmem.core.data.interactions import Interactions, load_interactions
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import DataSettings, Settings
+
+
+@dataclass(frozen=True)
+class Histories:
+    """All interactions, parted into those with warm and those with cold items, users alike in both.
+
+    Attributes:
+        warm: what a run knows: the same as if the file had no line of a cold item.
+        cold: what only the cold evaluation looks at; its catalogue is that of the cold items alone.
+        before: [N] of each of the cold interactions: its user's warm interactions before it.
+    """
+
+    warm: Interactions
+    cold: Interactions
+    before: npt.NDArray[np.int64]
+
+    def latest_cold(
+        self, users: npt.NDArray[np.integer]
+    ) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.int64]]:
+        """The users who have a cold interaction with something warm before it, and the place in
+        `cold.items` of the latest [n].
+        """
+        users = users[self.cold.lengths[users] > 0]
+        places = self.cold.offsets[users + 1] - 1
+        known = self.before[places] > 0
+        return users[known], places[known]
+
+
+def load_histories(settings: Settings) -> Histories:
+    """The interactions of a run, without and with the items that `evaluation.cold_items` takes out.
+
+    Users who are left with fewer than `data.min_interactions` warm interactions are dropped.
+
+    Raises:
+        FedmemError: as `load_interactions`, and where no item is cold or nobody is left.
+    """
+    return _load_histories(settings.data, settings.evaluation.cold_items, settings.seed)
+
+
+@functools.lru_cache(maxsize=2)
+def _load_histories(settings: DataSettings, share: float, seed: int) -> Histories:
+    interactions = load_interactions(settings)
+    is_cold = drawn_cold(interactions.item_ids, share, seed)
+    everything = settings.catalogue_file is not None
+    found = part(interactions, is_cold, settings.min_interactions, everything)
+    if not len(found.warm.items):
+        raise FedmemError(
+            f"evaluation.cold_items={share} leaves no user of data={settings.name} with "
+            f"{settings.min_interactions} interactions: lower it."
+        )
+    if share and not len(found.cold.items):
+        raise FedmemError(
+            f"evaluation.cold_items={share} takes out none of the {interactions.num_items} items "
+            f"of data={settings.name}: raise it, or leave it at 0."
+        )
+    return found
+
+
+def drawn_cold(item_ids: npt.NDArray[np.generic], share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Whether an item [I + 1] is cold: a matter of the seed and its own id alone; never entry 0."""
+    drawn = np.zeros(len(item_ids), dtype=np.bool_)
+    if share:
+        for place, own in enumerate(item_ids[1:].tolist(), start=1):
+            digest = hashlib.sha256(f"{seed} {own}".encode()).digest()
+            drawn[place] = int.from_bytes(digest[:8], "big") < share * 2.0**64
+    return drawn
+
+
+def part(
+    interactions: Interactions,
+    is_cold: npt.NDArray[np.bool_],
+    min_interactions: int,
+    whole: bool = False,
+) -> Histories:
+    """Part interactions by their items, [I + 1]; users with few warm ones are dropped.
+
+    Users without any live at other nodes and stay, so that indices mean the same at all nodes.
+
+    Args:
+        interactions: all of them.
+        is_cold: [I + 1].
+        min_interactions: that a user needs.
+        whole: whether the catalogues keep items that nobody here has touched.
+    """
+    users = np.repeat(np.arange(interactions.num_users), interactions.lengths)
+    cold = is_cold[interactions.items]
+    kept = np.bincount(users[~cold], minlength=interactions.num_users) >= min_interactions
+    # Warm interactions before each one, counted from the start of its user's history.
+    warm_before = np.concatenate([[0], np.cumsum(~cold)])
+    before = warm_before[:-1] - warm_before[interactions.offsets[users]]
+    kept |= interactions.lengths == 0
+    chosen = kept[users]
+    return Histories(
+        _of(interactions, ~cold & chosen, kept, ~is_cold & whole),
+        _of(interactions, cold & chosen, kept, is_cold & whole),
+        before[cold & chosen],
+    )
+
+
+def _of(
+    interactions: Interactions,
+    of_interactions: npt.NDArray[np.bool_],
+    of_users: npt.NDArray[np.bool_],
+    of_items: npt.NDArray[np.bool_],
+) -> Interactions:
+    """The chosen interactions [N] and users [U], with a catalogue of the items in them and of those
+    chosen [I + 1].
+    """
+    of_items = of_items.copy()
+    of_items[interactions.items[of_interactions]] = True
+    of_items[0] = False  # padding
+    items = np.flatnonzero(of_items)
+    dense = np.searchsorted(items, interactions.items[of_interactions])
+    users = np.repeat(np.arange(interactions.num_users), interactions.lengths)[of_interactions]
+    lengths = np.bincount(users, minlength=interactions.num_users)[of_users]
+    return replace(
+        interactions,
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        items=(dense + 1).astype(np.int32),
+        item_ids=interactions.item_ids[np.concatenate([[0], items])],
+        user_ids=interactions.user_ids[of_users],
+    )

@@ -1,0 +1,116 @@
+"""Content: frozen visual and text vectors of the items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fedmem.core.data.ids import as_text, example
+from fedmem.core.data.interactions import WITH_FEATURES, Interactions, how_to_get
+from fedmem.core.data.vectors import Vectors, read_vectors
+from fedmem.core.errors import FedmemError
+from fedmem.core.model import Content
+from fedmem.core.settings import DataSettings
+
+KINDS = {"visual": "visual_file", "text": "text_file"}
+"""The setting that names the file of each kind of content."""
+
+
+def load_content(settings: DataSettings, interactions: Interactions) -> Content:
+    """Read the feature files and order their rows by dense item id.
+
+    What files may hold: `fedmem/core/data/vectors.py`. A row of zeros, or none in a file that is
+    keyed by item id, says that the item lacks this kind of content; where a whole kind is absent
+    (`null`), all items lack it.
+
+    Raises:
+        FedmemError: the data have neither kind, or a file is missing, unreadable, too short for the
+            items, or not finite.
+    """
+    if all(getattr(settings, file) is None for file in KINDS.values()):
+        raise FedmemError(
+            f"data={settings.name} has no item features (data.visual_file=null "
+            "data.text_file=null), which stages 2 and 3 need: choose stage=pretrain_sasrec."
+        )
+    return Content(**{kind: _load_rows(settings, kind, interactions) for kind in KINDS})
+
+
+def _load_rows(settings: DataSettings, kind: str, interactions: Interactions) -> Tensor:
+    """[I + 1, W] vectors of the items, zeros where there is none."""
+    name, key = getattr(settings, KINDS[kind]), f"data.{KINDS[kind]}"
+    if name is None:
+        return torch.zeros(interactions.num_items + 1, 1)
+    path = Path(settings.dir) / name
+    if not path.is_file():
+        found = f"{path} is a folder" if path.is_dir() else f"looked for {path}"
+        raise FedmemError(
+            f"There are no item features for {key}: {found}.\n"
+            f"Stages 2 and 3 need them: set {key} to your file, or "
+            f"{how_to_get(settings, WITH_FEATURES)}"
+        )
+    vectors = read_vectors(path, settings.columns.item)
+    if vectors.ids is None:
+        places = _by_row(path, key, vectors, interactions)
+    else:
+        places = _by_id(path, key, vectors, interactions)
+    rows = vectors.take(np.concatenate([[-1], places]))
+    if not rows.isfinite().all():
+        bad = int((~rows.isfinite().all(1)).nonzero()[0])
+        raise FedmemError(
+            f"{path} holds values that are not finite, first in the row of item "
+            f"{interactions.item_ids[bad]}: make the file again."
+        )
+    return rows
+
+
+def _by_row(
+    path: Path, key: str, vectors: Vectors, interactions: Interactions
+) -> npt.NDArray[np.int64]:
+    """Places [I] of the items' rows where the row is the item's id."""
+    ids, found = interactions.item_ids[1:], len(vectors.rows)
+    if ids.dtype == object:
+        raise FedmemError(
+            f"{path} has its {found} rows by item id, and the item ids of these data are text, as "
+            f"{example(ids)!r} is.\nFor {key} use a file that is keyed by id: .parquet or .npz."
+        )
+    smallest, largest = int(ids.min()), int(ids.max())
+    if smallest < 0:
+        raise FedmemError(
+            f"{path} has its {found} rows by item id, and an id of these data is {smallest}.\n"
+            f"For {key} use a file that is keyed by id: .parquet or .npz."
+        )
+    if found <= largest:
+        raise FedmemError(
+            f"{path} has {found} rows, and {key} needs {largest + 1}: "
+            f"row = item id, and the largest item id is {largest}."
+        )
+    return ids
+
+
+def _by_id(
+    path: Path, key: str, vectors: Vectors, interactions: Interactions
+) -> npt.NDArray[np.int64]:
+    """Places [I] of the items' rows where each row has its id; -1 where there is none."""
+    wanted, given = interactions.item_ids[1:], vectors.ids
+    assert given is not None
+    if object in (wanted.dtype, given.dtype):
+        wanted, given = as_text(wanted), as_text(given)
+    distinct, first = np.unique(given, return_index=True)
+    if len(distinct) < len(given):
+        twice = np.setdiff1d(np.arange(len(given)), first)[0]
+        raise FedmemError(
+            f"{path} has {len(given)} rows for {len(distinct)} items: {given[twice]} is there "
+            "twice."
+        )
+    places = np.minimum(np.searchsorted(distinct, wanted), len(distinct) - 1)
+    known = distinct[places] == wanted
+    if not known.any():
+        raise FedmemError(
+            f"{path} has {len(given)} rows for {key}, of none of the {len(wanted)} items of these "
+            f"data: its ids are {given[0]}, …, and theirs {wanted[0]}, …"
+        )
+    return np.where(known, first[places], -1)

@@ -1,0 +1,225 @@
+"""Interactions: from a file to dense histories in time order, and the leave-one-out split."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmem.core.data.catalogue import catalogue, places
+from fedmem.core.data.formats import Layout
+from fedmem.core.data.ids import Ids, fingerprint, padded, write_ids
+from fedmem.core.data.preparation import Dropped, Rows, Size, keep
+from fedmem.core.data.readers import Table, read_table
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import DataSettings
+
+WITH_INTERACTIONS = ("ml-100k", "ml-1m")
+WITH_FEATURES = ("ml-100k",)
+"""Data whose interactions, or features, are fetched by `python -m fedmem.download`."""
+KNOWN_FILES = (
+    "ratings.dat",
+    "u.data",
+    "ratings.csv",
+    "*.inter",
+    "interactions.*",
+    "*.parquet",
+    "*.jsonl",
+    "*.csv",
+    "*.tsv",
+)
+"""Names under which a folder's interactions are found, the first that is there."""
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Histories of all users, items dense from 1 (0 = padding).
+
+    Attributes:
+        offsets: [U + 1]; user u's history is items[offsets[u] : offsets[u + 1]], oldest first.
+        items: [N] dense item ids.
+        item_ids: [I + 1] the data's own id of each dense item; entry 0 is padding's.
+        user_ids: [U] the data's own id of each user.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int32]
+    item_ids: Ids
+    user_ids: Ids
+
+    @property
+    def num_users(self) -> int:
+        """Users, with those of other nodes below `data.first_index`, who have no history here."""
+        return len(self.user_ids)
+
+    @property
+    def num_items(self) -> int:
+        """Items without the padding."""
+        return len(self.item_ids) - 1
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """[U] interactions of each user."""
+        return np.diff(self.offsets)
+
+    def history(self, user: int) -> npt.NDArray[np.int32]:
+        """All of a user's items, oldest first: the last is for test, the one before validation."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    def training(self, user: int) -> npt.NDArray[np.int32]:
+        """The user's items that training may look at."""
+        return self.history(user)[:-2]
+
+    @cached_property
+    def training_sets(self) -> list[npt.NDArray[np.int32]]:
+        """Each user's training items, ascending, each once."""
+        return [np.unique(self.training(user)) for user in range(self.num_users)]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the catalogue: models fit where it is the same, whoever the users are."""
+        return fingerprint(self.item_ids)
+
+
+def absent_items(
+    present: npt.NDArray[np.integer], places: npt.NDArray[np.integer]
+) -> npt.NDArray[np.int64]:
+    """The items at these places of the ascending list 1, 2, … without those present.
+
+    Args:
+        present: item ids, ascending, each once.
+        places: [n] from 0.
+    """
+    absent_before = present - 1 - np.arange(len(present))  # absent items below each of them
+    return places + 1 + np.searchsorted(absent_before, places, side="right")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Interactions, and how they came about.
+
+    Attributes:
+        interactions: what is kept.
+        path: of the file.
+        layout: that was recognised in it.
+        read: what the file holds.
+        in_time: whether it has timestamps; else its own order counts.
+        dropped: by each filter that dropped any.
+    """
+
+    interactions: Interactions
+    path: Path
+    layout: Layout
+    read: Size
+    in_time: bool
+    dropped: list[Dropped]
+
+    @property
+    def kept(self) -> Size:
+        """What is left."""
+        of = self.interactions
+        return Size(of.num_users, of.num_items, len(of.items))
+
+
+def load_interactions(settings: DataSettings) -> Interactions:
+    """The interactions that the settings describe, read once in a process.
+
+    Dense ids follow the order of the data's own: numbers where all are whole numbers, else text.
+    Ties in time keep the file's order.
+
+    Raises:
+        FedmemError: the file is not there, cannot be read, or leaves no user.
+    """
+    return load(settings).interactions
+
+
+@functools.lru_cache(maxsize=2)
+def load(settings: DataSettings) -> Loaded:
+    """`load_interactions`, with what is told of them.
+
+    Raises:
+        FedmemError: as `load_interactions`.
+    """
+    path = find_file(settings)
+    table, layout = read_table(path, settings)
+    if settings.min_rating is not None and table.ratings is None:
+        raise FedmemError(f"{path} has no ratings, and data.min_rating={settings.min_rating}.")
+    rows, dropped = keep(table, settings)
+    if not len(rows):
+        raise FedmemError(
+            f"{path} leaves no user: all were dropped, the last for {dropped[-1].reason}."
+        )
+    read = Size(len(table.user_ids), len(table.item_ids), len(table.users))
+    in_time = table.timestamps is not None
+    return Loaded(_assemble(table, rows, settings), path, layout, read, in_time, dropped)
+
+
+def _assemble(table: Table, rows: Rows, settings: DataSettings) -> Interactions:
+    """Dense histories of rows in which each user's stand together, in time order."""
+    users, counts = np.unique(table.users[rows], return_counts=True)
+    items, dense = np.unique(table.items[rows], return_inverse=True)
+    seen, user_ids = table.item_ids[items], table.user_ids[users]
+    item_ids = catalogue(settings, seen)
+    elsewhere = np.zeros(settings.first_index, dtype=np.int64)  # histories of other nodes' users
+    unnamed = np.full(settings.first_index, "" if user_ids.dtype == object else 0, user_ids.dtype)
+    return Interactions(
+        offsets=np.concatenate([[0], elsewhere, np.cumsum(counts)]).astype(np.int64),
+        items=(places(seen, item_ids)[dense] + 1).astype(np.int32),
+        item_ids=padded(item_ids),
+        user_ids=np.concatenate([unnamed, user_ids]),
+    )
+
+
+def write_id_files(folder: Path, interactions: Interactions) -> None:
+    """Write `items.parquet` and `users.parquet`: the data's own id of each dense index.
+
+    Items count from 1, since 0 is padding; users from 0.
+    """
+    write_ids(folder / "items.parquet", interactions.item_ids[1:], first=1)
+    write_ids(folder / "users.parquet", interactions.user_ids, first=0)
+
+
+def find_file(settings: DataSettings) -> Path:
+    """The file that `data.path` names, or the one in a folder whose name is recognised.
+
+    Raises:
+        FedmemError: there is none.
+    """
+    path = Path(settings.dir) / settings.path
+    if path.is_file():
+        return path
+    if path.is_dir():
+        for pattern in KNOWN_FILES:
+            found = sorted(f for f in (*path.glob(pattern), *path.glob(f"{pattern}.gz")))
+            if len(found) > 1:
+                names = ", ".join(file.name for file in found[:6])
+                raise FedmemError(f"{path} holds {names}: say which with data.path=FILE.")
+            if found:
+                return found[0]
+        looked_for = f"looked in {path} for {', '.join(KNOWN_FILES)}"
+    elif path.exists():
+        looked_for = f"{path} is neither a file nor a folder"
+    else:
+        looked_for = f"looked for {path}"
+    raise FedmemError(
+        f"There are no interactions for data={settings.name}: {looked_for}.\n"
+        f"To go on, set data.path to your file, or {how_to_get(settings, WITH_INTERACTIONS)}"
+    )
+
+
+def how_to_get(settings: DataSettings, fetched: tuple[str, ...]) -> str:
+    """What a user can do about a file that is not in the data folder.
+
+    Args:
+        settings: of the data.
+        fetched: names of the data that `python -m fedmem.download` fetches such a file for.
+    """
+    own = "point data.dir to the folder that holds your files."
+    if settings.name not in fetched:
+        return own
+    name = "" if settings.name == "ml-100k" else f"--data {settings.name} "
+    return f"fetch it with: python -m fedmem.download {name}{settings.dir}, or {own}"

@@ -1,0 +1,126 @@
+"""Which interactions are kept: the filters in their order, and what each of them dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmem.core.data.readers import Table
+from fedmem.core.settings import DataSettings
+
+Rows = npt.NDArray[np.intp]
+"""Places in a table, each user's together, in time order."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of a table there is."""
+
+    users: int
+    items: int
+    interactions: int
+
+    @classmethod
+    def of(cls, table: Table, rows: Rows) -> Size:
+        """The size of some rows of a table."""
+        return cls(
+            int(np.count_nonzero(np.bincount(table.users[rows]))),
+            int(np.count_nonzero(np.bincount(table.items[rows]))),
+            len(rows),
+        )
+
+    def __sub__(self, other: Size) -> Size:
+        return Size(
+            self.users - other.users,
+            self.items - other.items,
+            self.interactions - other.interactions,
+        )
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What a filter dropped, and why."""
+
+    reason: str
+    size: Size
+
+
+def keep(table: Table, settings: DataSettings) -> tuple[Rows, list[Dropped]]:
+    """The rows that are kept, and what was dropped on the way.
+
+    The order: minimum rating, duplicates, users and items with too few interactions, most active
+    users, maximum history. Later filters do not bring earlier ones to run again.
+    """
+    rows = _in_time_order(table)
+    size = Size.of(table, rows)
+    dropped = []
+    for reason, rows in _filters(table, rows, settings):  # noqa: B020 - each goes on from the last
+        left = Size.of(table, rows)
+        if left != size:
+            dropped.append(Dropped(reason, size - left))
+        size = left
+    return rows, dropped
+
+
+def _in_time_order(table: Table) -> Rows:
+    """Each user's rows together, by timestamp where there is one; ties keep the file's order."""
+    if table.timestamps is None:
+        return np.argsort(table.users, kind="stable")
+    return np.lexsort((table.timestamps, table.users))
+
+
+def _filters(table: Table, rows: Rows, settings: DataSettings) -> Iterator[tuple[str, Rows]]:
+    if settings.min_rating is not None and table.ratings is not None:
+        rows = rows[table.ratings[rows] >= settings.min_rating]
+        yield f"rating under {settings.min_rating:g}", rows
+    if settings.duplicates != "keep":
+        rows = _once(table, rows, settings.duplicates)
+        yield f"repeated, {settings.duplicates} kept", rows
+    users, items = max(settings.min_interactions, settings.k_core or 0), settings.k_core or 0
+    rows = _core(table, rows, users, items)
+    of_items = f", items with under {items}" if items else ""
+    yield f"users with under {users} interactions{of_items}", rows
+    if settings.most_active_users is not None:
+        rows = _most_active(table, rows, settings.most_active_users)
+        yield f"not of the {settings.most_active_users:,} most active users", rows
+    if settings.max_history is not None:
+        rows = _latest(table, rows, settings.max_history)
+        yield f"before a user's latest {settings.max_history:,}", rows
+
+
+def _once(table: Table, rows: Rows, which: str) -> Rows:
+    """Of a user's interactions with one item, the first or the last."""
+    pairs = table.users[rows] * len(table.item_ids) + table.items[rows]
+    step = 1 if which == "first" else -1
+    _, found = np.unique(pairs[::step], return_index=True)
+    places = np.sort(found if which == "first" else len(rows) - 1 - found)
+    once: Rows = rows[places]
+    return once
+
+
+def _core(table: Table, rows: Rows, users: int, items: int) -> Rows:
+    """What is left when users and items with fewer interactions go, until none has fewer."""
+    while True:
+        user, item = table.users[rows], table.items[rows]
+        enough = (np.bincount(user)[user] >= users) & (np.bincount(item)[item] >= items)
+        if enough.all():
+            return rows
+        rows = rows[enough]
+
+
+def _most_active(table: Table, rows: Rows, count: int) -> Rows:
+    """Of the users with most interactions; where two have as many, the lower id comes first."""
+    user = table.users[rows]
+    chosen = np.argsort(-np.bincount(user), kind="stable")[:count]
+    return rows[np.isin(user, chosen)]
+
+
+def _latest(table: Table, rows: Rows, count: int) -> Rows:
+    """The latest of each user."""
+    user = table.users[rows]
+    from_the_end = np.cumsum(np.bincount(user))[user] - np.arange(len(rows))
+    latest: Rows = rows[from_the_end <= count]
+    return latest

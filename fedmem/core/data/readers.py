@@ -1,0 +1,234 @@
+"""From a file to a table of interactions: codes of users and items, ratings and timestamps.
+
+Arrow parses all columns of text as text, block by block, so that a line without end is noticed
+before it fills the memory. What it cannot parse, or what turns out to be no number, is then looked
+up line by line, to be able to say where it stands.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from fedmem.core.data.explanations import explanation, place_of
+from fedmem.core.data.files import MAX_LINE, is_gzip, numbered_lines, open_bytes, readable
+from fedmem.core.data.formats import ROLES, Layout, recognise
+from fedmem.core.data.ids import BadValue, Ids, encode
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import DataSettings
+
+Numbers = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+Columns = dict[str, pa.ChunkedArray]
+"""By role."""
+
+NUMBERS = (pa.int64(), pa.float64())
+DATES = (pa.timestamp("ns"), pa.timestamp("ns", "UTC"))
+BETWEEN = "between "
+NOT_IN_TEXT = "\x01"
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a file holds, a row an interaction, in the file's order.
+
+    Attributes:
+        users, items: [N] places in the two below.
+        user_ids, item_ids: the data's own ids, ascending, each once.
+        ratings: [N], or None where the file has none.
+        timestamps: [N] in whatever unit, or None where the file is in time order.
+    """
+
+    users: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int64]
+    user_ids: Ids
+    item_ids: Ids
+    ratings: Numbers | None
+    timestamps: Numbers | None
+
+
+def read_table(path: Path, settings: DataSettings) -> tuple[Table, Layout]:
+    """Read a file of interactions, and say how it is laid out.
+
+    Raises:
+        FedmemError: it is of no format that is known, or a line of it cannot be read.
+    """
+    layout = recognise(path, settings)
+    try:
+        with readable(path):
+            columns = _READERS[layout.format](path, layout, settings)
+    except (pa.ArrowException, FedmemError, UnicodeError) as error:
+        raise explanation(path, layout, settings.encoding, error) from error
+    if not len(columns["user"]):
+        raise FedmemError(f"{path} has no interactions.")
+    converted: dict[str, Any] = {}
+    for role, column in columns.items():
+        try:
+            as_ids = role in ROLES[:2]
+            converted[role] = encode(column) if as_ids else numbers(column, role == "timestamp")
+        except BadValue as bad:
+            place = place_of(path, layout, settings.encoding, bad.row)
+            raise FedmemError(f"{path}, {place}: the {role} {bad.reason}.") from bad
+    (users, user_ids), (items, item_ids) = converted["user"], converted["item"]
+    ratings, timestamps = converted.get("rating"), converted.get("timestamp")
+    return Table(users, items, user_ids, item_ids, ratings, timestamps), layout
+
+
+def numbers(column: pa.ChunkedArray, dates: bool) -> Numbers:
+    """A column [N] as numbers; dates, where they are allowed, as nanoseconds since 1970.
+
+    Raises:
+        BadValue: one is missing, or is none.
+    """
+    if column.null_count:
+        raise BadValue(int(np.argmax(column.is_null().to_numpy())), "is missing")
+    kinds = list(NUMBERS)
+    if pa.types.is_string(column.type):
+        column = pc.utf8_trim_whitespace(column)
+        # The first value decides, so that a later one that does not fit it can be named.
+        if dates and _cast(column[:1], NUMBERS[-1]) is None:
+            kinds = [kind for kind in DATES if _cast(column[:1], kind) is not None] or kinds
+    elif dates:
+        kinds += DATES
+    for kind in kinds:
+        cast = _cast(column, kind)
+        if cast is not None:
+            values: Numbers = cast.cast(kind if kind in NUMBERS else pa.int64()).to_numpy()
+            if np.isnan(values).any():
+                raise BadValue(int(np.argmax(np.isnan(values))), "is missing")
+            return values
+    if not pa.types.is_string(column.type):
+        raise BadValue(0, f"is of type {column.type}, which is no number")
+    row = _first_that_does_not_cast(column, kinds[-1])
+    what = "number" if kinds[-1] in NUMBERS else "date like the first"
+    raise BadValue(row, f"{column[row].as_py()[:60]!r} is no {what}")
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
+    try:
+        return column.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+
+
+def _first_that_does_not_cast(column: pa.ChunkedArray, kind: pa.DataType) -> int:
+    good, bad = 0, len(column)  # the first `good` do, the first `bad` do not
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if _cast(column[good:middle], kind) is None:
+            bad = middle
+        else:
+            good = middle
+    return good
+
+
+def _read_columns(path: Path, layout: Layout, settings: DataSettings) -> Columns:
+    if layout.separator != "::":
+        return _read_text(path, list(layout.names), layout, settings.encoding, layout.separator)
+    # Arrow separates by one character: what stands between two colons is a column, always empty.
+    names = [name for role in layout.names for name in (role, BETWEEN + role)][:-1]
+    columns = _read_text(path, names, layout, settings.encoding, ":")
+    for name in names[1::2]:
+        if pc.any(pc.not_equal(columns.pop(name), "")).as_py():
+            raise FedmemError("columns are separated by :: in some lines only")
+    return columns
+
+
+def _read_text(
+    path: Path, names: list[str], layout: Layout, encoding: str, separator: str
+) -> Columns:
+    """Columns of text by role, and those that have none."""
+    quoted = layout.header > 0
+    wanted = {**{name: name for name in names if BETWEEN in name}, **layout.roles}
+    with open_bytes(path) as file:
+        table = pa.csv.read_csv(
+            file,
+            pa.csv.ReadOptions(
+                use_threads=False,
+                block_size=MAX_LINE,
+                column_names=names,
+                skip_rows=layout.header,
+                encoding=encoding,
+            ),
+            pa.csv.ParseOptions(
+                delimiter=separator, quote_char='"' if quoted else False, double_quote=quoted
+            ),
+            pa.csv.ConvertOptions(
+                include_columns=list(wanted.values()),
+                column_types={name: pa.string() for name in wanted.values()},
+                strings_can_be_null=False,
+            ),
+        )
+    return {role: table[name] for role, name in wanted.items()}
+
+
+def _read_sequences(path: Path, _layout: Layout, settings: DataSettings) -> Columns:
+    whole = Layout("", NOT_IN_TEXT, ("line",), {"line": "line"}, 0)
+    lines = _read_text(path, ["line"], whole, settings.encoding, NOT_IN_TEXT)["line"]
+    cells = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(lines)).combine_chunks()
+    values, lengths = cells.flatten(), pc.list_value_length(cells).to_numpy()
+    first = np.cumsum(lengths) - lengths
+    is_item = np.ones(len(values), dtype=bool)
+    is_item[first] = False
+    users = values.take(pa.array(np.repeat(first, lengths - 1)))
+    items = values.filter(pa.array(is_item))
+    return {"user": pa.chunked_array([users]), "item": pa.chunked_array([items])}
+
+
+def _read_json_lines(path: Path, layout: Layout, settings: DataSettings) -> Columns:
+    types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+    first = json.loads(next(line for _, line in numbered_lines(path, settings.encoding) if line))
+    fields = {role: types.get(type(first[name])) for role, name in layout.roles.items()}
+    if fields.get("rating") == pa.int64():
+        fields["rating"] = pa.float64()
+    for role, kind in fields.items():
+        if kind is None:
+            raise FedmemError(f"the {role} is neither a number nor text")
+    if codecs.lookup(settings.encoding).name != "utf-8":
+        raise FedmemError("JSON lines are read as utf-8 only")
+    schema = pa.schema([(name, fields[role]) for role, name in layout.roles.items()])
+    with open_bytes(path) as file:
+        table = pa.json.read_json(
+            file,
+            pa.json.ReadOptions(use_threads=False, block_size=MAX_LINE),
+            pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+        )
+    return {role: table[name] for role, name in layout.roles.items()}
+
+
+def _read_parquet(path: Path, layout: Layout, _settings: DataSettings) -> Columns:
+    with open_bytes(path) as file:
+        source = pa.BufferReader(file.read()) if is_gzip(path) else str(path)
+        table = pq.read_table(source, columns=list(layout.roles.values()), memory_map=True)
+    columns = {}
+    for role, name in layout.roles.items():
+        column = table[name]
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+            column = column.cast(pa.string())
+        columns[role] = column
+    return columns
+
+
+_READERS: dict[str, Callable[[Path, Layout, DataSettings], Columns]] = {
+    "ratings": _read_columns,
+    "pairs": _read_columns,
+    "csv": _read_columns,
+    "tsv": _read_columns,
+    "recbole": _read_columns,
+    "sequences": _read_sequences,
+    "jsonl": _read_json_lines,
+    "parquet": _read_parquet,
+}

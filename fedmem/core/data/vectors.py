@@ -1,0 +1,180 @@
+"""Item features as files hold them: a matrix by item id, or rows that are keyed by it.
+
+A matrix (`.pt`, `.npy`, `.safetensors`) has the vector of the item with id n in row n, so it wants
+ids that are whole numbers from 0. A keyed file tells the id of each row: `.npz` as two arrays,
+`ids` and `vectors`; `.parquet` as an item column, and either one column of lists or one column a
+dimension. Nothing that a file holds is executed. Large files are mapped, not read, where the format
+allows: `.npy`, `.safetensors` and torch's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from fedmem.core.data.formats import find_column
+from fedmem.core.data.ids import BadValue, Ids, encode
+from fedmem.core.errors import FedmemError
+from fedmem.core.files.torch_file import read_torch_file
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """A file's rows.
+
+    Attributes:
+        rows: [R, W], a tensor, or an array that may be mapped from the file.
+        ids: [R] the item of each row; None: the item's id is the row's number.
+    """
+
+    rows: Tensor | npt.NDArray[Any]
+    ids: Ids | None
+
+    def take(self, places: npt.NDArray[np.int64]) -> Tensor:
+        """Rows [n, W] at these places, as floats; a place of -1 gives zeros."""
+        chosen = np.maximum(places, 0)
+        if isinstance(self.rows, Tensor):
+            taken = self.rows[torch.from_numpy(chosen)].float()
+        else:
+            taken = torch.from_numpy(self.rows[chosen].astype(np.float32))
+        taken[torch.from_numpy(places < 0)] = 0.0
+        return taken
+
+
+def read_vectors(path: Path, item_column: str | None) -> Vectors:
+    """Open a file of item features.
+
+    Args:
+        path: of the file; its suffix tells the format.
+        item_column: of Parquet; None: the usual names and `id` are recognised.
+
+    Raises:
+        FedmemError: it is of no known format, is damaged, or holds anything but numbers in rows.
+    """
+    if path.suffix not in _READERS:
+        raise FedmemError(f"{path} is of no format for features: {', '.join(_READERS)} are.")
+    try:
+        vectors = _READERS[path.suffix](path, item_column)
+    except FedmemError:
+        raise
+    except BadValue as bad:
+        raise FedmemError(f"{path}, row {bad.row + 1}: the item {bad.reason}.") from bad
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [repr(error)]
+        raise FedmemError(
+            f"{path} holds no vectors that can be read safely: {lines[0][:200].rstrip('.')}."
+        ) from error
+    rows = vectors.rows
+    numeric = (
+        not rows.is_complex() and rows.dtype != torch.bool
+        if isinstance(rows, Tensor)
+        else rows.dtype.kind in "fiu"
+    )
+    if len(rows.shape) != 2 or not numeric:
+        raise FedmemError(
+            f"{path} must hold one matrix of numbers [items, width], and holds "
+            f"{rows.dtype} of shape {list(rows.shape)}."
+        )
+    if vectors.ids is not None and len(vectors.ids) != len(rows):
+        raise FedmemError(f"{path} has {len(vectors.ids)} ids and {len(rows)} vectors.")
+    return vectors
+
+
+def _read_torch(path: Path, _item_column: str | None) -> Vectors:
+    rows = read_torch_file(path, mapped=True)
+    if not isinstance(rows, Tensor):
+        raise FedmemError(f"{path} must hold one tensor, and holds a {type(rows).__name__}.")
+    return Vectors(rows, None)
+
+
+def _read_npy(path: Path, _item_column: str | None) -> Vectors:
+    return Vectors(np.load(path, mmap_mode="r", allow_pickle=False), None)
+
+
+def _read_safetensors(path: Path, _item_column: str | None) -> Vectors:
+    with safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        if len(names) != 1:
+            raise FedmemError(f"{path} must hold one tensor, and holds {len(names)}.")
+        return Vectors(file.get_tensor(names[0]), None)
+
+
+def _read_npz(path: Path, _item_column: str | None) -> Vectors:
+    with np.load(path, allow_pickle=False) as file:
+        if not {"ids", "vectors"} <= set(file.files):
+            raise FedmemError(f"{path} must hold ids and vectors, and holds {sorted(file.files)}.")
+        ids = pa.chunked_array([pa.array(file["ids"].ravel())])
+        return _keyed(file["vectors"], ids)
+
+
+def _read_parquet(path: Path, item_column: str | None) -> Vectors:
+    file = pq.ParquetFile(path, memory_map=True)
+    names = file.schema_arrow.names
+    item = find_column("item", names, item_column)
+    if item is None and item_column is None:
+        item = next((name for name in names if name.lower() in ("id", "ids")), None)
+    if item is None:
+        raise FedmemError(
+            f"{path} has no item column that is known by its name; its columns are "
+            f"{', '.join(names[:8])}.\nSay which it is with data.columns.item=NAME."
+        )
+    lists = [field.name for field in file.schema_arrow if _is_list(field.type)]
+    if len(lists) > 1:
+        raise FedmemError(f"{path} has more than one column of vectors: {', '.join(lists)}.")
+    others = lists or [name for name in names if name != item]
+    table = file.read([item, *others]).drop_null()  # an item without a vector is one that is absent
+    rows = _of_lists(path, table[lists[0]]) if lists else _of_columns(path, table.select(others))
+    return _keyed(rows, table[item])
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+def _of_lists(path: Path, column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    lists = column.combine_chunks()
+    widths = np.unique(pc.list_value_length(lists).to_numpy(zero_copy_only=False))
+    if not len(widths):
+        raise FedmemError(f"{path} has no vectors.")
+    if len(widths) > 1:
+        raise FedmemError(
+            f"{path} has vectors of {len(widths)} widths, from {widths[0]} to {widths[-1]}: all "
+            "must have the same."
+        )
+    rows: npt.NDArray[Any] = lists.flatten().to_numpy(zero_copy_only=False)
+    return rows.reshape(len(lists), int(widths[0]))
+
+
+def _of_columns(path: Path, table: pa.Table) -> npt.NDArray[Any]:
+    for field in table.schema:
+        if not (pa.types.is_integer(field.type) or pa.types.is_floating(field.type)):
+            raise FedmemError(f"{path}: column {field.name!r} is of type {field.type}, no number.")
+    columns = [column.to_numpy().astype(np.float32) for column in table.columns]
+    return np.stack(columns, axis=1) if columns else np.zeros((len(table), 0), np.float32)
+
+
+def _keyed(rows: npt.NDArray[Any], ids: pa.ChunkedArray) -> Vectors:
+    codes, distinct = encode(ids)
+    return Vectors(rows, distinct[codes])
+
+
+_READERS: dict[str, Callable[[Path, str | None], Vectors]] = {
+    ".pt": _read_torch,
+    ".npy": _read_npy,
+    ".safetensors": _read_safetensors,
+    ".npz": _read_npz,
+    ".parquet": _read_parquet,
+}

@@ -1,0 +1,82 @@
+"""Training windows: the latest stretches of each user's training items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmem.core.data.interactions import Interactions
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Stretches of targets, each with the item before it as its input. Targets never overlap.
+
+    Attributes:
+        interactions: what the windows are cut from.
+        user: [R] the window's user.
+        number: [R] which of the user's windows, 0 = the latest.
+        start: [R] position in the user's history of the first target.
+        lengths: [R] targets.
+    """
+
+    interactions: Interactions
+    user: npt.NDArray[np.int64]
+    number: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+
+    @classmethod
+    def cut(
+        cls, interactions: Interactions, users: npt.NDArray[np.integer], windows: int, length: int
+    ) -> Windows:
+        """Cut at most `windows` of at most `length` targets from each user, latest first."""
+        # All training items but the first have an item before them.
+        targets = np.maximum(interactions.lengths[users] - 3, 0)
+        counts = np.minimum(-(-targets // length), windows)
+        number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        end = np.repeat(targets, counts) + 1 - number * length
+        start = np.maximum(end - length, 1)
+        return cls(interactions, np.repeat(users, counts), number, start, end - start)
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @cached_property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """[R + 1]: where targets stand one after the other, window r has offsets[r : r + 2]."""
+        return np.concatenate([[0], np.cumsum(self.lengths)])
+
+    def inputs(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+        """[B, T] the item before each target; padded on the right with 0 to the longest."""
+        return self._items(rows, -1)
+
+    def targets(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+        """[B, T] targets, padded on the right with 0 to the longest."""
+        return self._items(rows, 0)
+
+    def _items(self, rows: npt.NDArray[np.integer], shift: int) -> npt.NDArray[np.int32]:
+        lengths = self.lengths[rows, None]  # [B, 1]
+        steps = np.arange(lengths.max(initial=0))  # [T]
+        first = self.interactions.offsets[self.user[rows]] + self.start[rows] + shift
+        places = np.minimum(first[:, None] + steps, len(self.interactions.items) - 1)
+        return np.where(steps < lengths, self.interactions.items[places], 0)
+
+
+def by_length(lengths: npt.NDArray[np.integer], at_once: int) -> Iterator[npt.NDArray[np.intp]]:
+    """Rows in batches of similar length, the longest first, so that little padding is computed.
+
+    Args:
+        lengths: [R] of each row.
+        at_once: positions of a batch at most, its padding counted; a longer row is a batch alone.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, at_once // max(int(lengths[order[start]]), 1))
+        yield order[start : start + size]
+        start += size

@@ -1,0 +1,88 @@
+"""Rankings of cold items: those that `evaluation.cold_items` keeps from training.
+
+Of each user the latest interaction with a cold item is predicted from the warm ones before it.
+
+- `cold_sampled`: that item among cold items that the user never touched;
+- `cold_full`: among all items, warm and cold, but the user's own;
+- `cold_text`, `cold_picture`: `cold_sampled` where the items have only this kind of content;
+- `cold_id`: `cold_sampled` by ID alone: an embedding as a model starts with it, never trained.
+
+A stage without content has `cold_id` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fedmem.core.data import Histories
+from fedmem.core.evaluation.protocol import Ranks, draw_negatives, last_hidden
+from fedmem.core.evaluation.ranking import by_embeddings, by_model, ranks_among, ranks_among_all
+from fedmem.core.model import Content, Recommender
+from fedmem.core.model.backbone import SASRec
+from fedmem.core.model.new_items import with_new_items
+from fedmem.core.settings import Settings
+
+BY_ID = "cold_id"
+COLD_RANKINGS = ("cold_sampled", "cold_full", "cold_text", "cold_picture", BY_ID)
+
+Ints = npt.NDArray[np.int32]
+Users = npt.NDArray[np.integer]
+
+
+@torch.no_grad()
+def rank_cold(
+    model: Recommender,
+    settings: Settings,
+    histories: Histories,
+    users: Users,
+    content: Content | None,
+    read_memory: Callable[[Users, Users], Ints] | None,
+) -> Ranks:
+    """Rank the latest cold item of each user who has one, with something warm before it.
+
+    Args:
+        model: the stage's model.
+        settings: of the run.
+        histories: of (at least) these users.
+        users: [U] user indices.
+        content: of the cold items [K + 1]; required where the stage uses content.
+        read_memory: items [n, M] that memories of users [n] gave just before positions [n] of their
+            warm histories; required where the stage reads the memory.
+    """
+    warm, cold = histories.warm, histories.cold
+    users, places = histories.latest_cold(users)
+    before = histories.before[places]
+    pasts = [warm.history(int(u))[:end] for u, end in zip(users, before, strict=True)]
+    hidden = last_hidden(model, settings, pasts)
+    positives = cold.items[places]
+    negatives = draw_negatives(cold, users, settings.seed, settings.evaluation.negatives)
+    untrained = untrained_embeddings(settings, cold.num_items).to(hidden.device)
+    ranks = {BY_ID: ranks_among(by_embeddings(hidden, untrained), positives, negatives)}
+    if content is not None:
+        reads = None if read_memory is None else read_memory(users, before)
+        first = warm.num_items  # cold items come after it
+        positives, negatives = positives + first, np.where(negatives, negatives + first, 0)
+        own = [np.concatenate([warm.history(int(u)), cold.history(int(u)) + first]) for u in users]
+        for ranking, given in {
+            "cold_sampled": content,
+            "cold_text": Content(torch.zeros_like(content.visual), content.text),
+            "cold_picture": Content(content.visual, torch.zeros_like(content.text)),
+        }.items():
+            scorer = by_model(with_new_items(model, settings.model, given), hidden, reads)
+            ranks[ranking] = ranks_among(scorer, positives, negatives)
+            if ranking == "cold_sampled":
+                items = first + cold.num_items
+                ranks["cold_full"] = ranks_among_all(scorer, positives, own, items)
+    return Ranks(users.astype(np.int32), ranks)
+
+
+def untrained_embeddings(settings: Settings, num_items: int) -> Tensor:
+    """ID embeddings [K + 1, D] that no training has touched, by the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return SASRec(settings.model, num_items).item_emb.weight

@@ -1,0 +1,97 @@
+"""How well vectors fit histories: whether neighbours in time are more alike than other items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmem.core.arrays import ranges
+from fedmem.core.data import Interactions
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class NeighbourSimilarity:
+    """Mean cosines of pairs of items, and the 95% confidence interval of their difference.
+
+    All NaN where fewer than two users have a pair.
+    """
+
+    neighbours: float
+    """Of an item and the one that follows it in a history."""
+    random: float
+    """Of the same item and one from a random place of all histories."""
+    difference: float
+    """`neighbours` − `random`."""
+    low: float
+    high: float
+
+
+def neighbour_similarity(
+    vectors: npt.NDArray[np.floating], interactions: Interactions, seed: int, pairs: int = 10_000
+) -> NeighbourSimilarity:
+    """How much more alike two neighbours in a history are than two random items.
+
+    Random items are drawn by how often they occur, as neighbours are, so that popularity is no
+    part of the difference. The interval comes from resampling users, not pairs: pairs of one user
+    are not independent. Only training items are looked at; an item without a vector, or beside
+    itself, makes no pair.
+
+    Args:
+        vectors: [I + 1, W]; a row of zeros has no content.
+        interactions: the histories.
+        seed: of the draws.
+        pairs: drawn, with replacement.
+    """
+    generator = np.random.default_rng(seed)
+    length = np.linalg.norm(vectors, axis=1, keepdims=True).astype(np.float64)
+    unit = np.divide(vectors, length, out=np.zeros(vectors.shape), where=length > 0)
+    items, has_content = interactions.items, length[:, 0] > 0
+
+    # Places of training items, and those of them that another training item follows.
+    lengths = np.maximum(interactions.lengths - 2, 0)
+    places = ranges(interactions.offsets[:-1], lengths)
+    firsts = ranges(interactions.offsets[:-1], np.maximum(lengths - 1, 0))
+    places = places[has_content[items[places]]]
+    left, right = items[firsts], items[firsts + 1]
+    firsts = firsts[has_content[left] & has_content[right] & (left != right)]
+    if not len(firsts):
+        return NeighbourSimilarity(*[float("nan")] * 5)
+
+    firsts = generator.choice(firsts, size=pairs)
+    other = items[generator.choice(places, size=pairs)]
+    distinct = other != items[firsts]
+    firsts, other = firsts[distinct], other[distinct]
+    anchor = unit[items[firsts]]
+    near = np.einsum("nw,nw->n", anchor, unit[items[firsts + 1]])
+    far = np.einsum("nw,nw->n", anchor, unit[other])
+
+    users = np.searchsorted(interactions.offsets, firsts, side="right")
+    present, user = np.unique(users, return_inverse=True)
+    if len(present) < 2:
+        return NeighbourSimilarity(*[float("nan")] * 5)
+    sums, counts = np.bincount(user, near - far), np.bincount(user)
+    from scipy import stats  # takes a second, and most commands come here without a need for it
+
+    interval = stats.bootstrap(
+        (sums, counts),
+        lambda s, n, axis: s.sum(axis) / n.sum(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=100,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=generator,
+    ).confidence_interval
+    return NeighbourSimilarity(
+        neighbours=float(near.mean()),
+        random=float(far.mean()),
+        difference=float((near - far).mean()),
+        low=float(interval.low),
+        high=float(interval.high),
+    )

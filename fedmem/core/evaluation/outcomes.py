@@ -1,0 +1,102 @@
+"""Per-user outcomes: the ranks behind a run's averages, for paired statistics.
+
+`ranks.npz` in a run's folder holds those of the test, of every finished stage, as arrays of int32:
+
+- `<stage>/users` [U]: indices of users, ascending, and `<stage>/sampled`, `<stage>/full` [U]: rank
+  of each one's held-out item, 0 = first;
+- `<stage>/cold_users` [C] and the rankings of `fedmem.core.evaluation.cold` [C], where
+  `evaluation.cold_items` keeps items from training.
+
+A user is told by a place in the data, never by name. Only a simulation, or training on pooled data,
+has this file: in a real federation no rank leaves its node.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmem.core.errors import FedmemError
+from fedmem.core.evaluation.protocol import COLD_USERS, USERS, Ranks, count_of
+from fedmem.core.files.atomic import replacing
+
+FILE = "ranks.npz"
+
+Outcomes = dict[str, Ranks]
+"""The ranks of one evaluation, by the name that their users are counted under: `users`, and
+`cold_users` where there are any."""
+
+Arrays = dict[str, npt.NDArray[np.int32]]
+
+
+def to_arrays(outcomes: Mapping[str, Ranks]) -> Arrays:
+    """Users and rankings by name, as they travel and are kept."""
+    arrays: Arrays = {}
+    for count, ranks in outcomes.items():
+        arrays |= {count: ranks.users, **ranks.ranks}
+    return arrays
+
+
+def from_arrays(arrays: Mapping[str, npt.NDArray[np.int32]]) -> Outcomes:
+    """The inverse of `to_arrays`."""
+    return {
+        count: Ranks(
+            arrays[count],
+            {n: a for n, a in arrays.items() if n not in COUNTS and count_of(n) == count},
+        )
+        for count in COUNTS
+        if count in arrays
+    }
+
+
+COUNTS = (USERS, COLD_USERS)
+
+
+def joined(parts: Sequence[Outcomes]) -> Outcomes:
+    """Those of several nodes together, users ascending; nothing where no node told any."""
+    found: Outcomes = {}
+    for count in parts[0] if parts else ():
+        own = [part[count] for part in parts]
+        users = np.concatenate([ranks.users for ranks in own])
+        order = np.argsort(users)
+        rankings = {n: np.concatenate([r.ranks[n] for r in own])[order] for n in own[0].ranks}
+        found[count] = Ranks(users[order], rankings)
+    return found
+
+
+def save_outcomes(folder: Path, stage: str, outcomes: Mapping[str, Ranks]) -> None:
+    """Put a stage's ranks into the run's file: complete under its name, or not at all.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    kept = {**load_outcomes(folder), stage: outcomes}
+    arrays = {f"{s}/{name}": a for s, own in kept.items() for name, a in to_arrays(own).items()}
+    with replacing(folder / FILE) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_outcomes(folder: Path) -> dict[str, Outcomes]:
+    """The outcomes of every stage in a run's folder; none where it has no file.
+
+    Raises:
+        FedmemError: the file is damaged.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return {}
+    try:
+        with np.load(path) as file:
+            arrays = dict(file)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise FedmemError(f"{path} cannot be read: {error}.") from error
+    stages: dict[str, Arrays] = {}
+    for name, array in arrays.items():
+        stage, _, own = name.partition("/")
+        stages.setdefault(stage, {})[own] = array
+    return {stage: from_arrays(own) for stage, own in stages.items()}

@@ -1,0 +1,178 @@
+"""Evaluation: leave one out by time, two rankings, and sums that add up over users and nodes.
+
+- `sampled`: the held-out item among items that the user never touched, drawn once a seed and the
+  same for every stage.
+- `full`: the held-out item among all items but the user's own history.
+
+For a validation `content` is `sampled` as if none of these items had an ID embedding: by h·z̄ alone.
+Items that were kept from training have rankings of their own, see `fedmem.core.evaluation.cold`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fedmem.core.data import Interactions, absent_items, by_length
+from fedmem.core.evaluation.ranking import by_embeddings, by_model, ranks_among, ranks_among_all
+from fedmem.core.machine.device import positions_at_once
+from fedmem.core.model import Recommender
+from fedmem.core.model.dropout import NO_DROPOUT
+from fedmem.core.settings import Settings
+
+Split = Literal["validation", "test"]
+RANKINGS = ("sampled", "full")
+CUTOFFS = (5, 10, 20)
+COLD = "cold"
+"""The rankings of cold items together; also what each of their names starts with."""
+USERS, COLD_USERS = "users", "cold_users"
+"""Names under which the users are counted that any sums are over."""
+HELD_OUT: dict[Split, int] = {"test": 1, "validation": 2}
+"""Where the held-out item stands, from the end of the history."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Rank of each user's held-out item, 0 = first.
+
+    Attributes:
+        users: [U] user indices.
+        ranks: by ranking, [U].
+    """
+
+    users: npt.NDArray[np.int32]
+    ranks: dict[str, npt.NDArray[np.int32]]
+
+    def sums(self, count: str = USERS) -> dict[str, float]:
+        """The users under the name `count`, and for each ranking the sums of every metric."""
+        totals: dict[str, float] = {count: float(len(self.users))}
+        for ranking, ranks in self.ranks.items():
+            for name, values in metrics_of(ranks).items():
+                totals[f"{ranking}/{name}"] = float(values.sum())
+        return totals
+
+
+def metrics_of(ranks: npt.NDArray[np.integer]) -> dict[str, npt.NDArray[np.floating]]:
+    """Every metric of every user, from ranks [U] (0 = first).
+
+    With one relevant item HR@k = [rank < k], NDCG@k = [rank < k] / log2(rank + 2) and
+    MRR = 1 / (rank + 1).
+    """
+    gain = np.asarray(1.0 / np.log2(ranks + 2.0), dtype=np.float64)
+    values: dict[str, npt.NDArray[np.floating]] = {}
+    for k in CUTOFFS:
+        hit = (ranks < k).astype(np.float64)
+        values[f"HR@{k}"] = hit
+        values[f"NDCG@{k}"] = hit * gain
+    values["MRR"] = 1.0 / (ranks + 1.0)
+    return values
+
+
+def means(sums: dict[str, float]) -> dict[str, float]:
+    """Metrics from sums that were added over any number of nodes.
+
+    A sum is divided by its users: `cold_users` for the rankings of cold items, `users` for others.
+    """
+    counts = {count: max(sums.get(count, 0.0), 1.0) for count in (USERS, COLD_USERS)}
+    return {n: value / counts[count_of(n)] for n, value in sums.items() if n not in counts}
+
+
+def count_of(ranking: str) -> str:
+    """The name under which the users of a ranking, or of one of its metrics, are counted."""
+    return COLD_USERS if ranking.startswith(COLD) else USERS
+
+
+def sampled_negatives(
+    interactions: Interactions, user: int, seed: int, count: int
+) -> npt.NDArray[np.int64]:
+    """The items [count] that `sampled` sets beside the user's held-out item.
+
+    They depend on the seed and the user alone. A user who has touched nearly everything gets as
+    many as there are left.
+    """
+    touched = np.unique(interactions.history(user))
+    untouched = interactions.num_items - len(touched)
+    generator = np.random.Generator(np.random.PCG64([seed, user]))
+    places = generator.choice(untouched, size=min(count, untouched), replace=False)
+    return absent_items(touched, places)
+
+
+def draw_negatives(
+    interactions: Interactions, users: npt.NDArray[np.integer], seed: int, count: int
+) -> npt.NDArray[np.int32]:
+    """[U, count] `sampled_negatives` of each user, filled up with 0."""
+    drawn = np.zeros((len(users), count), dtype=np.int32)
+    for row, user in enumerate(users):
+        of_user = sampled_negatives(interactions, int(user), seed, count)
+        drawn[row, : len(of_user)] = of_user
+    return drawn
+
+
+@torch.no_grad()
+def rank_users(
+    model: Recommender,
+    settings: Settings,
+    interactions: Interactions,
+    users: npt.NDArray[np.integer],
+    split: Split,
+    rankings: tuple[str, ...] = RANKINGS,
+    memory_reads: npt.NDArray[np.int32] | None = None,
+    negatives: npt.NDArray[np.int32] | None = None,
+    hidden: Tensor | None = None,
+) -> Ranks:
+    """Rank the held-out item of each user.
+
+    Args:
+        model: the stage's model.
+        settings: of the run.
+        interactions: histories of (at least) these users.
+        users: [U] user indices.
+        split: `validation` is the item before the last, predicted from what came before it; `test`
+            is the last.
+        rankings: of `RANKINGS`, or `content`.
+        memory_reads: [U, M] items that each user's memory held just before the held-out item;
+            required where the stage reads the memory.
+        negatives: [U, C] from `draw_negatives`; None: drawn here.
+        hidden: [U, D] from `last_hidden` before the held-out items; None: computed here.
+    """
+    held_out = HELD_OUT[split]
+    if negatives is None and {"sampled", "content"} & set(rankings):
+        count = settings.evaluation.negatives
+        negatives = draw_negatives(interactions, users, settings.seed, count)
+    histories = [interactions.history(int(user)) for user in users]
+    if hidden is None:
+        hidden = last_hidden(model, settings, [history[:-held_out] for history in histories])
+    positives = interactions.items[interactions.offsets[users + 1] - held_out]  # [U]
+    scorer = by_model(model, hidden, memory_reads)
+    ranks = {}
+    for ranking in rankings:
+        if ranking == "full":
+            found = ranks_among_all(scorer, positives, histories, interactions.num_items)
+        else:
+            assert negatives is not None
+            by = scorer if ranking == "sampled" else by_embeddings(hidden, model.content())
+            found = ranks_among(by, positives, negatives)
+        ranks[ranking] = found
+    return Ranks(users.astype(np.int32), ranks)
+
+
+@torch.no_grad()
+def last_hidden(
+    model: Recommender, settings: Settings, histories: list[npt.NDArray[np.int32]]
+) -> Tensor:
+    """Hidden states [U, D] after the latest window of each history."""
+    device, width = model.sasrec.norm.weight.device, settings.model.dim
+    hidden = torch.empty(len(histories), width, device=device)
+    lengths = np.array([min(len(h), settings.model.max_length) for h in histories], dtype=np.int64)
+    for rows in by_length(lengths, positions_at_once(settings.client.micro_batch, device)):
+        items = np.zeros((len(rows), lengths[rows[0]]), dtype=np.int64)
+        for place, row in enumerate(rows):
+            items[place, : lengths[row]] = histories[row][-lengths[row] :]
+        states = model.sasrec(torch.from_numpy(items).to(device), NO_DROPOUT)  # [B, T, D]
+        hidden[rows] = states[torch.arange(len(rows)), lengths[rows] - 1]
+    return hidden

@@ -1,0 +1,56 @@
+"""Parts of the users that are worth looking at alone, by their held-out item and their history."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmem.core.data import Interactions
+from fedmem.core.evaluation.protocol import HELD_OUT
+
+Rows = npt.NDArray[np.bool_]
+POPULARITY = ("head", "middle", "tail")
+LENGTHS = ("short", "medium", "long")
+
+
+def popularity_thirds(
+    interactions: Interactions, users: npt.NDArray[np.integer]
+) -> npt.NDArray[np.int64]:
+    """[I + 1] the third that an item belongs to: 0 head, 1 middle, 2 tail.
+
+    Items in order of how often these users trained on them are parted where a third and two thirds
+    of the interactions are reached: the head is a few items, the tail most of them.
+    """
+    counts = np.zeros(interactions.num_items + 1, dtype=np.int64)
+    for user in users:
+        np.add.at(counts, interactions.training(int(user)), 1)
+    order = np.argsort(-counts, kind="stable")
+    before = np.cumsum(counts[order]) - counts[order]
+    thirds = np.empty(len(counts), dtype=np.int64)
+    thirds[order] = np.minimum(3 * before // max(int(counts.sum()), 1), 2)
+    return thirds
+
+
+def slices_of(
+    interactions: Interactions,
+    users: npt.NDArray[np.integer],
+    has_picture: npt.NDArray[np.bool_] | None = None,
+) -> dict[str, Rows]:
+    """Which of these users [U] belong to each slice, by its name.
+
+    Args:
+        interactions: the histories.
+        users: [U] user indices.
+        has_picture: [I + 1] items that have one; None: not known.
+    """
+    test_items = interactions.items[interactions.offsets[users + 1] - HELD_OUT["test"]]
+    third = popularity_thirds(interactions, users)[test_items]
+    found = {f"item: {name}": third == place for place, name in enumerate(POPULARITY)}
+    lengths = interactions.lengths[users]
+    edges = np.quantile(lengths, [1 / 3, 2 / 3])
+    part = np.searchsorted(edges, lengths, side="left")
+    found |= {f"history: {name}": part == place for place, name in enumerate(LENGTHS)}
+    if has_picture is not None:
+        found["item with a picture"] = has_picture[test_items]
+        found["item without a picture"] = ~has_picture[test_items]
+    return {name: rows for name, rows in found.items() if rows.any()}

@@ -1,0 +1,147 @@
+"""How sure a difference is: paired over users by the bootstrap, over seeds as mean ± s.d.
+
+Two arms are compared on the same users, each with its own held-out item and its own negatives, so
+what users differ in falls out of the difference (B. Efron and R. Tibshirani, "An Introduction to
+the Bootstrap", 1993). An interval speaks of users: were others drawn, the mean difference would
+come to lie in it 95 times of 100. What seeds change is told apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from fedmem.core.errors import FedmemError
+from fedmem.core.evaluation.protocol import Ranks, metrics_of
+
+RESAMPLES = 5000
+CONFIDENCE = 0.95
+AT_ONCE = 1 << 22
+"""Drawn numbers that are held at a time."""
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and where it may lie."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the whole interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One arm less another, on the same users and seeds.
+
+    Attributes:
+        metric: `<ranking>/<name>`, such as `sampled/HR@10`.
+        users: over how many.
+        over_users: mean of the users' differences, each the mean over the seeds, and its interval.
+        by_seed: [S] mean over the users, of each seed.
+    """
+
+    metric: str
+    users: int
+    over_users: Interval
+    by_seed: list[float]
+
+    @property
+    def over_seeds(self) -> tuple[float, float]:
+        """Mean and standard deviation over seeds."""
+        return mean_and_deviation(self.by_seed)
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation (of a sample, n − 1); the latter is NaN of one value."""
+    array = np.asarray(values, dtype=np.float64)
+    return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else float("nan")
+
+
+def paired_interval(ours: Floats, theirs: Floats, seed: int = 0) -> Interval:
+    """Mean of `ours` − `theirs`, [U] each of the same users, and its bootstrap 95% interval."""
+    mean = float(np.mean(ours - theirs))
+    if len(ours) < 2 or np.ptp(ours - theirs) == 0:
+        return Interval(mean, mean, mean)
+    found = stats.bootstrap(
+        (ours, theirs),
+        lambda a, b, axis: np.mean(a, axis=axis) - np.mean(b, axis=axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=max(1, AT_ONCE // len(ours)),
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(mean, float(found.low), float(found.high))
+
+
+def compare(
+    ours: Sequence[Ranks],
+    theirs: Sequence[Ranks],
+    metrics: Sequence[str],
+    among: Sequence[npt.NDArray[np.bool_]] | None = None,
+    seed: int = 0,
+) -> list[Difference]:
+    """The differences of two arms in these metrics, on the users that both have with a seed.
+
+    Arms of fewer clients have a part of the users that arms of more have: then it is that part on
+    which the two are compared.
+
+    Args:
+        ours: ranks of one arm, by seed.
+        theirs: of the other, of the same seeds in the same order.
+        metrics: `<ranking>/<name>`.
+        among: by seed, [U] which users of `ours` to look at; None: all. A user counts in the seeds
+            in which it is chosen.
+        seed: of the bootstrap.
+
+    Raises:
+        FedmemError: the arms have no seed, or no user, in common.
+    """
+    if len(ours) != len(theirs):
+        raise FedmemError(f"{len(ours)} and {len(theirs)} seeds cannot be compared in pairs.")
+    common = [
+        np.intersect1d(one.users, other.users, assume_unique=True, return_indices=True)
+        for one, other in zip(ours, theirs, strict=True)
+    ]
+    if not any(len(users) for users, _, _ in common):
+        raise FedmemError("Two arms of different users cannot be compared in pairs.")
+    chosen = [np.ones(len(one.users), np.bool_) for one in ours] if among is None else among
+    wanted = [rows[mine] for (_, mine, _), rows in zip(common, chosen, strict=True)]
+    users, our_rows, their_rows = (
+        [each[keep] for each, keep in zip(part, wanted, strict=True)]
+        for part in zip(*common, strict=True)
+    )
+    who, place = np.unique(np.concatenate(users), return_inverse=True)
+    times = np.bincount(place, minlength=len(who))
+    found = []
+    for metric in metrics:
+        mine, yours = _values(ours, metric, our_rows), _values(theirs, metric, their_rows)
+        by_seed = [float((a - b).mean()) for a, b in zip(mine, yours, strict=True) if len(a)]
+        a, b = (np.bincount(place, np.concatenate(arm), len(who)) / times for arm in (mine, yours))
+        if len(who):
+            found.append(Difference(metric, len(who), paired_interval(a, b, seed), by_seed))
+    return found
+
+
+def _values(
+    arm: Sequence[Ranks], metric: str, rows: Sequence[npt.NDArray[np.integer]]
+) -> list[Floats]:
+    """The metric [u] of the users in each seed's rows [u]."""
+    ranking, name = metric.split("/")
+    return [
+        np.asarray(metrics_of(ranks.ranks[ranking][own])[name], np.float64)
+        for ranks, own in zip(arm, rows, strict=True)
+    ]

@@ -1,0 +1,56 @@
+"""Files that are whole or not there: written aside, flushed, and put in place."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` when the block ends without an error.
+
+    By then it is on the disk, so that not even a power cut leaves a part of it under the name.
+
+    Raises:
+        OSError: by the name of `path`; what was there before stays.
+    """
+    # By process: one that is about to die may still be writing beside the one that follows it.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
+            if _is_of_the_dead(left):
+                left.unlink(missing_ok=True)
+        yield partial
+        flush(partial)
+        os.replace(partial, path)
+        flush(path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with suppress(OSError):  # where there can be none
+            partial.unlink()
+
+
+def _is_of_the_dead(partial: Path) -> bool:
+    """Whether the process that wrote this has ended before its file was in place."""
+    try:
+        os.kill(int(partial.suffixes[-2][1:]), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, ValueError):
+        pass
+    return False
+
+
+def flush(path: Path) -> None:
+    """Have the disk hold what was written to a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

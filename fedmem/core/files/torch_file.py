@@ -1,0 +1,61 @@
+"""Files of `torch.save`, read without running anything that they say."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedmem.core.errors import FedmemError
+
+
+def is_torch_file(path: Path) -> bool:
+    """Whether the file begins like one of `torch.save`: a zip archive, or a pickle of old."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    return start == b"PK\x03\x04" or start[:1] == b"\x80"
+
+
+def read_torch_file(path: Path, mapped: bool = False) -> Any:
+    """What `torch.save` wrote: tensors, numbers, texts and containers of them, nothing else.
+
+    A pickle may name any function and have it called when it is read. Torch's own reader of weights
+    refuses all but the few that build tensors. It does not compare checksums, so that is done here.
+
+    Args:
+        path: of the file.
+        mapped: leave the numbers of a zip archive on the disk until they are looked at.
+
+    Raises:
+        FedmemError: the file cannot be read, is damaged, or names more than weights need.
+    """
+    try:
+        archived = zipfile.is_zipfile(path)
+        if archived:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise FedmemError(f"{path} is damaged: {damaged} does not match its checksum.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old pickles, which are refused or read
+            return torch.load(path, "cpu", weights_only=True, mmap=mapped and archived)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"names {named[1]}, which is no weight" if named else "is no file of weights"
+        raise FedmemError(
+            f"{path} {what}; reading it could run code, so nothing of it was read.\n"
+            "Save tensors alone: torch.save(model.state_dict(), FILE)."
+        ) from error
+    except FedmemError:
+        raise
+    except Exception as error:
+        # Torch tells of a damaged file by exceptions of many kinds.
+        raise FedmemError(
+            f"{path} cannot be read as a file of torch.save: it is cut short, damaged or of "
+            f"another kind ({type(error).__name__})."
+        ) from error

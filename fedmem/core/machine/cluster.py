@@ -1,0 +1,77 @@
+"""Ray: one that is started for a run, or a cluster that is already there and that a run joins."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import subprocess
+import sys
+from typing import Any
+
+import ray
+
+from fedmem.core.errors import FedmemError
+from fedmem.core.machine.placement import Machine, Placement, this_machine
+
+ANSWER_SECONDS = 30
+WORKER_RESTARTS = 3
+"""Times that Ray starts a worker again that has died, before the run ends."""
+
+
+def survey(address: str | None) -> list[Machine]:
+    """The machines of the Ray cluster at an address; None: this machine.
+
+    Ray waits for minutes where nobody answers, and then ends the process. So a process of its own
+    asks, with less patience.
+
+    Raises:
+        FedmemError: no cluster answers that could be joined from here.
+    """
+    if address is None:
+        return [this_machine()]
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-m", "fedmem.core.machine.ray_probe", address],
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_SECONDS,
+            check=True,
+            env={**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": "3"},
+        )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        raise FedmemError(
+            f"No cluster of Ray {ray.__version__} answers at simulation.ray_address={address}: "
+            "start one with `ray start --head`, or set simulation.ray_address=null."
+        ) from error
+    found = json.loads(asked.stdout.splitlines()[-1])
+    return [Machine(int(each.get("CPU", 0)), int(each.get("GPU", 0))) for each in found]
+
+
+def backend_config(address: str | None, placement: Placement) -> dict[str, Any]:
+    """Flower's settings of its Ray backend.
+
+    Flower fills all that Ray has with workers, and leaves Ray when the run ends: a Ray that was
+    started for the run ends with it, a cluster that was joined goes on.
+    """
+    init: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        # Not left out: Ray would join any cluster that this machine is known to be part of.
+        init["address"] = "local"
+        init["include_dashboard"] = False
+        init["num_cpus"] = placement.workers * placement.cpus
+        init["num_gpus"] = math.ceil(placement.workers * placement.gpus)
+    else:
+        init["address"] = address
+    return {
+        "init_args": init,
+        # Flower hands these on to Ray's actors. A message that met the end of its worker is handled
+        # again by the next, to the same result: what a node does depends on the message alone.
+        "client_resources": {
+            "num_cpus": placement.cpus,
+            "num_gpus": placement.gpus,
+            "max_restarts": WORKER_RESTARTS,
+            "max_task_retries": WORKER_RESTARTS,
+        },
+    }

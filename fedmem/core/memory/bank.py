@@ -1,0 +1,228 @@
+"""The memories of all users of one node, in the form that is kept between messages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmem.core.arrays import ranges
+from fedmem.core.memory import kernel
+from fedmem.core.memory.novelty import Ints, Novelties, Places
+from fedmem.core.memory.two_tier import MemoryStatistics, rules_of
+from fedmem.core.settings import MemorySettings
+
+Packed = dict[str, npt.NDArray[np.int32]]
+Users = npt.NDArray[np.integer]
+Positions = npt.NDArray[np.integer]
+
+
+class MemoryBank:
+    """Memories by user, each behind its own cursor.
+
+    Kept are, of every user, the counters and the long-term entries, and where items without content
+    surprised. The short-term tier is the stretch of the history that ends at the cursor, and how
+    many entries and surprises a user has is told by the counters.
+
+    Args:
+        settings: rules of every memory.
+        threshold: novelty from which an item is written.
+        novelties: of the histories that the memories are filled from.
+    """
+
+    def __init__(self, settings: MemorySettings, threshold: float, novelties: Novelties) -> None:
+        self._settings = settings
+        self.threshold = threshold
+        self._novelties = novelties
+        self._interactions = novelties.interactions
+        self._first = self._interactions.offsets[:-1]
+        self._counters = np.zeros((self._interactions.num_users, 5), dtype=np.int32)
+        self._long_term = np.zeros((0, 3), dtype=np.int32)
+        self._surprising = np.zeros(len(self._interactions.items), dtype=np.bool_)
+        self._stamp: str | None = None
+
+    @cached_property
+    def rules(self) -> str:
+        """Hash of all that decides what a memory holds, besides the history."""
+        digest = hashlib.sha256(json.dumps(asdict(self._settings), sort_keys=True).encode())
+        digest.update(repr((self.threshold, self._interactions.fingerprint)).encode())
+        digest.update(self._novelties.catalogue.vectors.tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def stamp(self) -> str:
+        """Hash of all that the memories hold; computed once after they changed."""
+        if self._stamp is None:
+            digest = hashlib.sha256()
+            for array in self.pack().values():
+                digest.update(array.tobytes())
+            self._stamp = digest.hexdigest()[:16]
+        return self._stamp
+
+    def cursors(self, users: Users) -> Ints:
+        """Interactions [U] of the users ingested so far."""
+        cursors: Ints = self._counters[users, kernel.INGESTED]
+        return cursors
+
+    def open_losses(self, users: Users, ends: Positions) -> Places:
+        """Places in `Interactions.items` that `ingest` wants the model's losses on.
+
+        They are those before the users' positions `ends` [U], not ingested yet, whose items have no
+        content; user by user, in time order.
+        """
+        cursors = self.cursors(users)
+        places = ranges(self._first[users] + cursors, np.maximum(ends - cursors, 0))
+        items = self._interactions.items[places]
+        without: Places = places[~self._novelties.catalogue.has_content[items]]
+        return without
+
+    def ingest(
+        self, users: Users, ends: Positions, losses: npt.NDArray[np.floating] | None = None
+    ) -> None:
+        """Ingest the users' interactions from their cursors up to positions `ends`, exclusive.
+
+        Args:
+            users: [U] indices of the users.
+            ends: [U] positions below them are ingested; nothing happens if they are already.
+            losses: the model's losses at the places of `open_losses`; None: zeros.
+        """
+        if losses is not None:
+            places = self.open_losses(users, ends)
+            if len(losses) != len(places):
+                raise ValueError(f"{len(losses)} losses for {len(places)} open places")
+            self._surprising[places] = losses >= self._settings.surprise_threshold
+        starts = self._counters[:, kernel.INGESTED]
+        until = starts.copy()
+        until[users] = np.maximum(until[users], ends)
+        counters = self._counters.copy()
+        self._long_term = self._run(
+            np.arange(len(until)), starts, until, counters, self._long_term, _no_reads(len(until))
+        )
+        self._counters, self._stamp = counters, None
+
+    def retrieve(self, users: Users) -> Ints:
+        """Items [U, top_k] that the users' memories give now, 0 where there is no entry."""
+        return self.replay(users, self.cursors(users))
+
+    def replay(self, users: Users, positions: Positions) -> Ints:
+        """Items [n, top_k] that the memory of each user [n] gave just before the position [n].
+
+        The memory at a position holds only what came before it. Where it has gone further, it is
+        built again from the history, which takes less room than keeping it for every position.
+        """
+        order = np.lexsort((positions, users))
+        who, begins, counts = np.unique(users[order], return_index=True, return_counts=True)
+        ends = begins + counts
+        cursors = self.cursors(who)
+        at_hand = positions[order[begins]] >= cursors  # it has not gone further
+        lt_begins = np.cumsum(_lt_sizes(self._counters)) - _lt_sizes(self._counters)
+        counters = np.where(at_hand[:, None], self._counters[who], 0)
+        entries = ranges(lt_begins[who], _lt_sizes(counters))
+        reads = kernel.Reads(
+            place=(self._first[users] + positions)[order],
+            ends=ends,
+            row=order,
+            found=np.zeros((len(order), self._settings.top_k), dtype=np.int32),
+        )
+        starts, until = np.where(at_hand, cursors, 0), positions[order[ends - 1]]
+        self._run(who, starts, until, counters, self._long_term[entries], reads)
+        return reads.found
+
+    def statistics(self) -> MemoryStatistics:
+        """Sums over all memories."""
+        settings = self._settings
+        ingested, promotions, merges, evictions, surprises = self._counters.sum(0).tolist()
+        memories = int(np.count_nonzero(self._counters[:, kernel.INGESTED]))
+        short_term = np.minimum(self._counters[:, kernel.INGESTED], settings.short_term_capacity)
+        return MemoryStatistics(
+            st_size=int(short_term.sum()),
+            lt_size=len(self._long_term),
+            st_capacity=memories * settings.short_term_capacity,
+            lt_capacity=memories * settings.long_term_capacity,
+            ingested=ingested,
+            promotions=promotions,
+            merges=merges,
+            evictions=evictions,
+            surprises=surprises,
+        )
+
+    def pack(self) -> Packed:
+        """All memories as a few arrays of int32: a user's parts stand one after the other.
+
+        `counters` [U, 5] of the `users` [U] who have a memory give the sizes of the parts:
+        `long_term` has promotions − evictions rows of item, step and frequency, `surprises` as many
+        positions as there were surprises.
+        """
+        users = np.flatnonzero(self._counters[:, kernel.INGESTED]).astype(np.int32)
+        counters = self._counters[users]
+        first = np.repeat(self._first[users], counters[:, kernel.SURPRISES])
+        return {
+            "users": users,
+            "counters": counters,
+            "long_term": self._long_term,
+            "surprises": (np.flatnonzero(self._surprising) - first).astype(np.int32),
+        }
+
+    def empty(self) -> Packed:
+        """What `pack` gives where nobody has a memory."""
+        return {
+            "users": np.zeros(0, dtype=np.int32),
+            "counters": np.zeros((0, 5), dtype=np.int32),
+            "long_term": np.zeros((0, 3), dtype=np.int32),
+            "surprises": np.zeros(0, dtype=np.int32),
+        }
+
+    def unpack(self, packed: Packed) -> None:
+        """Take the memories that `pack` gave, in place of any that are here."""
+        users, counters = packed["users"], packed["counters"]
+        self._counters = np.zeros_like(self._counters)
+        self._counters[users] = counters
+        self._long_term = packed["long_term"].copy()
+        first = np.repeat(self._first[users], counters[:, kernel.SURPRISES])
+        self._surprising[:] = False
+        self._surprising[first + packed["surprises"]] = True
+        self._stamp = None
+
+    def _run(
+        self,
+        users: Users,
+        starts: Positions,
+        ends: Positions,
+        counters: Ints,
+        long_term: Ints,
+        reads: kernel.Reads,
+    ) -> Ints:
+        """Ingest from `starts` [U] to `ends` [U] into memories with these counters [U, 5], which
+        are changed, and entries; the new entries.
+        """
+        first = self._first[users]
+        places = ranges(first + starts, ends - starts)
+        after: Ints = kernel.ingest(
+            kernel.History(
+                self._interactions.items, self._novelties.familiarity(places), self._surprising
+            ),
+            kernel.Spans(first, first + starts, first + ends),
+            counters,
+            _lt_sizes(counters),
+            long_term,
+            reads,
+            self._novelties.catalogue,
+            rules_of(self._settings, self.threshold, self._settings.top_k),
+        )
+        return after
+
+
+def _lt_sizes(counters: Ints) -> npt.NDArray[np.int64]:
+    """Long-term entries [U] by counters [U, 5]."""
+    return counters[:, kernel.PROMOTIONS].astype(np.int64) - counters[:, kernel.EVICTIONS]
+
+
+def _no_reads(users: int) -> kernel.Reads:
+    nothing = np.zeros(0, dtype=np.int64)
+    return kernel.Reads(
+        nothing, np.zeros(users, dtype=np.int64), nothing, np.zeros((0, 0), np.int32)
+    )

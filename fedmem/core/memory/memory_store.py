@@ -1,0 +1,70 @@
+"""What a node remembers of its users, on the node's own disk, so that it outlives the process.
+
+A memory is a function of histories, rules, and of the models whose losses say what surprised. So it
+is kept under a key of all of these: what another run left behind is not taken up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedmem.core.files.sealed import load_sealed, save_sealed
+from fedmem.core.memory.bank import Packed
+from fedmem.core.settings import Settings
+
+FILE = "memory.safetensors"
+ELSEWHERE = ("output_dir", "checkpoint", "simulation", "run")
+"""Settings that say where a run works and what goes on, and not what comes out."""
+
+
+def memory_key(settings: Settings, frozen_hash: str, rules: str) -> str:
+    """Under which the memories of a run are kept; the same where it goes on, even if moved.
+
+    Args:
+        settings: of the run.
+        frozen_hash: of what the stage does not train, which tells whence it started.
+        rules: `MemoryBank.rules`.
+    """
+    kept = {k: v for k, v in asdict(settings).items() if k not in ELSEWHERE}
+    del kept["data"]["dir"]
+    text = json.dumps([kept, frozen_hash, rules], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class NodeStore:
+    """The memories of one node's users, as `MemoryBank.pack` gives them: the latest, one file.
+
+    Args:
+        folder: the node's own; made when the first is put.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE
+
+    def put(self, key: str, packed: Packed) -> None:
+        """Keep memories in place of those that were kept.
+
+        Raises:
+            OSError: the disk does not take them; those before stay.
+        """
+        save_sealed(self._path, {"key": key}, {n: torch.from_numpy(x) for n, x in packed.items()})
+
+    def get(self, key: str) -> Packed | None:
+        """The memories under this key; None where none are kept, or others.
+
+        Raises:
+            FedmemError: the file is damaged. To fill the memories anew is no way out that may go
+                unnoticed: by now another model says what surprises.
+        """
+        if not self._path.is_file():
+            return None
+        about, tensors = load_sealed(self._path, "node's memory")
+        if about.get("key") != key:
+            return None
+        return {name: np.array(value.numpy()) for name, value in tensors.items()}

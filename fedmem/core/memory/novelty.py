@@ -1,0 +1,92 @@
+"""Novelty: the vectors that it compares, its histogram, and the threshold found from it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmem.core.data import Interactions
+from fedmem.core.memory import kernel
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+Places = npt.NDArray[np.int64]
+"""Indices into `Interactions.items`."""
+
+BINS = 400
+"""Bins of the histogram over [0, 2], the range of 1 − cosine."""
+
+
+def item_vectors(visual: Floats, text: Floats) -> Floats:
+    """norm(concat(norm v, norm t)) [I + 1, V + S] of visual [I + 1, V] and text [I + 1, S].
+
+    Rows of items without any content stay zero.
+    """
+
+    def normalise(x: Floats) -> Floats:
+        length = np.linalg.norm(x, axis=1, keepdims=True)
+        unit: Floats = np.divide(x, length, out=np.zeros_like(x), where=length > 0)
+        return unit
+
+    return normalise(np.concatenate([normalise(visual), normalise(text)], axis=1))
+
+
+def catalogue_of(vectors: Floats) -> kernel.Catalogue:
+    """Vectors [I + 1, W] as the compiled loops want them."""
+    has_content = np.asarray(vectors.any(axis=1), dtype=np.bool_)
+    return kernel.Catalogue(np.ascontiguousarray(vectors, np.float32), has_content)
+
+
+class Novelties:
+    """Novelty of every interaction: 1 − the largest cosine of its item to the items then in ST.
+
+    It depends on no threshold and on nothing that a memory wrote. So each is computed once, when it
+    is first asked for, and serves all memories of these histories.
+
+    Args:
+        interactions: the histories.
+        vectors: [I + 1, W] from `item_vectors`.
+        capacity: items that ST holds.
+    """
+
+    def __init__(self, interactions: Interactions, vectors: Floats, capacity: int) -> None:
+        if len(vectors) != interactions.num_items + 1:
+            raise ValueError(f"{len(vectors)} vectors for {interactions.num_items} items and 0")
+        self.interactions = interactions
+        self.catalogue = catalogue_of(vectors)
+        self._capacity = capacity
+        self._familiarity = np.full(len(interactions.items), np.nan, dtype=np.float32)
+
+    def familiarity(self, places: Places) -> Floats:
+        """[N] 1 − novelty of all interactions, known at least at these places; else NaN.
+
+        It is kept in this form, since 1 − x would round away what the comparison with a threshold
+        may hang on.
+        """
+        new = places[np.isnan(self._familiarity[places])]
+        offsets = self.interactions.offsets
+        first = offsets[np.searchsorted(offsets, new, side="right") - 1]
+        earliest = np.maximum(first, new - self._capacity)
+        self._familiarity[new] = kernel.familiarities(
+            self.interactions.items, new, earliest, self.catalogue
+        )
+        return self._familiarity
+
+    def at(self, places: Places) -> Floats:
+        """Novelty [n] at these places; NaN for an item without content."""
+        has_content = self.catalogue.has_content[self.interactions.items[places]]
+        values: Floats = np.where(has_content, 1 - self.familiarity(places)[places], np.nan)
+        return values
+
+
+def novelty_histogram(values: Floats) -> npt.NDArray[np.int64]:
+    """Counts [BINS] over [0, 2]: what a node tells of its users' novelties."""
+    known = np.clip(values[~np.isnan(values)], 0.0, 2.0)
+    return np.histogram(known, bins=BINS, range=(0.0, 2.0))[0].astype(np.int64)
+
+
+def auto_threshold(histogram: npt.NDArray[np.int64], write_ratio: float) -> float:
+    """The lowest bin edge that lets at most this share of the counted interactions through."""
+    at_least = np.cumsum(histogram[::-1])[::-1]  # [BINS] interactions in this bin or above
+    allowed = np.flatnonzero(at_least <= write_ratio * histogram.sum())
+    return 2.0 * (int(allowed[0]) if len(allowed) else BINS) / BINS

@@ -1,0 +1,5 @@
+"""The recommender: SASRec, content projectors with gating, experts over the memory."""
+
+from fedmem.core.model.recommender import Content, ItemTables, Recommender, Scores
+
+__all__ = ["Content", "ItemTables", "Recommender", "Scores"]

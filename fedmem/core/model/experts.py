@@ -1,0 +1,195 @@
+"""Experts that read the user's memory for a candidate item, and the router that weighs them.
+
+What an expert adds to a score is LN(o)·e_i, o its read-out for candidate i. The read-out is a
+weighted sum of the M entries' values, so with u = g ⊙ e_i (g, b: gain and bias of the LayerNorm)
+
+    LN(o)·e_i = (o·(u − mean u)) / √(var o + ε) + b·e_i,    o·u = Σ_m a_m (v_m·u)
+
+and var o follows from the inner products of the values. All is computed from numbers a pair of
+candidate and entry; the [candidates, D] read-outs themselves, D ≫ M/heads, are never formed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fedmem.core.model.kernel import read_out_moments
+from fedmem.core.model.shared_kernel import shared_read_out_moments
+from fedmem.core.settings import ModelSettings
+
+SHARPNESS = 4.0
+"""With one head an attention logit is at first this times cos(candidate, entry): attention starts
+out by looking at what is alike."""
+
+NEVER = -1e9
+"""Logit of a place without an entry."""
+
+SPREAD = 40.0
+"""Logits of a candidate this far apart have odds whose squares float32 still tells from 0."""
+
+PAIRS_AT_ONCE = 1 << 22
+"""Pairs of a candidate and an entry that are held at a time where memories share their candidates,
+and each pair's numbers three or four times."""
+
+Moments = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class ExpertTables:
+    """What an expert needs of every item; all [I + 1, D] but the last."""
+
+    query: Tensor
+    """As a candidate, scaled by 1/√(D/heads)."""
+    key: Tensor
+    """As an entry."""
+    value: Tensor
+    """As an entry; row 0, the padding, is zeros."""
+    probe: Tensor
+    """g ⊙ e less its mean."""
+    shift: Tensor
+    """[I + 1] b·e."""
+
+
+class MemoryExpert(nn.Module):
+    """Multi-head attention from a candidate to the memory's entries.
+
+    The identity expert is target attention as in G. Zhou et al., "Deep Interest Network", KDD 2018.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.length = math.sqrt(SHARPNESS * math.sqrt(dim))
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.key = nn.Linear(dim, dim, bias=False)
+        self.value = nn.Linear(dim, dim, bias=False)
+        self.norm = nn.LayerNorm(dim)
+        for projection in (self.query, self.key, self.value):
+            nn.init.eye_(projection.weight)
+
+    def tables(self, queries: Tensor, entries: Tensor, item_emb: Tensor) -> ExpertTables:
+        """What depends on the item alone.
+
+        Args:
+            queries: [I + 1, D] items as candidates look for entries.
+            entries: [I + 1, D] items as the memory holds them.
+            item_emb: [I + 1, D] the ID embeddings e.
+        """
+        # eps bounds the gradient where content is still all zeros.
+        queries = F.normalize(queries, dim=-1, eps=1e-2) * self.length
+        entries = F.normalize(entries, dim=-1, eps=1e-2) * self.length
+        value = self.value(entries)
+        padding = torch.zeros_like(value[:1])
+        probe = self.norm.weight * item_emb
+        return ExpertTables(
+            query=self.query(queries) * (queries.shape[1] / self.heads) ** -0.5,
+            key=self.key(entries),
+            value=torch.cat([padding, value[1:]]),
+            probe=probe - probe.mean(-1, keepdim=True),
+            shift=item_emb @ self.norm.bias,
+        )
+
+    def forward(self, tables: ExpertTables, candidates: Tensor, items: Tensor) -> Tensor:
+        """LN(o)·e [X, Y, C]; exactly 0 where the memory is empty.
+
+        Args:
+            tables: from `tables`.
+            candidates: item ids [X, C].
+            items: item ids [X, Y, M] of the memories' entries, 0 where there is none.
+        """
+        shared = len(candidates) == 1 and not torch.is_grad_enabled() and items.device.type == "cpu"
+        moments_of = self._shared_moments if shared else self._moments
+        o_u, o_sum, o_o = moments_of(tables, candidates, items)
+        dim = tables.value.shape[1]
+        variance = (o_o / dim - (o_sum / dim).square()).clamp(min=0)
+        shift = F.embedding(candidates, tables.shift[:, None])  # [X, C, 1]
+        read = o_u * (variance + self.norm.eps).rsqrt() + shift
+        return read.mT * (items > 0).any(-1).unsqueeze(2)
+
+    def _moments(self, tables: ExpertTables, candidates: Tensor, items: Tensor) -> Moments:
+        """o·u, the sum of o and o·o, each [X, C, Y]."""
+        rows, length, entries = items.shape
+        pairs = (rows, self.heads, candidates.shape[1], length, entries)  # [X, H, C, Y, M]
+        held = items.flatten(1)  # [X, YM]
+        value = self._rows(tables.value, held)  # [X, H, YM, D/H]
+        logits = self._rows(tables.query, candidates) @ self._rows(tables.key, held).mT
+        along = self._rows(tables.probe, candidates) @ value.mT  # [X, H, C, YM]
+        absent = (items == 0)[:, None, None]  # [X, 1, 1, Y, M]
+        attention = torch.softmax(logits.view(pairs) + absent * NEVER, dim=-1)
+        values = value.view(rows, self.heads, length, entries, -1)  # [X, H, Y, M, D/H]
+        gram = values @ values.mT  # [X, H, Y, M, M]
+        return read_out_moments(attention, along.view(pairs), values.sum(-1), gram)
+
+    def _shared_moments(self, tables: ExpertTables, candidates: Tensor, items: Tensor) -> Moments:
+        """The same where all positions share their candidates, X = 1; no gradient.
+
+        Memories hold much the same items, so what a candidate has to do with an entry is computed
+        once for all positions, its exponential included; except for candidates whose logits are
+        too far apart for that.
+        """
+        held, places = torch.unique(items[0], return_inverse=True)  # [N], [Y, M]
+        key, value = (self._rows(table, held[None]) for table in (tables.key, tables.value))
+        values = self._rows(tables.value, items[0])  # [Y, H, M, D/H]
+        sums, gram = values.sum(-1), values @ values.mT  # [Y, H, M], [Y, H, M, M]
+
+        def of(some: Tensor) -> Moments:
+            logits = key @ self._rows(tables.query, some).mT  # [1, H, N, C]
+            largest = logits.amax(2, keepdim=True)
+            if (largest - logits.amin(2, keepdim=True)).max() > SPREAD:
+                return _in_parts(some, items.numel() * self.heads, apart)
+            along = value @ self._rows(tables.probe, some).mT
+            odds = logits.sub_(largest).exp_() * (held > 0)[:, None]
+            o_u, o_sum, o_o = shared_read_out_moments(odds[0], along[0], places, sums, gram)
+            return o_u.mT[None], o_sum.mT[None], o_o.mT[None]
+
+        def apart(some: Tensor) -> Moments:
+            return self._moments(tables, some, items)
+
+        return _in_parts(candidates, len(held) * self.heads, of)
+
+    def _rows(self, table: Tensor, items: Tensor) -> Tensor:
+        """Rows of a table [I + 1, D] for items [X, N], by head: [X, H, N, D/H]."""
+        rows = F.embedding(items, table)
+        return rows.view(*items.shape, self.heads, -1).transpose(1, 2)
+
+
+def _in_parts(candidates: Tensor, pairs: int, moments_of: Callable[[Tensor], Moments]) -> Moments:
+    """Moments of candidates [X, C] of which each makes so many pairs, as many as may be at once."""
+    size = max(1, PAIRS_AT_ONCE // pairs)
+    starts = range(0, candidates.shape[1], size)
+    parts = [moments_of(candidates[:, start : start + size]) for start in starts]
+    # Side by side as [X, Y, C], the order in memory that they are needed in.
+    o_u, o_sum, o_o = (torch.cat([x.mT for x in of], dim=2).mT for of in zip(*parts, strict=True))
+    return o_u, o_sum, o_o
+
+
+class Router(nn.Module):
+    """Softmax weights of the experts for a candidate, from its ID embedding."""
+
+    def __init__(self, dim: int, hidden: int, experts: int) -> None:
+        super().__init__()
+        self.scale = math.sqrt(dim)
+        """As of the backbone's inputs: on small embeddings the weights hardly differ by item."""
+        self.hidden = nn.Linear(dim, hidden)
+        self.weights = nn.Linear(hidden, experts)
+
+    def forward(self, item_emb: Tensor) -> Tensor:
+        """[..., D] → [..., E]."""
+        return torch.softmax(self.weights(F.relu(self.hidden(item_emb * self.scale))), dim=-1)
+
+
+@torch.no_grad()
+def router_weights(settings: ModelSettings, parameters: Mapping[str, Tensor]) -> Tensor:
+    """The weights [I, E] of the experts for every item, from a stage's parameters by name."""
+    prefix = "router."
+    own = {k.removeprefix(prefix): v for k, v in parameters.items() if k.startswith(prefix)}
+    router = Router(settings.dim, settings.router_hidden, len(settings.experts))
+    router.load_state_dict(own, strict=True)
+    weights: Tensor = router(parameters["sasrec.item_emb.weight"][1:])
+    return weights

@@ -1,0 +1,62 @@
+"""Model parameters by name: their hash, and the parameters that a stage starts from."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fedmem.core.model import Content, Recommender
+from fedmem.core.settings import ModelSettings
+from fedmem.core.stages import Stage
+
+Parameters = dict[str, Tensor]
+
+
+def content_hash(parameters: Mapping[str, Tensor]) -> str:
+    """Hash of names, shapes and values: the same parameters have the same hash everywhere."""
+    digest = hashlib.sha256()
+    for name in sorted(parameters):
+        value = parameters[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        if value.numel():
+            digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:32]
+
+
+def initial_parameters(
+    settings: ModelSettings,
+    stage: Stage,
+    num_items: int,
+    widths: tuple[int, int],
+    seed: int,
+    inherited: Mapping[str, Parameters],
+) -> Parameters:
+    """What a stage starts from: every module from the stage that trained it last, or fresh.
+
+    Args:
+        settings: sizes.
+        stage: the stage that starts.
+        num_items: items without the padding.
+        widths: of the visual and the text vectors.
+        seed: of the modules that start fresh.
+        inherited: parameters of the stages that this one requires, by stage name, in their order.
+
+    Raises:
+        RuntimeError: inherited parameters do not fit the modules that they are for.
+    """
+    shapes = Content(torch.zeros(num_items + 1, widths[0]), torch.zeros(num_items + 1, widths[1]))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(zlib.crc32(f"{seed} {stage.name}".encode()))
+        model = Recommender(settings, stage, num_items, shapes if stage.content else None)
+    for parameters in inherited.values():
+        for module in {name.split(".")[0] for name in parameters} & set(stage.modules):
+            prefix = f"{module}."
+            part = {
+                n.removeprefix(prefix): v for n, v in parameters.items() if n.startswith(prefix)
+            }
+            model.get_submodule(module).load_state_dict(part, strict=True)
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}

@@ -1,0 +1,256 @@
+"""What one node holds for its users, and what is computed there once and used in every round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fedmem.core.arrays import ranges
+from fedmem.core.data import Histories, Interactions, Windows, load_histories
+from fedmem.core.data.ablation import content_of
+from fedmem.core.data.sampling import UserIndices
+from fedmem.core.evaluation.cold import rank_cold
+from fedmem.core.evaluation.protocol import (
+    HELD_OUT,
+    Ranks,
+    Split,
+    draw_negatives,
+    last_hidden,
+    rank_users,
+)
+from fedmem.core.machine.device import local_gpus, resolve_device
+from fedmem.core.memory import MemoryBank, Novelties, item_vectors, novelty_histogram
+from fedmem.core.memory.bank import Packed
+from fedmem.core.memory.novelty import Floats, Ints
+from fedmem.core.memory.surprise import losses_at
+from fedmem.core.model import Content, Recommender
+from fedmem.core.settings import Settings
+from fedmem.core.stages import Stage
+from fedmem.core.training.hidden_states import HiddenStates
+from fedmem.core.training.trainer import LocalTrainer
+
+
+class Node:
+    """The data of one node, its model, and its users' memories.
+
+    Histories never leave it; `fedmem.core.training.trainer.Update` and
+    `fedmem.core.evaluation.protocol.Ranks` say what does.
+
+    Args:
+        settings: of the run.
+        users: indices of the users that live here, ascending; None: all that the data has.
+    """
+
+    def __init__(self, settings: Settings, users: UserIndices | None = None) -> None:
+        self.settings = settings
+        self.users = np.arange(self.interactions.num_users) if users is None else users
+        self._models: dict[str, Recommender] = {}
+        self._frozen_hash = ""
+        self._hidden_states: HiddenStates | None = None
+        self._last_hidden: dict[Split, Tensor] = {}
+        self._bank: MemoryBank | None = None
+        self._reads: dict[str, Ints] = {}  # until the memories change
+
+    @cached_property
+    def histories(self) -> Histories:
+        """Histories of the users that live here, those with cold items apart."""
+        return load_histories(self.settings)
+
+    @property
+    def interactions(self) -> Interactions:
+        """Histories of the users that live here, without cold items."""
+        return self.histories.warm
+
+    @cached_property
+    def content(self) -> Content:
+        """Content of all items, or what `ablation.content` puts in its place."""
+        return content_of(self.settings, self.interactions)
+
+    @cached_property
+    def cold_content(self) -> Content:
+        """Content of the cold items."""
+        return content_of(self.settings, self.histories.cold)
+
+    @cached_property
+    def vectors(self) -> Floats:
+        """The items' vectors that novelty compares."""
+        return item_vectors(self.content.visual.numpy(), self.content.text.numpy())
+
+    @cached_property
+    def novelties(self) -> Novelties:
+        """Novelty of the interactions, computed where it is asked for."""
+        capacity = self.settings.memory.short_term_capacity
+        return Novelties(self.interactions, self.vectors, capacity)
+
+    @cached_property
+    def windows(self) -> Windows:
+        """Training windows of the users that live here."""
+        client, model = self.settings.client, self.settings.model
+        return Windows.cut(self.interactions, self.users, client.windows, model.max_length)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the models, and what they hold of the items' content, live."""
+        return torch.device(resolve_device(self.settings.simulation.device, local_gpus()))
+
+    def model(self, stage: Stage) -> Recommender:
+        """The stage's model; its parameters are whatever `load` put there last."""
+        if stage.name not in self._models:
+            content = self.content if stage.content else None
+            model = Recommender(self.settings.model, stage, self.interactions.num_items, content)
+            self._models[stage.name] = model.to(self.device).eval()
+        return self._models[stage.name]
+
+    @cached_property
+    def negatives(self) -> npt.NDArray[np.int32]:
+        """[U, C] what `sampled` sets beside the held-out item of each user who lives here."""
+        count = self.settings.evaluation.negatives
+        return draw_negatives(self.interactions, self.users, self.settings.seed, count)
+
+    def load(self, stage: Stage, parameters: Mapping[str, Tensor], frozen_hash: str) -> Recommender:
+        """Put parameters into the stage's model, all of them.
+
+        Args:
+            stage: the stage.
+            parameters: by name.
+            frozen_hash: of those outside the stage's scope; while it stays, so does what was
+                computed from them.
+
+        Raises:
+            RuntimeError: a name or a shape differs.
+        """
+        if frozen_hash != self._frozen_hash:
+            self._frozen_hash = frozen_hash
+            self._hidden_states = None
+            self._last_hidden = {}
+        model = self.model(stage)
+        model.load_state_dict(dict(parameters), strict=True)
+        return model
+
+    def novelty_histogram(self) -> npt.NDArray[np.int64]:
+        """Over the users' training items; all that is told of them to find a threshold."""
+        first = self.interactions.offsets[self.users]
+        places = ranges(first, np.maximum(self._ends("validation"), 0))
+        return novelty_histogram(self.novelties.at(places))
+
+    def open_bank(self, threshold: float) -> MemoryBank:
+        """The memories of the users that live here, empty where they were not opened before."""
+        if self._bank is None or self._bank.threshold != threshold:
+            self._bank = MemoryBank(self.settings.memory, threshold, self.novelties)
+            self._reads = {}
+        return self._bank
+
+    def restore(self, packed: Packed) -> None:
+        """Take the memories that `MemoryBank.pack` gave, in place of any that are here."""
+        self._open().unpack(packed)
+        self._reads = {}
+
+    def ingest(self, stage: Stage, split: Split) -> bool:
+        """Bring the memories up to the split's held-out item; whether anything was new.
+
+        Items without content are written by surprise: the loss on them is that of the model at the
+        moment of ingestion.
+        """
+        bank, ends = self._open(), self._ends(split)
+        if (bank.cursors(self.users) >= ends).all():
+            return False
+        places = bank.open_losses(self.users, ends)
+        losses = losses_at(self.model(stage), self.settings, self.interactions, places)
+        bank.ingest(self.users, ends, losses)
+        self._reads = {}
+        return True
+
+    def trainer(self, stage: Stage) -> LocalTrainer:
+        """A trainer of the stage's model on the users that live here."""
+        model = self.model(stage)
+        return LocalTrainer(
+            model,
+            self.settings,
+            self.windows,
+            self.reads_at_targets() if stage.memory else None,
+            None if stage.trains_backbone else self._frozen_hidden_states(model),
+        )
+
+    def rank(
+        self, stage: Stage, users: UserIndices, split: Split, rankings: tuple[str, ...]
+    ) -> Ranks:
+        """Rank the held-out item of users that live here, by the stage's model."""
+        model, rows = self.model(stage), np.searchsorted(self.users, users)
+        reads = self._reads_at_held_out(split)[rows] if stage.memory else None
+        hidden = None if stage.trains_backbone else self._frozen_last_hidden(model, split)[rows]
+        return rank_users(
+            model,
+            self.settings,
+            self.interactions,
+            users,
+            split,
+            rankings,
+            reads,
+            self.negatives[rows] if "sampled" in rankings else None,
+            hidden,
+        )
+
+    def rank_cold(self, stage: Stage, users: UserIndices) -> Ranks:
+        """Rank the latest cold items of users that live here, by the stage's model."""
+        return rank_cold(
+            self.model(stage),
+            self.settings,
+            self.histories,
+            users,
+            self.cold_content if stage.content else None,
+            self._replay if stage.memory else None,
+        )
+
+    def _frozen_hidden_states(self, model: Recommender) -> HiddenStates:
+        if self._hidden_states is None:
+            self._hidden_states = HiddenStates(model.sasrec, self.windows)
+        return self._hidden_states
+
+    def _frozen_last_hidden(self, model: Recommender, split: Split) -> Tensor:
+        """[U, D] states just before the split's held-out item, of a backbone that is frozen."""
+        if split not in self._last_hidden:
+            ends = self._ends(split)
+            histories = [
+                self.interactions.history(int(user))[:end]
+                for user, end in zip(self.users, ends, strict=True)
+            ]
+            self._last_hidden[split] = last_hidden(model, self.settings, histories)
+        return self._last_hidden[split]
+
+    def _open(self) -> MemoryBank:
+        if self._bank is None:
+            raise ValueError("open_bank must come first")
+        return self._bank
+
+    def _ends(self, split: Split) -> npt.NDArray[np.int64]:
+        """Position [U] of the split's held-out item in each user's history."""
+        return self.interactions.lengths[self.users] - HELD_OUT[split]
+
+    def _reads_at_held_out(self, split: Split) -> Ints:
+        """[U, top_k] what each user's memory held just before the split's held-out item.
+
+        A memory that is already past it does not tell of it.
+        """
+        if split not in self._reads:
+            self._reads[split] = self._replay(self.users, self._ends(split))
+        return self._reads[split]
+
+    def reads_at_targets(self) -> Ints:
+        """[Σ lengths, top_k] what each window's user's memory held just before each target."""
+        if "training" not in self._reads:
+            windows = self.windows
+            users = np.repeat(windows.user, windows.lengths)
+            positions = ranges(windows.start, windows.lengths)
+            self._reads["training"] = self._replay(users, positions)
+        return self._reads["training"]
+
+    def _replay(self, users: npt.NDArray[np.integer], positions: npt.NDArray[np.integer]) -> Ints:
+        """[n, top_k] what these users' memories held just before these positions."""
+        if self.settings.ablation.memory:
+            return self._open().replay(users, positions)
+        return np.zeros((len(users), self.settings.memory.top_k), dtype=np.int32)

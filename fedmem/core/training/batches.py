@@ -1,0 +1,179 @@
+"""Batches of training windows, with all that is drawn at random for them.
+
+Every random number comes from a stream that belongs to the window (`RoundKey`), never to the batch:
+how windows are grouped changes nothing.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fedmem.core.data import Windows, absent_items
+from fedmem.core.settings import Settings
+from fedmem.core.stages import Stage
+from fedmem.core.training.random_streams import Streams, words_of
+
+Rows = npt.NDArray[np.integer]
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class RoundKey:
+    """Names one round of one stage of one run; all of the round's randomness hangs on it."""
+
+    seed: int
+    stage: str
+    round: int
+
+    def streams(
+        self, users: npt.NDArray[np.integer], numbers: npt.NDArray[np.integer], step: int
+    ) -> Streams:
+        """The streams of these users' windows, by their numbers, in one local step."""
+        stage = zlib.crc32(self.stage.encode())
+        names = [*words_of(self.seed), stage, self.round]
+        entropy = np.empty((len(users), len(names) + 3), np.uint32)
+        entropy[:, :-3] = names
+        entropy[:, -3], entropy[:, -2], entropy[:, -1] = users, numbers, step
+        return Streams(entropy)
+
+
+class Scoring(NamedTuple):
+    """Where, and against what, the stage's own score is trained: at P positions of each row."""
+
+    share: Tensor
+    """[B, P] how many targets a position stands for"""
+    negatives: Tensor
+    """[B, C] items that the user did not train on"""
+    gating_noise: Tensor
+    """[B, P, G] for the dropout of the gating"""
+    positions: Tensor | None
+    """[B, P] which positions; None: every one, P = T"""
+    memories: Tensor | None
+    """[B, P, M] items that the user's memory gives there, 0 where there is no entry"""
+
+    def map(self, function: Callable[[Tensor], Any]) -> Scoring:
+        """The function of every tensor."""
+        return Scoring(
+            function(self.share),
+            function(self.negatives),
+            function(self.gating_noise),
+            None if self.positions is None else function(self.positions),
+            None if self.memories is None else function(self.memories),
+        )
+
+
+class Batch(NamedTuple):
+    """B windows of at most T targets."""
+
+    inputs: Tensor
+    """[B, T] items, 0 = padding"""
+    targets: Tensor
+    """[B, T] items, 0 = padding"""
+    noise: list[Tensor] | None
+    """for the dropout of the backbone; None where it does not train"""
+    scoring: Scoring | None
+    """None where the stage's score is h·e alone, which is trained over all items"""
+
+    def map(self, function: Callable[[Tensor], Any]) -> Batch:
+        """The function of every tensor."""
+        return Batch(
+            function(self.inputs),
+            function(self.targets),
+            None if self.noise is None else [function(noise) for noise in self.noise],
+            None if self.scoring is None else self.scoring.map(function),
+        )
+
+
+class BatchMaker:
+    """Makes a stage's batches from the windows of a node.
+
+    Args:
+        settings: of the run.
+        stage: what its loss needs is drawn, and no more.
+        windows: training windows.
+        dropout_widths: of the backbone.
+        memory_reads: [N, M] items that the users' memories gave just before each of the windows'
+            targets, in the order of `Windows.offsets`; required where the stage reads the memory.
+        device: where the batches go; a GPU copies them while it computes on the last one.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        stage: Stage,
+        windows: Windows,
+        dropout_widths: list[int],
+        memory_reads: npt.NDArray[np.int32] | None = None,
+        device: torch.device = CPU,
+    ) -> None:
+        self._settings = settings
+        self._stage = stage
+        self._windows = windows
+        self._dropout_widths = dropout_widths
+        self._memory_reads = memory_reads
+        self._device = device
+
+    def make(self, rows: Rows, key: RoundKey, step: int) -> Batch:
+        """The batch of these windows in one local step of a round."""
+        windows, stage, model = self._windows, self._stage, self._settings.model
+        lengths = windows.lengths[rows]
+        streams = key.streams(windows.user[rows], windows.number[rows], step)
+        inputs, targets = _tensor(windows.inputs(rows)), _tensor(windows.targets(rows))
+        pinned = self._device.type == "cuda"
+        # The order of the draws is part of what a seed means.
+        noise = None
+        if stage.trains_backbone and model.dropout:
+            noise = streams.noise(lengths, self._dropout_widths, pinned)
+        scoring = None
+        if stage.content:
+            positions, memories = None, None
+            share = (targets > 0).float()
+            if stage.memory:
+                positions, share = self._choose_positions(lengths, streams)
+                memories = self._read_memories(rows, positions)
+            negatives = self._draw_negatives(windows.user[rows], streams)
+            counts = np.full(len(rows), share.shape[1])
+            (gating_noise,) = streams.noise(counts, [model.gating_hidden], pinned)
+            scoring = Scoring(share, negatives, gating_noise, positions, memories)
+        batch = Batch(inputs, targets, noise, scoring)
+        return batch.map(lambda x: x.to(self._device, non_blocking=True))
+
+    def _choose_positions(
+        self, lengths: npt.NDArray[np.int64], streams: Streams
+    ) -> tuple[Tensor, Tensor]:
+        """Positions [B, P] drawn from each window, and their share; a row's add up to its targets.
+
+        Every position has a memory of its own to read, so not all of them are trained on.
+        """
+        count = self._settings.client.positions
+        chosen = _tensor(streams.integers(lengths, count))
+        return chosen, torch.from_numpy(lengths / count).float()[:, None].expand(-1, count)
+
+    def _read_memories(self, rows: Rows, positions: Tensor) -> Tensor:
+        if self._memory_reads is None:
+            raise ValueError(f"{self._stage.name} needs the users' memories")
+        places = self._windows.offsets[rows, None] + positions.numpy()
+        return _tensor(self._memory_reads[places])
+
+    def _draw_negatives(self, users: npt.NDArray[np.integer], streams: Streams) -> Tensor:
+        """Items [B, C] outside the users' *training* items.
+
+        Leaving out the whole history would tell which items are held out.
+        """
+        interactions = self._windows.interactions
+        present = [interactions.training_sets[user] for user in users]
+        absent = interactions.num_items - np.array([len(own) for own in present])
+        places = streams.integers(absent, self._settings.client.negatives)
+        return _tensor(np.stack([absent_items(*own) for own in zip(present, places, strict=True)]))
+
+
+def _tensor(array: npt.NDArray[np.integer]) -> Tensor:
+    return torch.from_numpy(array.astype(np.int64))

@@ -1,0 +1,241 @@
+"""The arms of an experiment, and the runs that they come to."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import Settings
+from fedmem.core.settings.schema import flattened
+from fedmem.runs.configuration import compose_experiment, compose_settings
+from fedmem.runs.folder import STATE
+from fedmem.runs.state import peek
+
+COMMANDS = ("simulate", "centralised")
+NOT_IDENTITY = (
+    "output_dir",
+    "data.dir",
+    "checkpoint.",
+    "simulation.",
+    "tracking.",
+    "run.",
+    "federation.nodes",
+    "client.execution",
+    "client.micro_batch",
+)
+"""Settings of place and speed: runs that differ in nothing else are the same run."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of doing it.
+
+    Attributes:
+        command: one of `COMMANDS`.
+        overrides: what is set for this arm, beside what all arms share.
+        parents: arms whose checkpoints it starts from.
+    """
+
+    command: str
+    overrides: list[str]
+    parents: list[str]
+
+
+class Condition(Enum):
+    """How far a run has come."""
+
+    MISSING = "begins"
+    BROKEN_OFF = "goes on"
+    DONE = "is done"
+    STOPPED = "stopped itself"
+    """Done, but a stage went wrong, as it would again."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """An arm with one seed.
+
+    Attributes:
+        arm: its name.
+        seed: its seed.
+        folder: where it is, or will be.
+        module: what is run.
+        overrides: all of them, but for those of place.
+        settings: what they come to.
+        parents: runs that come before it.
+    """
+
+    arm: str
+    seed: int
+    folder: Path
+    module: str
+    overrides: tuple[str, ...]
+    settings: Settings
+    parents: tuple[PlannedRun, ...]
+
+    def __hash__(self) -> int:
+        return hash(self.folder)
+
+    @property
+    def title(self) -> str:
+        """Arm and seed, in a few words."""
+        return f"{self.arm}, seed {self.seed}"
+
+    def command(self) -> list[str]:
+        """The command line that runs it, or lets it go on."""
+        words = [sys.executable, "-m", self.module, override("hydra.run.dir", self.folder)]
+        if self.condition() is Condition.BROKEN_OFF:
+            return [*words, override("run.resume", self.folder)]
+        parents = [
+            override(f"checkpoint.{stage}", parent.checkpoints / f"{stage}.safetensors")
+            for parent in self.parents
+            for stage in parent.settings.stages
+            if stage in vars(self.settings.checkpoint)
+        ]
+        return [*words, override("checkpoint.dir", self.checkpoints), *self.overrides, *parents]
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where it leaves its checkpoints."""
+        return self.folder / "checkpoints"
+
+    def condition(self) -> Condition:
+        """How far it has come, by what lies in its folder.
+
+        Raises:
+            FedmemError: that is a run of other settings, or damaged.
+        """
+        path = self.folder / "results.json"
+        if path.is_file():
+            try:
+                made = json.loads(path.read_text(encoding="utf-8"))
+                self._require_alike(made["settings"])
+                stopped = any(result["stopped"] for result in made["stages"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise FedmemError(f"{path} is damaged: {type(error).__name__}, {error}.") from error
+            return Condition.STOPPED if stopped else Condition.DONE
+        state = peek(self.folder / STATE)
+        if state is None or state.done:
+            return Condition.MISSING
+        self._require_alike(asdict(state.settings))
+        return Condition.BROKEN_OFF
+
+    def make_ready(self) -> None:
+        """Make its folder; what cannot go on is thrown away."""
+        if self.condition() is Condition.MISSING:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+
+    def _require_alike(self, made: dict[str, Any]) -> None:
+        """Check that it was made with these settings; those that came up since are passed over."""
+        theirs = flattened(made)
+        differing = [
+            f"{key}={theirs[key]} (asked for: {value})"
+            for key, value in flattened(asdict(self.settings)).items()
+            if not key.startswith(NOT_IDENTITY) and theirs.get(key, value) != value
+        ]
+        if differing:
+            raise FedmemError(
+                f"{self.folder} holds a run of other settings: {', '.join(differing)}.\n"
+                "Give --out another folder, or move that one away."
+            )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Arms, and the seeds that each is run with.
+
+    Attributes:
+        name: of its file in `conf/experiment/`.
+        seeds: of its runs.
+        against: the arm that the others are compared with.
+        arms: by name, each after those it starts from.
+        overrides: settings that the command line gives to all runs.
+    """
+
+    name: str
+    seeds: list[int]
+    against: str
+    arms: dict[str, Arm]
+    overrides: tuple[str, ...]
+
+    def plan(
+        self, folder: Path, seeds: Sequence[int], arms: Sequence[str] | None = None
+    ) -> list[PlannedRun]:
+        """The runs of these arms and of those that they start from, parents first.
+
+        Raises:
+            FedmemError: there is no such arm, or its settings do not fit.
+        """
+        for name in arms or ():
+            if name not in self.arms:
+                raise FedmemError(f"{self.name} has no arm {name!r}: {', '.join(self.arms)}.")
+        wanted = set(self.arms if arms is None else arms)
+        for name, arm in reversed(self.arms.items()):
+            wanted |= set(arm.parents) if name in wanted else set()
+        settings = {name: self._settings(name) for name in self.arms if name in wanted}
+        runs: list[PlannedRun] = []
+        for seed in seeds:
+            made: dict[str, PlannedRun] = {}
+            for name, composed in settings.items():
+                made[name] = PlannedRun(
+                    arm=name,
+                    seed=seed,
+                    folder=folder / name / f"seed-{seed}",
+                    module=f"fedmem.{self.arms[name].command}",
+                    overrides=(*self._overrides(name), f"seed={seed}"),
+                    settings=replace(composed, seed=seed),
+                    parents=tuple(made[parent] for parent in self.arms[name].parents),
+                )
+            runs += made.values()
+        return runs
+
+    def _settings(self, arm: str) -> Settings:
+        settings, command = compose_settings(self._overrides(arm)), self.arms[arm].command
+        return settings if command == COMMANDS[0] else replace(settings, stages=[command])
+
+    def _overrides(self, arm: str) -> list[str]:
+        return [f"experiment={self.name}", *self.arms[arm].overrides, *self.overrides]
+
+
+def load_experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
+    """Read an experiment from `conf/experiment/`.
+
+    Raises:
+        FedmemError: there is none of this name, it has no arms, or they do not fit together.
+    """
+    values = compose_experiment(name, overrides)
+    if not values.get("arms"):
+        raise FedmemError(
+            f"experiment={name} has no arms, it is one run: python -m fedmem.simulate "
+            f"experiment={name}"
+        )
+    arms: dict[str, Arm] = {}
+    for arm, own in values["arms"].items():
+        parents, command = own.get("from", []), own.get("command", COMMANDS[0])
+        unknown = [parent for parent in parents if parent not in arms]
+        if unknown or command not in COMMANDS:
+            wrong = f"from {unknown[0]!r}" if unknown else f"command {command!r}"
+            raise FedmemError(
+                f"conf/experiment/{name}.yaml: {arm} has {wrong}, which is not known."
+            )
+        arms[arm] = Arm(command, own.get("overrides", []), parents)
+    if values["against"] not in arms:
+        raise FedmemError(f"conf/experiment/{name}.yaml: against={values['against']} is no arm.")
+    return Experiment(name, values["seeds"], values["against"], arms, tuple(overrides))
+
+
+def override(key: str, path: Path) -> str:
+    """An override that Hydra reads as this path."""
+    text = str(path)
+    if not re.fullmatch(r"[\w./-]+", text):
+        text = "'" + re.sub(r"(\\*)'", r"\1\1\\'", text) + "'"
+    return f"{key}={text}"

@@ -1,0 +1,77 @@
+"""The two apps of the bundle that `flwr run` sends to a SuperLink, as `pyproject.toml` names them.
+
+The ClientApp is the one of the simulation. The ServerApp runs the stages of the simulation on the
+nodes that are connected, and writes what a run leaves behind in the SuperLink's working folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import shlex
+import sys
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.inflatable.inflatable_utils import pull_objects
+from flwr.superlink.grid import http_grid
+
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import Settings
+from fedmem.federation.client_app import app as client
+from fedmem.federation.server_app import Run
+from fedmem.messaging.packing import pack_messages_of
+from fedmem.runs.configuration import compose_settings
+from fedmem.runs.folder import RunFolder
+from fedmem.runs.progress import make_progress, say
+from fedmem.runs.results import print_results
+from fedmem.runs.resume import absolute, go_on, own_settings
+from fedmem.runs.tracking import trackers
+
+__all__ = ["client", "server"]
+
+OUTPUT_DIR = "runs/${data.name}/${now:%Y-%m-%d_%H-%M-%S}"
+"""Where a run goes that does not say, as `hydra.run.dir` has it for a simulation."""
+
+# Flower waits a second, then two, for the parts of a reply that its node is just uploading.
+vars(http_grid)["pull_objects"] = functools.partial(
+    pull_objects, initial_backoff=0.05, backoff_cap=0.2
+)
+
+server = ServerApp()
+
+
+@server.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the stages that `overrides` of the run's configuration ask for, or what is left of them.
+
+    Raises:
+        FedmemError: as `Run` and `go_on`; Flower logs it, and the run has failed.
+    """
+    logging.getLogger("flwr").setLevel(logging.ERROR)  # a line a round, of no news
+    try:
+        overrides = shlex.split(str(context.run_config["overrides"]))
+        settings = compose_settings(overrides, OUTPUT_DIR)
+        folder = go_on(settings, overrides, Path(settings.output_dir).parent)
+        if folder is None:
+            folder = RunFolder.start(absolute(settings), overrides, nodes=0)
+        else:
+            say(f"{folder.path}: goes on {folder.state}")
+        with folder:
+            _run(grid, folder, own_settings(folder.state, overrides))
+    except FedmemError:
+        sys.tracebacklimit = 0  # its one or two lines are enough
+        raise
+
+
+def _run(grid: Grid, folder: RunFolder, settings: Settings) -> None:
+    pack_messages_of(grid)
+    try:
+        with make_progress() as progress, trackers(settings, folder) as told:
+            results = Run(settings, [progress, *told], folder=folder)(grid)
+    except FedmemError as error:
+        if folder.state.done:
+            raise
+        raise FedmemError(f"{error}\nGo on with run.resume={folder.path}") from None
+    print_results(results, settings)

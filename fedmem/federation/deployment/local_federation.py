@@ -1,0 +1,226 @@
+"""A whole federation on one machine: a SuperLink and SuperNodes, each a process of its own.
+
+The demo, the benchmark and the tests start theirs here, with the commands of docs/deployment.md:
+TLS, a key for every node, nothing shared but the network. Whatever was started is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from fedmem.certificates import make_certificates
+from fedmem.core.errors import FedmemError
+
+Process = subprocess.Popen[str]
+
+CONNECTION = "federation"
+"""Name of the SuperLink in the configuration of `flwr`."""
+BINARIES = Path(sys.executable).parent
+PROJECT = Path(__file__).resolve().parents[3]
+START_SECONDS, STOP_SECONDS = 60.0, 10.0
+
+
+class LocalFederation:
+    """A SuperLink and SuperNodes, on loopback unless told otherwise; entered, it is up.
+
+    Args:
+        folder: for certificates, keys, logs, the SuperLink's database and each node's state.
+        nodes: `--node-config` of each node, without its `state-dir`.
+        host: address of the SuperLink.
+        within: a command that each part's command is appended to, by part; to place it elsewhere.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        nodes: Sequence[str],
+        host: str = "127.0.0.1",
+        within: dict[str, list[str]] | None = None,
+    ) -> None:
+        self.folder = folder.absolute()
+        self.address = f"{host}:{_free_port()}"
+        self.processes: dict[str, Process] = {}
+        self._configs = {f"node-{i}": config for i, config in enumerate(nodes)}
+        self._within = within or {}
+        make_certificates(self.folder / "keys", [host], list(self._configs))
+
+    def __enter__(self) -> Self:
+        try:
+            self.start_superlink()
+            for name in self._configs:
+                self.register(name)
+                self.start_node(name)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def start_superlink(self) -> None:
+        """Start the SuperLink, on what its database holds, and wait until it answers."""
+        host, _, port = self.address.rpartition(":")
+        keys = self.folder / "keys"
+        process = self._start(
+            "superlink",
+            [
+                *(sys.executable, "-m", "fedmem.superlink", "--host", host, "--port", port),
+                *("--ssl-ca-certfile", f"{keys}/ca.crt"),
+                *("--ssl-certfile", f"{keys}/server.crt", "--ssl-keyfile", f"{keys}/server.key"),
+                *("--database", f"{self.folder}/superlink.db", "--enable-supernode-auth"),
+                "--disable-runtime-dependency-installation",
+            ],
+        )
+        end = time.monotonic() + START_SECONDS
+        probe = [*self._within.get("superlink", []), sys.executable, "-c", PROBE, host, port]
+        while subprocess.run(probe, check=False, capture_output=True).returncode:
+            if process.poll() is not None or time.monotonic() > end:
+                raise FedmemError(f"The SuperLink did not start: see {self.log('superlink')}.")
+            time.sleep(0.2)
+
+    def register(self, name: str) -> None:
+        """Tell the SuperLink a node's public key."""
+        done = self.flwr("supernode", "register", f"{self.folder}/keys/{name}.pub", CONNECTION)
+        if done.returncode:
+            raise FedmemError(f"The SuperLink did not take the key of {name}: {done.stdout}")
+
+    def start_node(self, name: str, key: str | None = None) -> Process:
+        """Start a SuperNode, with its own key unless told otherwise."""
+        keys, state = self.folder / "keys", self.folder / name
+        return self._start(
+            name,
+            [
+                *(sys.executable, "-m", "fedmem.supernode", "--superlink", self.address),
+                *("--root-certificates", f"{keys}/ca.crt"),
+                *("--auth-supernode-private-key", f"{keys}/{key or name}.key"),
+                *("--node-config", f'{self._configs[name]} state-dir="{state}"'),
+            ],
+        )
+
+    def run(self, *overrides: str) -> Process:
+        """Start a run of the stages, with Hydra's overrides; its log comes out as it is written."""
+        quoted = " ".join(
+            f'"{override}"' if " " in override else override for override in overrides
+        )
+        return subprocess.Popen(
+            [
+                *(*self._cli(), "run", str(PROJECT), CONNECTION, "--stream"),
+                *("--run-config", f"overrides='{quoted}'"),
+            ],
+            cwd=self.folder,
+            env=self._environment("flwr"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def flwr(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of Flower's to its end."""
+        return subprocess.run(
+            [*self._cli(), *arguments],
+            cwd=self.folder,
+            env=self._environment("flwr"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    def log(self, name: str) -> Path:
+        """What a part has written."""
+        return self.folder / f"{name}.log"
+
+    def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
+        """End a part by a signal, and wait for it and what it started."""
+        process = self.processes.pop(name)
+        process.send_signal(how)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+        _kill_started_in(self.folder / f"flwr-{name}")
+        process.wait()
+
+    def close(self) -> None:
+        """End all parts, and whatever of theirs is left; a second Ctrl-C has to wait for it."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            for process in self.processes.values():
+                process.terminate()
+            for name in list(self.processes):
+                self.stop(name)
+            _kill_started_in(self.folder)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _start(self, name: str, command: list[str]) -> Process:
+        with self.log(name).open("a") as log:
+            self.processes[name] = subprocess.Popen(
+                [*self._within.get(name, []), *command],
+                cwd=self.folder,
+                env=self._environment(name),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,  # Ctrl-C comes to us, and we end them in order
+            )
+        return self.processes[name]
+
+    def _cli(self) -> list[str]:
+        home = self.folder / "flwr-flwr"
+        home.mkdir(exist_ok=True)
+        (home / "config.toml").write_text(
+            f'[superlink]\ndefault = "{CONNECTION}"\n[superlink.{CONNECTION}]\n'
+            f'address = "{self.address}"\nroot-certificates = "{self.folder}/keys/ca.crt"\n'
+        )
+        return [*self._within.get("superlink", []), str(BINARIES / "flwr")]
+
+    def _environment(self, name: str) -> dict[str, str]:
+        return {
+            **os.environ,
+            "FLWR_HOME": str(self.folder / f"flwr-{name}"),
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
+        }
+
+
+PROBE = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 1)"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _started_in(folder: Path) -> Iterator[int]:
+    """Ids of the processes whose Flower home is this folder or below it."""
+    marks = (f"FLWR_HOME={folder}/".encode(), f"FLWR_HOME={folder}\0".encode())
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if any(mark in (entry / "environ").read_bytes() for mark in marks):
+                yield int(entry.name)
+
+
+def _kill_started_in(folder: Path) -> None:
+    """End them at once, and see that they are gone."""
+    while left := list(_started_in(folder)):
+        for process in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.05)

@@ -1,0 +1,67 @@
+"""The frozen rest of a stage's model, kept at a node under its content hash."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fedmem.core.model.parameters import Parameters, content_hash
+
+KEPT = 4
+"""Files in a folder: a run has one for each stage, and a node has a run at a time."""
+
+
+class FrozenStore:
+    """Parameters by content hash, in this process and in a folder that processes share.
+
+    The folder keeps the latest few; a node that lacks one that is asked for gets it again.
+
+    Args:
+        folder: where files are kept; made when the first is put.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._held: dict[str, Parameters] = {}
+
+    def get(self, key: str) -> Parameters | None:
+        """The parameters of this hash; None where they are not here or are damaged."""
+        if key not in self._held:
+            path = self._path(key)
+            if not path.is_file():
+                return None
+            try:
+                parameters = load_file(path)
+            except SafetensorError:
+                return None
+            if content_hash(parameters) != key:
+                return None
+            self._held = {key: parameters}  # a node trains one stage at a time
+        return self._held[key]
+
+    def put(self, parameters: Parameters) -> str:
+        """Keep parameters; their hash."""
+        key = content_hash(parameters)
+        self._held = {key: parameters}
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        save_file(parameters, partial)
+        os.replace(partial, path)
+        self._remove_oldest()
+        return key
+
+    def _remove_oldest(self) -> None:
+        with contextlib.suppress(FileNotFoundError):  # another process may remove them too
+            files = sorted(
+                self._folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime
+            )
+            for file in files[:-KEPT]:
+                file.unlink()
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.safetensors"

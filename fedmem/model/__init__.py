@@ -1,5 +1,0 @@
-"""The recommender: SASRec, content projectors with gating, experts over the memory."""
-
-from fedmem.model.recommender import Content, ItemTables, Recommender, Scores
-
-__all__ = ["Content", "ItemTables", "Recommender", "Scores"]

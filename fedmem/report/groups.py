@@ -1,0 +1,134 @@
+"""Runs joined to arms: those that differ in nothing but the seed are one arm."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedmem.core.evaluation.protocol import Ranks
+from fedmem.core.settings.schema import flattened
+from fedmem.experiment.arms import NOT_IDENTITY
+from fedmem.report.runs import Record, RecordedRun
+from fedmem.runs.folder import shown
+
+CLIENTS = "federation.num_clients"
+"""The setting that says how many take part; null: all."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs of the same settings.
+
+    Attributes:
+        name: what tells it from the others.
+        runs: by seed, one of each.
+    """
+
+    name: str
+    runs: list[RecordedRun]
+
+    def stages(self) -> list[str]:
+        """Stages of its runs, in order."""
+        return list(dict.fromkeys(stage for run in self.runs for stage in run.stages()))
+
+    def results_of(self, stage: str) -> list[Record]:
+        """What a stage came to, of the seeds that have ended it."""
+        found = [run.result_of(stage) for run in self.runs]
+        return [result for result in found if result is not None]
+
+    def ranks_of(self, stage: str) -> dict[int, Ranks]:
+        """Ranks of the users on the test items after a stage, by seed; of seeds that kept them."""
+        return {run.seed: run.ranks[stage] for run in self.runs if stage in run.ranks}
+
+    def cold_ranks_of(self, stage: str) -> dict[int, Ranks]:
+        """The same on cold items, of seeds whose stage has content to rank them by."""
+        found = {run.seed: run.cold_ranks[stage] for run in self.runs if stage in run.cold_ranks}
+        return {seed: ranks for seed, ranks in found.items() if "cold_full" in ranks.ranks}
+
+    def stages_with_ranks(self) -> list[str]:
+        """Stages after which some seed has kept ranks, in order."""
+        return [stage for stage in self.stages() if self.ranks_of(stage)]
+
+
+def join_arms(runs: Sequence[RecordedRun]) -> tuple[list[Arm], list[str]]:
+    """The arms of these runs in the order of their first, and what is to be known of it.
+
+    An arm is called by its folder where its runs are in `<arm>/seed-<seed>`, else by the settings
+    in which it differs from the others. Of two runs of the same settings and seed the one that has
+    finished counts, of two such the latter.
+    """
+    alike: dict[tuple[Path | None, str], list[RecordedRun]] = {}
+    for run in runs:
+        key = _experiment_arm(run), json.dumps(identity(run), sort_keys=True)
+        alike.setdefault(key, []).append(run)
+    notes: list[str] = []
+    arms = [
+        Arm(name, list(_one_a_seed(own, notes)))
+        for name, own in zip(_names(list(alike.values())), alike.values(), strict=True)
+    ]
+    return arms, notes
+
+
+def identity(run: RecordedRun) -> dict[str, Any]:
+    """The settings that make a run what it is, but for the seed."""
+    return {
+        key: value
+        for key, value in flattened(run.settings).items()
+        if key != "seed" and not key.startswith(NOT_IDENTITY)
+    }
+
+
+def _experiment_arm(run: RecordedRun) -> Path | None:
+    """The folder of the arm that an experiment has made this run for; None: it is of none."""
+    return run.folder.parent if re.fullmatch(r"seed-\d+", run.folder.name) else None
+
+
+def _names(arms: Sequence[Sequence[RecordedRun]]) -> list[str]:
+    """What tells each arm from the others."""
+    firsts = [runs[0] for runs in arms]
+    folders, all_told = [_experiment_arm(run) for run in firsts], _tell_apart(firsts)
+    names = [
+        folder.name if folder else told or str(run.settings["data"]["name"])
+        for run, folder, told in zip(firsts, folders, all_told, strict=True)
+    ]
+    for name in {name for name in names if names.count(name) > 1}:
+        alike = [place for place, other in enumerate(names) if other == name]
+        told = _tell_apart([firsts[place] for place in alike])
+        for place, more in zip(alike, told, strict=True):
+            names[place] = f"{name} ({more or shown(firsts[place].folder.parent)})"
+    return names
+
+
+def _tell_apart(runs: Sequence[RecordedRun]) -> list[str]:
+    """Of each run the settings in which they differ; nothing where they do not."""
+    settings = [identity(run) for run in runs]
+    keys = dict.fromkeys(key for own in settings for key in own)
+    differing = [key for key in keys if len({str(own.get(key)) for own in settings}) > 1]
+    return [
+        ", ".join(f"{key.split('.')[-1]}={_short(key, own.get(key))}" for key in differing)
+        for own in settings
+    ]
+
+
+def _short(key: str, value: object) -> str:
+    if value is None:
+        return "all" if key == CLIENTS else "null"
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _one_a_seed(runs: Sequence[RecordedRun], notes: list[str]) -> Iterator[RecordedRun]:
+    by_seed: dict[int, RecordedRun] = {}
+    for run in runs:
+        other = by_seed.get(run.seed)
+        if other is None or run.standing is None or other.standing is not None:
+            by_seed[run.seed] = run
+        if other is not None:
+            kept = by_seed[run.seed]
+            left = other if kept is run else run
+            notes.append(f"{left.folder} is left out: {kept.folder} has the same settings and seed")
+    for seed in sorted(by_seed):
+        yield by_seed[seed]

@@ -1,0 +1,106 @@
+"""The command line of a Hydra program, looked through before Hydra acts on it.
+
+So a mistake is told in a line whichever part of Hydra would have met it, and before the first run
+of a sweep, not at the start of the run that has it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import ValueType
+from hydra.types import RunMode
+
+from fedmem.core.errors import FedmemError, readable_exit
+from fedmem.core.machine.placement import this_machine
+from fedmem.runs.configuration import (
+    CONFIGURATION_ERRORS,
+    compose_settings,
+    parse,
+    readable,
+    unreadable,
+)
+
+ELSEWHERE = ("config_path", "config_name", "config_dir", "experimental_rerun")
+"""Flags by which Hydra takes its configuration from another place than `conf/`."""
+
+
+def run_command(command: Callable[[], None]) -> None:
+    """Run a Hydra program; a mistake on its command line ends it with a line and code 2.
+
+    Args:
+        command: what `hydra.main` made.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come here, to be made readable
+    with readable_exit():
+        check_command_line(sys.argv[1:])
+        sys.argv[1:] = settings_first(sys.argv[1:])
+        try:
+            command()
+        except CONFIGURATION_ERRORS as error:
+            raise FedmemError(readable(error)) from error
+
+
+def jobs_at_a_time() -> int:
+    """Runs of a sweep that Hydra's launcher has side by side; 1: they take turns, or it is none."""
+    called = HydraConfig.get()
+    jobs = int(called.launcher.get("n_jobs") or 1) if called.mode == RunMode.MULTIRUN else 1
+    return jobs if jobs > 0 else max(1, this_machine().cpus + 1 + jobs)  # as joblib counts them
+
+
+def check_command_line(arguments: Sequence[str]) -> None:
+    """Compose every run that the arguments ask for, and throw it away.
+
+    Raises:
+        FedmemError: there is a flag that Hydra has not, or a run that has no valid settings.
+    """
+    flags, overrides = _parsed(arguments)
+    if any(getattr(flags, flag) for flag in ELSEWHERE):
+        return
+    for run in _runs(overrides) if flags.multirun else [overrides]:
+        compose_settings(run)
+
+
+def settings_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with flags after all settings: Hydra does not take settings on both sides."""
+    _, overrides = _parsed(arguments)
+    return [*overrides, *(argument for argument in arguments if argument not in overrides)]
+
+
+def _parsed(arguments: Sequence[str]) -> tuple[Namespace, list[str]]:
+    """Hydra's flags, and the settings wherever they stand.
+
+    Raises:
+        FedmemError: there is a flag that Hydra has not.
+    """
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]
+    flags, rest = parser.parse_known_args(list(arguments))
+    unknown = [argument for argument in rest if argument.startswith("-")]
+    if unknown:
+        raise FedmemError(unreadable(unknown[0]))
+    return flags, [*flags.overrides, *rest]
+
+
+def _runs(overrides: Sequence[str]) -> Iterator[list[str]]:
+    """The overrides of each run of a sweep."""
+    values = []
+    for text, override in zip(overrides, parse(overrides), strict=True):
+        if not override.is_sweep_override():
+            values.append([text])
+        elif override.value_type != ValueType.GLOB_CHOICE_SWEEP:  # Hydra finds only what there is
+            key = override.get_key_element()
+            values.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+    for run in itertools.product(*values):
+        yield list(run)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise FedmemError(f"The command line cannot be read: {message}.")

@@ -1,0 +1,60 @@
+"""Trackers: observers that tell TensorBoard and MLflow of a run, as `tracking` asks for.
+
+What they tell is what the run's folder holds. When a run goes on they are first brought to where it
+stands, from `metrics.jsonl`, so that no round is told twice and none is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import util
+
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import Settings, TrackingSettings
+from fedmem.runs.folder import RunFolder
+from fedmem.runs.records import Observer, RoundRecord, read_results
+
+
+def require_installed(tracking: TrackingSettings) -> None:
+    """Check that what is to be told of the run is there.
+
+    Raises:
+        FedmemError: MLflow is asked for and is not installed.
+    """
+    if tracking.mlflow and util.find_spec("mlflow") is None:
+        raise FedmemError("tracking.mlflow=true needs MLflow: pip install mlflow-skinny.")
+
+
+@contextmanager
+def trackers(settings: Settings, folder: RunFolder) -> Iterator[list[Observer]]:
+    """The trackers that `tracking` asks for, brought to where the run stands; none may be.
+
+    Args:
+        settings: of the run.
+        folder: of the run, open.
+
+    Raises:
+        FedmemError: MLflow is not installed, or its store does not answer.
+        OSError: the disk does not take TensorBoard's events.
+    """
+    require_installed(settings.tracking)
+    past = [RoundRecord(**line) for stage in settings.stages for line in folder.rounds(stage)]
+    with contextlib.ExitStack() as opened:
+        found: list[Observer] = []
+        if settings.tracking.tensorboard:
+            from fedmem.runs.tracking.tensorboard import TensorBoard  # nobody else need wait for it
+
+            behind = sum(record.seconds for record in past)
+            found.append(opened.enter_context(TensorBoard(folder.path, behind)))
+        if settings.tracking.mlflow:
+            from fedmem.runs.tracking.mlflow import MLflow  # takes seconds
+
+            found.append(opened.enter_context(MLflow(settings, folder)))
+        for tracker in found:
+            for record in past:
+                tracker.on_round(record)
+            for result in read_results(folder):
+                tracker.on_result(result)
+        yield found

@@ -1,0 +1,68 @@
+"""TensorBoard's events of a run: `tensorboard --logdir runs`."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from torch.utils.tensorboard import SummaryWriter
+
+from fedmem.core.stages import Stage
+from fedmem.runs.folder import EVENTS
+from fedmem.runs.records import RoundRecord, StageResult
+from fedmem.runs.tracking import figures
+
+
+class TensorBoard:
+    """Writes events anew into a folder for each stage, a step a round.
+
+    The stages are runs to TensorBoard, so that their curves lie on one axis.
+
+    Args:
+        folder: of the run.
+        behind: seconds of the rounds that are told first, since they were before: their events are
+            dated back by it, as if the run had never been stopped.
+    """
+
+    def __init__(self, folder: Path, behind: float) -> None:
+        self._folder = folder / EVENTS
+        self._behind = behind
+        self._writers: dict[str, SummaryWriter] = {}
+
+    def __enter__(self) -> Self:
+        if self._folder.is_dir():
+            shutil.rmtree(self._folder)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for writer in self._writers.values():
+            with suppress(OSError):  # all is written, or has been complained of
+                writer.close()
+
+    def on_stage(self, stage: Stage, rounds: int, trained_parameters: int, done: int) -> None:
+        """Nothing is told of a stage's start."""
+
+    def on_round(self, record: RoundRecord) -> None:
+        """Write a round's figures."""
+        self._behind = max(self._behind - record.seconds, 0.0)
+        self._write(record.stage, record.round, figures.of_round(record))
+
+    def on_result(self, result: StageResult) -> None:
+        """Write the figures of the test at the round that was best."""
+        self._write(result.stage, result.best_round, figures.of_result(result))
+
+    def _write(self, stage: str, step: int, values: Mapping[str, float]) -> None:
+        folder, now = self._folder / stage, time.time() - self._behind
+        try:
+            if stage not in self._writers:
+                # From step 0 on a TensorBoard that is looking on forgets what it has shown.
+                self._writers[stage] = SummaryWriter(folder, purge_step=0)
+            for name, value in values.items():
+                self._writers[stage].add_scalar(name, value, step, walltime=now)
+            self._writers[stage].flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(folder)) from error

@@ -1,0 +1,131 @@
+"""Who takes part depends on the seed, the stage and the round, and on no node."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedmem.core.data.sampling import (
+    RANKING_COST,
+    expected_work,
+    participants,
+    sample_round,
+    share_out,
+)
+from fedmem.core.errors import FedmemError
+from fedmem.runs.configuration import compose_settings
+
+FEDERATION = compose_settings().federation
+
+
+def chosen(num_clients: int | None, seed: int = 0) -> list[int]:
+    return participants(replace(FEDERATION, num_clients=num_clients), 100, seed).tolist()
+
+
+def sample(seed: int = 0, stage: str = "pretrain_sasrec", server_round: int = 1) -> list[int]:
+    return sample_round(np.arange(100), 0.2, seed, stage, server_round).tolist()
+
+
+def test_everybody_takes_part_unless_told_otherwise() -> None:
+    assert chosen(None) == list(range(100))
+    assert chosen(100) == list(range(100))
+
+
+def test_more_clients_take_in_all_of_fewer_clients() -> None:
+    sets = [set(chosen(n)) for n in (1, 10, 50, 99)]
+    assert [len(s) for s in sets] == [1, 10, 50, 99]
+    assert sets[0] < sets[1] < sets[2] < sets[3]
+
+
+def test_participants_are_ascending_and_hang_on_the_seed() -> None:
+    assert chosen(30) == sorted(chosen(30)) == chosen(30)
+    assert chosen(30) != chosen(30, seed=1)
+
+
+def test_more_participants_than_users_are_refused_by_the_setting() -> None:
+    with pytest.raises(FedmemError, match=r"federation\.num_clients=101.*100 users"):
+        chosen(101)
+
+
+def test_work_is_of_targets_up_to_the_windows_and_of_ranking() -> None:
+    settings = compose_settings(
+        [
+            "client.windows=2",
+            "model.max_length=10",
+            "federation.fraction=0.5",
+            "federation.evaluate_every=4",
+        ]
+    )
+    work = expected_work(settings, np.array([3, 4, 23, 24, 500]))
+    ranking = RANKING_COST / 4
+    assert work.tolist() == [ranking, ranking + 0.5, ranking + 10, ranking + 10, ranking + 10]
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 3, 7, 17])
+def test_the_nodes_part_the_users(nodes: int) -> None:
+    users = np.arange(5, 22)
+    parts = [part.tolist() for part in share_out(users, np.ones(17), nodes)]
+    assert sorted(user for part in parts for user in part) == users.tolist()
+    assert all(part == sorted(part) for part in parts)
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_work_and_not_users_are_shared_evenly() -> None:
+    parts = share_out(np.arange(5), np.array([1.0, 1.0, 4.0, 1.0, 1.0]), 2)
+    assert [part.tolist() for part in parts] == [[2], [0, 1, 3, 4]]
+
+
+def test_the_busiest_node_has_little_more_than_its_share() -> None:
+    work = np.random.default_rng(0).pareto(1.5, size=900) + 1
+    loads = [work[part].sum() for part in share_out(np.arange(900), work, 8)]
+    assert max(loads) <= max(work.sum() / 8 * 1.01, work.max())
+
+
+def test_ties_go_by_order_so_that_all_processes_agree() -> None:
+    parts = share_out(np.array([10, 20, 30, 40, 50]), np.ones(5), 2)
+    assert [part.tolist() for part in parts] == [[10, 30, 50], [20, 40]]
+
+
+def test_forty_thousand_users_are_shared_in_well_under_a_second() -> None:
+    work = np.random.default_rng(0).pareto(1.5, size=40_000)
+    started = time.process_time()
+    share_out(np.arange(40_000), work, 64)
+    assert time.process_time() - started < 0.5
+
+
+def test_the_sample_of_a_round_hangs_on_seed_stage_and_round() -> None:
+    assert sample() == sample()
+    assert sample() != sample(seed=1)
+    assert sample() != sample(stage="finetune_moe")
+    assert sample() != sample(server_round=2)
+
+
+def test_the_sample_of_a_round_hangs_on_nothing_else() -> None:
+    np.random.seed(3)  # noqa: NPY002 - global state must not matter
+    shuffled = np.random.default_rng(0).permutation(100)
+    found = sample_round(shuffled, 0.2, 0, "pretrain_sasrec", 1)
+    assert found.tolist() == sample()
+
+
+def test_a_sample_has_the_fraction_of_the_users_each_once_ascending() -> None:
+    assert len(sample()) == 20
+    assert sample() == sorted(set(sample()))
+    assert set(sample()) <= set(range(100))
+
+
+def test_a_sample_takes_indices_and_not_places() -> None:
+    users = np.array([3, 30, 300])
+    assert sample_round(users, 1.0, 0, "pretrain_sasrec", 1).tolist() == [3, 30, 300]
+
+
+def test_a_sample_is_never_empty() -> None:
+    assert len(sample_round(np.arange(100), 0.001, 0, "pretrain_sasrec", 1)) == 1
+
+
+def test_every_user_has_a_turn() -> None:
+    turns = [user for server_round in range(40) for user in sample(server_round=server_round)]
+    assert set(turns) == set(range(100))

@@ -1,0 +1,47 @@
+"""Finding a Ray cluster, and what Flower is told about it."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import pytest
+
+from fedmem.core.errors import FedmemError
+from fedmem.core.machine.cluster import WORKER_RESTARTS, backend_config, survey
+from fedmem.core.machine.placement import Placement, this_machine
+
+PLACEMENT = Placement(workers=3, nodes=3, cpus=2, gpus=0.3333, threads=2, device="cuda")
+
+
+def test_without_an_address_there_is_this_machine() -> None:
+    assert survey(None) == [this_machine()]
+
+
+def test_an_address_that_nobody_answers_at_is_refused_in_one_line_and_soon() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        started = time.monotonic()
+        with pytest.raises(FedmemError, match=rf"ray_address={address}: .*ray start") as caught:
+            survey(address)
+    assert time.monotonic() - started < 35
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_ray_of_the_runs_own_has_what_the_workers_take() -> None:
+    config = backend_config(None, PLACEMENT)
+    assert config["client_resources"] == {
+        "num_cpus": 2,
+        "num_gpus": 0.3333,
+        "max_restarts": WORKER_RESTARTS,
+        "max_task_retries": WORKER_RESTARTS,
+    }
+    assert (config["init_args"]["num_cpus"], config["init_args"]["num_gpus"]) == (6, 1)
+    assert config["init_args"]["address"] == "local"  # whatever RAY_ADDRESS says
+
+
+def test_a_cluster_is_not_told_what_it_has() -> None:
+    init = backend_config("10.0.0.1:6379", PLACEMENT)["init_args"]
+    assert init["address"] == "10.0.0.1:6379"
+    assert not {"num_cpus", "num_gpus"} & set(init)

@@ -1,0 +1,84 @@
+"""New items: what stands in for their ID embedding, and that the known ones stay as they are."""
+
+from __future__ import annotations
+
+import torch
+
+from fedmem.core.model import Content
+from fedmem.core.model.new_items import stand_ins, with_new_items
+from fedmem.core.node import Node
+from fedmem.core.settings import Settings
+from fedmem.core.stages import STAGES
+from tests.conftest import TEXT_WIDTH, VISUAL_WIDTH, ready_node
+
+STAGE = STAGES["finetune_moe"]
+
+
+def new_content(count: int) -> Content:
+    generator = torch.Generator().manual_seed(1)
+    visual = torch.randn(count + 1, VISUAL_WIDTH, generator=generator)
+    text = torch.randn(count + 1, TEXT_WIDTH, generator=generator)
+    visual[0], text[0] = 0, 0
+    return Content(visual, text)
+
+
+def test_stand_ins_have_the_mean_and_the_spread_of_the_known() -> None:
+    generator = torch.Generator().manual_seed(0)
+    content, item_emb = torch.randn(2, 50, 6, generator=generator, dtype=torch.float64)
+    content, item_emb = content * 0.1 + 3, item_emb * 2 - 1
+    found = stand_ins(content, content, item_emb)
+    torch.testing.assert_close(found.mean(0), item_emb.mean(0))
+    torch.testing.assert_close(
+        (found - found.mean(0)).square().sum(), (item_emb - item_emb.mean(0)).square().sum()
+    )
+    one, other = stand_ins(content[:2], content, item_emb)
+    ratio = (one - other) / (content[0] - content[1])
+    torch.testing.assert_close(ratio, ratio[:1].expand(6))  # moved and stretched, nothing else
+
+
+def test_stand_ins_are_numbers_before_anything_is_learned() -> None:
+    nothing = torch.zeros(5, 4)
+    assert torch.equal(
+        stand_ins(nothing, nothing, torch.eye(5, 4)), torch.eye(5, 4).mean(0).expand(5, 4)
+    )
+
+
+def test_known_items_keep_their_scores(settings: Settings) -> None:
+    node = ready_node(settings, STAGE)
+    model = node.model(STAGE)
+    larger = with_new_items(model, settings.model, new_content(3))
+    hidden = torch.randn(2, 4, settings.model.dim)
+    memories = torch.randint(0, 41, (2, 4, 5))
+    everything = torch.arange(1, 44)
+    with torch.no_grad():
+        expected = model.score(hidden, everything[:40], model.tables(), memories).total
+        found = larger.score(hidden, everything, larger.tables(), memories).total
+    torch.testing.assert_close(found[..., :40], expected)
+    assert found[..., 40:].std() > 0
+    assert len(model.sasrec.item_emb.weight) == 41
+
+
+def test_a_new_item_is_placed_by_its_own_content_alone(settings: Settings) -> None:
+    model = ready_node(settings, STAGE).model(STAGE)
+    content = new_content(3)
+    together = with_new_items(model, settings.model, content).sasrec.item_emb.weight[41:]
+    alone = with_new_items(
+        model, settings.model, Content(content.visual[[0, 2]], content.text[[0, 2]])
+    ).sasrec.item_emb.weight[41:]
+    torch.testing.assert_close(alone[0], together[1])
+    no_text = Content(content.visual, torch.zeros_like(content.text))
+    without = with_new_items(model, settings.model, no_text)
+    assert torch.equal(without.lean[41:], torch.full((3,), torch.inf))
+
+
+def test_what_is_learned_from_content_is_z_with_both_weighed_alike(settings: Settings) -> None:
+    node = Node(settings)
+    model = ready_node(settings, STAGE).model(STAGE)
+    found, tables = model.content(), model.tables()
+    assert tables is not None
+    both, no_picture, no_text = 1, 5, 7
+    torch.testing.assert_close(found[both], (tables.visual[both] + tables.text[both]) / 2)
+    torch.testing.assert_close(found[no_picture], tables.text[no_picture])
+    torch.testing.assert_close(found[no_text], tables.visual[no_text])
+    assert not found[3].any()  # no content
+    assert node.content.present[both].all()

@@ -1,0 +1,96 @@
+"""Streams: the numbers of numpy's generators, in the order in which they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from fedmem.core.training import random_streams as streams
+from fedmem.core.training.random_streams import Streams, words_of
+
+
+def entropy(rows: int, words: int = 6) -> np.ndarray:
+    drawn = np.random.default_rng(rows).integers(0, 1 << 32, (rows, words), dtype=np.uint32)
+    drawn[:, 1:] //= np.uint32(1 << 20)  # most of what names a window is small
+    return drawn
+
+
+def generators(seeds: np.ndarray) -> list[np.random.Generator]:
+    """The definition of streams."""
+    return [np.random.Generator(np.random.SFC64(seed.tolist())) for seed in seeds]
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Three threads, where the machine would take fewer."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "widths"),
+    [([4, 1, 3], [8, 16, 4]), ([8], [2, 4, 1]), ([3, 1, 2], [5, 1, 7]), ([100, 61], [128, 256])],
+)
+def test_noise_is_the_bytes_that_the_generators_would_give(
+    lengths: list[int], widths: list[int]
+) -> None:
+    seeds = entropy(len(lengths))
+    drawing, asked = Streams(seeds), generators(seeds)
+    for _ in range(3):  # half of a word may be left from the last time
+        drawn = drawing.noise(np.array(lengths), widths)
+        assert [list(n.shape) for n in drawn] == [[len(lengths), max(lengths), w] for w in widths]
+        for row, (length, generator) in enumerate(zip(lengths, asked, strict=True)):
+            given = np.frombuffer(generator.bytes(length * sum(widths)), np.uint8)
+            pieces = np.split(given, np.cumsum(widths) * length)
+            for of_width, piece in zip(drawn, pieces[:-1], strict=True):
+                assert of_width[row, :length].flatten().tolist() == piece.tolist()
+                assert not of_width[row, length:].any()
+
+
+@pytest.mark.parametrize("words", [1, 3, 4, 5, 6, 9])
+def test_integers_are_those_that_the_generators_would_give(words: int) -> None:
+    bounds = np.array([1, 2, 7, 100, 3000, 1 << 20, 3 << 30, (1 << 32) - 1])
+    seeds = entropy(len(bounds), words)
+    drawing, asked = Streams(seeds), generators(seeds)
+    for count in (1, 6, 500):
+        expected = [g.integers(0, n, size=count) for g, n in zip(asked, bounds, strict=True)]
+        assert np.array_equal(drawing.integers(bounds, count), expected)
+
+
+def test_what_is_drawn_may_change_from_call_to_call() -> None:
+    seeds = entropy(2)
+    drawing, asked = Streams(seeds), generators(seeds)
+    for count in (1, 2, 3):
+        drawn = drawing.integers(np.array([10, 1000]), count)
+        (noise,) = drawing.noise(np.array([count, 1]), [5])
+        for row, (bound, length, generator) in enumerate(
+            zip([10, 1000], [count, 1], asked, strict=True)
+        ):
+            assert drawn[row].tolist() == generator.integers(0, bound, size=count).tolist()
+            assert noise[row, :length].numpy().tobytes() == generator.bytes(5 * length)
+
+
+@pytest.mark.parametrize("number", [0, 1, (1 << 32) - 1, 1 << 32, 12345678901234567890123])
+def test_a_long_number_is_the_entropy_that_numpy_takes_it_for(number: int) -> None:
+    drawn = Streams(np.array([[*words_of(number), 7]], np.uint32)).integers(np.array([1000]), 9)
+    generator = np.random.Generator(np.random.SFC64([number, 7]))
+    assert drawn[0].tolist() == generator.integers(0, 1000, size=9).tolist()
+
+
+@pytest.mark.usefixtures("threads")
+def test_threads_draw_the_same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths, widths = np.array([9, 2, 7, 7, 1]), [8, 3]
+    alone = Streams(entropy(5)).noise(lengths, widths)
+    monkeypatch.setattr(streams, "BYTES_A_THREAD", 1)
+    together = Streams(entropy(5)).noise(lengths, widths)
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_no_rows_have_no_noise() -> None:
+    noise = Streams(entropy(0)).noise(np.array([], dtype=np.int64), [3, 4])
+    assert [list(n.shape) for n in noise] == [[0, 0, 3], [0, 0, 4]]
