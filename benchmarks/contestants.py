@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedmem.checkpoint import load_parents
+from fedmem.core.checkpoint import load_parents
 from fedmem.core.memory import auto_threshold
 from fedmem.core.model.parameters import Parameters, initial_parameters
 from fedmem.core.node import Node

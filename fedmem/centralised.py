@@ -24,7 +24,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from torch import Tensor
 
-from fedmem.checkpoint import Checkpoint
+from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.data import load_histories
 from fedmem.core.data.sampling import UserIndices, participants
 from fedmem.core.errors import FedmemError, readable_disk_errors, readable_exit

@@ -15,7 +15,7 @@ import pytest
 import torch
 from flwr.app import Context, Message
 
-from fedmem.checkpoint import Checkpoint
+from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.errors import FedmemError
 from fedmem.core.files import atomic
 from fedmem.core.settings import Settings

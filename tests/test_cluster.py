@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedmem.checkpoint import Checkpoint
+from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.errors import FedmemError
 from fedmem.core.machine.cluster import survey
 from fedmem.core.machine.placement import Machine

@@ -13,8 +13,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedmem.checkpoint import Checkpoint
-from fedmem.checkpoint.foreign import diagnose, is_foreign, read_foreign
+from fedmem.core.checkpoint import Checkpoint
+from fedmem.core.checkpoint.foreign import diagnose, is_foreign, read_foreign
 from fedmem.core.data import load_content, load_interactions
 from fedmem.core.settings import Settings
 from tests.in_process_grid import run_in_process

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fedmem.certificates import make_certificates
-from fedmem.checkpoint import Checkpoint
+from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
 from fedmem.federation.deployment.local_federation import LocalFederation, Process

@@ -14,7 +14,7 @@ import torch
 from flwr.app import Array, ArrayRecord, Context, Message, MessageType
 from rich.console import Console
 
-from fedmem.checkpoint import Checkpoint
+from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.data import load_histories
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.protocol import COLD

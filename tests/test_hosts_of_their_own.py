@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmem.checkpoint import Checkpoint
+from fedmem.core.checkpoint import Checkpoint
 from fedmem.federation.deployment.local_federation import LocalFederation
 from tests.test_deployment import (
     ANSWER_WITHIN,

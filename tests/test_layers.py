@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 OURS = ("fedmem", "strategies", "clients")
-LOWER = ("fedmem.core", "fedmem.checkpoint", "fedmem.features", "fedmem.recommend")
+LOWER = ("fedmem.core", "fedmem.features", "fedmem.recommend")
 """Packages that work without Flower; beside commands of theirs, without Hydra too."""
 
 

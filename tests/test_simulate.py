@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from fedmem.checkpoint import Checkpoint
+from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.errors import FedmemError
 from fedmem.core.machine.placement import this_machine
 from fedmem.core.settings import Settings

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fedmem.checkpoint import Checkpoint, load_parents
+from fedmem.core.checkpoint import Checkpoint, load_parents
 from fedmem.core.data import Interactions, load_histories
 from fedmem.core.data.ablation import content_of
 from fedmem.core.data.sampling import UserIndices, participants

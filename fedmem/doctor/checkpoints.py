@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedmem.checkpoint import Checkpoint
-from fedmem.checkpoint.sanity import training_loss
+from fedmem.core.checkpoint import Checkpoint
+from fedmem.core.checkpoint.sanity import training_loss
 from fedmem.core.stages import ALIGN_PROJECTORS, PRETRAIN_SASREC
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import LATER, MEMORY, Verdict, check, ok, problem, warning

@@ -12,7 +12,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedmem.checkpoint import Checkpoint, load_parents
+from fedmem.core.checkpoint import Checkpoint, load_parents
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import save_outcomes
 from fedmem.core.evaluation.protocol import COLD, RANKINGS

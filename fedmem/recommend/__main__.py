@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fedmem.checkpoint import Checkpoint, checkpoint_path
+from fedmem.core.checkpoint import Checkpoint, checkpoint_path
 from fedmem.core.data.sampling import participants
 from fedmem.core.errors import FedmemError, readable_exit
 from fedmem.core.node import Node

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
-from fedmem.checkpoint import Checkpoint
+from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.errors import FedmemError
 from fedmem.core.model.experts import router_weights
 from fedmem.core.stages import FINETUNE_MOE

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fedmem.centralised import CENTRALISED, CentralTraining, train_centrally
-from fedmem.checkpoint import Checkpoint
+from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import load_outcomes
 from fedmem.core.evaluation.protocol import USERS, means

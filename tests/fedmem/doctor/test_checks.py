@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmem.checkpoint import Checkpoint
+from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.errors import FedmemError
 from fedmem.core.model.parameters import initial_parameters
 from fedmem.core.settings import Settings

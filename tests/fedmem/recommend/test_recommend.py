@@ -12,7 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from fedmem.checkpoint import Checkpoint
+from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.data import load_histories
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.protocol import last_hidden

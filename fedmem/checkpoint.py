@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from fedmem.checkpoint.importing import import_backbone
-from fedmem.checkpoint.inspection import inspect, left_list
+from fedmem.core.checkpoint.importing import import_backbone
+from fedmem.core.checkpoint.inspection import inspect, left_list
 from fedmem.core.errors import readable_exit
 from fedmem.runs.configuration import compose_settings
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedmem.checkpoint import Checkpoint, __main__
-from fedmem.checkpoint.importing import import_backbone
-from fedmem.checkpoint.sanity import training_loss
+from fedmem import checkpoint as command
+from fedmem.core.checkpoint import Checkpoint
+from fedmem.core.checkpoint.importing import import_backbone
+from fedmem.core.checkpoint.sanity import training_loss
 from fedmem.core.data import load_interactions
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
-from tests.fedmem.checkpoint.foreign_models import Parameters, earlier_architecture
+from tests.fedmem.core.checkpoint.foreign_models import Parameters, earlier_architecture
 from tests.in_process_grid import run_in_process
 
 MakeSettings = Callable[..., Settings]
@@ -160,7 +161,7 @@ def test_the_command_inspects_and_imports(
 ) -> None:
     settings, path = trained
     monkeypatch.setattr("sys.argv", ["checkpoint", "inspect", str(path)])
-    __main__.main()
+    command.main()
     shown = capsys.readouterr().out
     made = Checkpoint.load(path)
     for word in ("finetune_moe, round", made.catalogue, "40 items", made.hash, "visual_expert"):
@@ -169,10 +170,10 @@ def test_the_command_inspects_and_imports(
     row = next(line for line in shown.splitlines() if line.startswith("sasrec.item_emb"))
     expected = [f"{table.numel():,}", f"{table.mean():.5f}", f"{table.std(correction=0):.5f}"]
     assert row.split()[1:] == expected
-    monkeypatch.setattr(__main__, "compose_settings", lambda _: settings)
+    monkeypatch.setattr(command, "compose_settings", lambda _: settings)
     to = ["--to", str(tmp_path / "new")]
     monkeypatch.setattr("sys.argv", ["checkpoint", "import", str(path), *to, "data=ml-1m"])
-    __main__.main()
+    command.main()
     shown = capsys.readouterr().out
     assert "left: stage 3 trains it" in shown
     assert (tmp_path / "new" / "pretrain_sasrec.safetensors").is_file()

@@ -7,9 +7,16 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmem.checkpoint.checkpoint import Checkpoint
-from fedmem.checkpoint.foreign import Diagnosis, Left, diagnose, is_foreign, read_foreign, way_out
-from fedmem.checkpoint.sanity import training_loss
+from fedmem.core.checkpoint.checkpoint import Checkpoint
+from fedmem.core.checkpoint.foreign import (
+    Diagnosis,
+    Left,
+    diagnose,
+    is_foreign,
+    read_foreign,
+    way_out,
+)
+from fedmem.core.checkpoint.sanity import training_loss
 from fedmem.core.data import Interactions, load_interactions
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings

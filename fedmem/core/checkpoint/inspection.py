@@ -11,8 +11,15 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from fedmem.checkpoint.checkpoint import Checkpoint
-from fedmem.checkpoint.foreign import Diagnosis, Left, diagnose, is_foreign, read_foreign, way_out
+from fedmem.core.checkpoint.checkpoint import Checkpoint
+from fedmem.core.checkpoint.foreign import (
+    Diagnosis,
+    Left,
+    diagnose,
+    is_foreign,
+    read_foreign,
+    way_out,
+)
 from fedmem.core.model.parameters import Parameters
 
 

@@ -9,14 +9,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fedmem.checkpoint import Checkpoint
-from fedmem.checkpoint.foreign import diagnose, is_foreign, read_foreign
+from fedmem.core.checkpoint import Checkpoint
+from fedmem.core.checkpoint.foreign import diagnose, is_foreign, read_foreign
 from fedmem.core.errors import FedmemError
 from fedmem.core.model.backbone import SASRec
 from fedmem.core.model.dropout import NO_DROPOUT
 from fedmem.runs.configuration import compose_settings
 from tests.conftest import SMALL
-from tests.fedmem.checkpoint.foreign_models import Parameters, PortedSASRec, earlier_architecture
+from tests.fedmem.core.checkpoint.foreign_models import (
+    Parameters,
+    PortedSASRec,
+    earlier_architecture,
+)
 
 MODEL = compose_settings([*SMALL, "model.feedforward=16"]).model
 ITEMS, LENGTH = 30, MODEL.max_length

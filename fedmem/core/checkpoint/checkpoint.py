@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from fedmem.checkpoint.foreign import refuse_foreign
+from fedmem.core.checkpoint.foreign import refuse_foreign
 from fedmem.core.errors import FedmemError
 from fedmem.core.files.sealed import load_sealed, of_another_version, save_sealed
 from fedmem.core.model.parameters import Parameters, content_hash

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from fedmem.checkpoint import Checkpoint, checkpoint_path, load_parents
+from fedmem.core.checkpoint import Checkpoint, checkpoint_path, load_parents
 from fedmem.core.errors import FedmemError
 from fedmem.core.files.sealed import METADATA_KEY
 from fedmem.core.model import Content, Recommender
