@@ -26,6 +26,7 @@ from fedmem.core.node import Node
 from fedmem.core.settings import ModelSettings, Settings
 from fedmem.core.stages import Stage
 from fedmem.core.training.batches import RoundKey
+from fedmem.core.updates.cohort import train_cohort
 
 TrainRound = Callable[[UserIndices, int], None]
 
@@ -110,7 +111,7 @@ def own_arithmetic(settings: Settings, stage: Stage, node: Node, start: Start) -
 
     def train_round(users: UserIndices, server_round: int) -> None:
         key = RoundKey(settings.seed, stage.name, server_round)
-        update = node.trainer(stage).train_cohort(users, key)
+        update = train_cohort(node.trainer(stage), users, key)
         for name, parameter in scope.items():
             parameter.grad = -update.change[name]
         adam.step()

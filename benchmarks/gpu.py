@@ -25,6 +25,7 @@ from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import PRETRAIN_SASREC
 from fedmem.core.training.batches import RoundKey
+from fedmem.core.updates.cohort import train_cohort
 from fedmem.runs.configuration import compose_settings
 
 PROFILED_ROUNDS = 5
@@ -69,7 +70,7 @@ def kernels(settings: Settings) -> Kernels:
     def train(server_round: int) -> None:
         fraction, seed = settings.federation.fraction, settings.seed
         users = sample_round(everyone, fraction, seed, stage.name, server_round)
-        node.trainer(stage).train_cohort(users, RoundKey(seed, stage.name, server_round))
+        train_cohort(node.trainer(stage), users, RoundKey(seed, stage.name, server_round))
 
     def validate() -> None:
         node.rank(stage, node.users, "validation", ("sampled",))

@@ -29,10 +29,13 @@ from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import PRETRAIN_SASREC as STAGE
 from fedmem.core.training.batches import RoundKey
-from fedmem.core.training.trainer import LocalTrainer, Update
+from fedmem.core.training.trainer import LocalTrainer
+from fedmem.core.updates.cohort import train_cohort
+from fedmem.core.updates.filters import make_filters
+from fedmem.core.updates.update import Update
 from fedmem.runs.configuration import compose_settings
-from strategies import make_server_optimizer
-from strategies.schedule import Schedule
+from fedmem.runs.schedule import Schedule
+from strategies import ServerOptimizer
 
 SHARE = 0.1
 CLEAN = "none"
@@ -90,34 +93,29 @@ def run(settings: Settings, poison: str, guard: bool, rounds: int) -> Outcome:
     setattr(LocalTrainer, "train_user", poisoned)  # noqa: B010 - in a process of its own
     num_items = node.interactions.num_items
     parameters = initial_parameters(settings.model, STAGE, num_items, (0, 0), settings.seed, {})
-    node.load(STAGE, parameters, "")
-    optimizer = make_server_optimizer(settings.strategy)
+    node.load(STAGE, parameters)
+    optimizer = ServerOptimizer(settings.strategy)
     schedule = Schedule(rounds, STAGE.pace, settings.strategy.cooldown)
     best, best_hr, stopped = parameters, -1.0, None
     for number in range(1, rounds + 1):
         users = sample_round(
             node.users, settings.federation.fraction, settings.seed, STAGE.name, number
         )
-        update = node.trainer(STAGE).train_cohort(
-            users, RoundKey(settings.seed, STAGE.name, number)
-        )
+        key = RoundKey(settings.seed, STAGE.name, number)
+        filters = make_filters(settings.strategy)
+        update = train_cohort(node.trainer(STAGE), users, key, filters)
         left_out += update.left_out
-        stepped = optimizer.step(
-            {name: value.numpy() for name, value in parameters.items()},
-            {name: value.numpy() for name, value in update.change.items()},
-            schedule.pace(number),
-        )
-        parameters = {n: torch.from_numpy(np.asarray(x, np.float32)) for n, x in stepped.items()}
+        parameters = optimizer.step(parameters, update.change, schedule.pace(number))
         if not all(bool(value.isfinite().all()) for value in parameters.values()):
             stopped = number
             break
-        node.load(STAGE, parameters, "")
+        node.load(STAGE, parameters)
         if number % settings.federation.evaluate_every == 0 or number == rounds:
             ranks = node.rank(STAGE, node.users, "validation", ("sampled",))
             hr = means(ranks.sums())["sampled/HR@10"]
             if hr > best_hr:
                 best, best_hr = parameters, hr
-    node.load(STAGE, best, "")
+    node.load(STAGE, best)
     everybody, others = (
         means(node.rank(STAGE, users, "test", ("sampled",)).sums())["sampled/HR@10"]
         for users in (node.users, np.setdiff1d(node.users, chosen))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from clients.user_client import UserClient
-from fedmem.core.training.batches import RoundKey
-from fedmem.core.training.trainer import LocalTrainer, Update
+from fedmem.core.updates.cohort import train_cohort
+from fedmem.core.updates.filter import UpdateFilter
+from fedmem.core.updates.update import Update
 
 
 class CohortClient(UserClient):
@@ -13,5 +16,8 @@ class CohortClient(UserClient):
     The average over cohorts, weighted by the cohorts' targets, is then the average over users.
     """
 
-    def _train(self, trainer: LocalTrainer, key: RoundKey, limit: float) -> Update:
-        return trainer.train_cohort(self.users, key, limit)
+    def train(self, server_round: int, filters: Sequence[UpdateFilter] = ()) -> Update:
+        """As of `UserClient`, with the users trained together where that is faster."""
+        return train_cohort(
+            self.node.trainer(self.stage), self.users, self._key(server_round), filters
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -11,22 +11,25 @@ from flwr.client import NumPyClient
 from flwr.common import Config, NDArrays, Scalar
 
 from fedmem.core.data.sampling import UserIndices
-from fedmem.core.evaluation.outcomes import Outcomes
+from fedmem.core.evaluation.outcomes import Outcomes, sums_of
 from fedmem.core.evaluation.protocol import COLD, COLD_USERS, USERS, Split
 from fedmem.core.node import Node
 from fedmem.core.stages import Stage
 from fedmem.core.training.batches import RoundKey
-from fedmem.core.training.trainer import LocalTrainer, Update
-
-Names = list[str]
+from fedmem.core.updates.cohort import train_each_user
+from fedmem.core.updates.filter import UpdateFilter
+from fedmem.core.updates.filters import make_filters
+from fedmem.core.updates.update import Update
 
 
 class UserClient(NumPyClient):
     """Trains and evaluates the one user of a node.
 
+    `train` and `rank` are what is done; `fit` and `evaluate` are the same in the form of Flower's
+    `NumPyClient`, with the parameters of the scope as a list.
+
     Args:
-        node: the user's data, model and memory; `node.load` has put the model's parameters there,
-            and `fit` and `evaluate` put those of the scope in their place.
+        node: the user's data, model and memory; `node.load` has put the parameters there.
         stage: the stage of the round.
         users: the users that take part in this call; None: all that live at the node.
     """
@@ -35,9 +38,26 @@ class UserClient(NumPyClient):
         self.node = node
         self.stage = stage
         self.users = node.users if users is None else users
-        parameters = node.model(stage).state_dict()
-        self.scope: Names = stage.split(parameters)[0]
-        self.outcomes: Outcomes = {}
+        self.scope = stage.split(node.model(stage).state_dict())[0]
+
+    def train(self, server_round: int, filters: Sequence[UpdateFilter] = ()) -> Update:
+        """The users' update from the parameters that the model holds, through the filters.
+
+        Args:
+            server_round: from 1.
+            filters: made for this round.
+        """
+        return train_each_user(
+            self.node.trainer(self.stage), self.users, self._key(server_round), filters
+        )
+
+    def rank(self, split: Split, rankings: Sequence[str]) -> Outcomes:
+        """The users' held-out items ranked by the model; `cold` stands for all of cold items."""
+        warm = tuple(ranking for ranking in rankings if ranking != COLD)
+        outcomes = {USERS: self.node.rank(self.stage, self.users, split, warm)}
+        if COLD in rankings:
+            outcomes[COLD_USERS] = self.node.rank_cold(self.stage, self.users)
+        return outcomes
 
     def get_parameters(self, config: Config) -> NDArrays:
         """The scope's parameters, in the order of `scope`."""
@@ -51,23 +71,22 @@ class UserClient(NumPyClient):
 
         Args:
             parameters: the round's parameters of the scope.
-            config: `round`, from 1; `norm-limit`, see `LocalTrainer.train_cohort`.
+            config: `round`, from 1.
 
         Returns:
             The change of each parameter (it keeps digits that the new parameter would round away),
             the number of targets trained on, and `loss`, `users` and `left-out`.
         """
         self._take(parameters)
-        key = RoundKey(self.node.settings.seed, self.stage.name, int(cast(int, config["round"])))
-        limit = float(cast(float, config.get("norm-limit", math.inf)))
-        update = self._train(self.node.trainer(self.stage), key, limit)
+        filters = make_filters(self.node.settings.strategy)
+        update = self.train(int(cast(int, config["round"])), filters)
         change = [update.change[name].cpu().numpy() for name in self.scope]
-        told: dict[str, Scalar] = {
+        metrics: dict[str, Scalar] = {
             "loss": update.loss,
             "users": update.users,
             "left-out": update.left_out,
         }
-        return change, update.weight, told
+        return change, update.weight, metrics
 
     def evaluate(
         self, parameters: NDArrays, config: dict[str, Scalar]
@@ -76,28 +95,20 @@ class UserClient(NumPyClient):
 
         Args:
             parameters: the round's parameters of the scope.
-            config: `split`, and `rankings` joined by commas; `cold` stands for all of cold items.
+            config: `split`, and `rankings` joined by commas.
 
         Returns:
             1 − HR@10 of the first ranking as the loss, the number of users, and the sums of
-            `Ranks.sums`. The ranks themselves are in `outcomes`.
+            `Ranks.sums`.
         """
         self._take(parameters)
-        split = cast(Split, config["split"])
-        rankings = tuple(str(config["rankings"]).split(","))
-        warm = tuple(ranking for ranking in rankings if ranking != COLD)
-        self.outcomes = {USERS: self.node.rank(self.stage, self.users, split, warm)}
-        if COLD in rankings:
-            self.outcomes[COLD_USERS] = self.node.rank_cold(self.stage, self.users)
-        sums: dict[str, float] = {}
-        for count, ranks in self.outcomes.items():
-            sums |= ranks.sums(count)
-        missed = 1.0 - sums[f"{rankings[0]}/HR@10"] / max(sums["users"], 1.0)
-        return missed, int(sums["users"]), dict(sums)
+        rankings = str(config["rankings"]).split(",")
+        sums = sums_of(self.rank(cast(Split, config["split"]), rankings))
+        missed = 1.0 - sums[f"{rankings[0]}/HR@10"] / max(sums[USERS], 1.0)
+        return missed, int(sums[USERS]), dict(sums)
 
-    def _train(self, trainer: LocalTrainer, key: RoundKey, limit: float) -> Update:
-        (user,) = self.users
-        return trainer.train_user(int(user), key)
+    def _key(self, server_round: int) -> RoundKey:
+        return RoundKey(self.node.settings.seed, self.stage.name, server_round)
 
     @torch.no_grad()
     def _take(self, parameters: NDArrays) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -22,28 +22,29 @@ import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from torch import Tensor
 
-from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.data import load_histories
 from fedmem.core.data.sampling import UserIndices, participants
 from fedmem.core.errors import FedmemError, readable_disk_errors, readable_exit
-from fedmem.core.evaluation.outcomes import save_outcomes
-from fedmem.core.evaluation.protocol import RANKINGS, USERS, means
+from fedmem.core.evaluation.outcomes import Evaluation
+from fedmem.core.evaluation.protocol import RANKINGS, USERS, Split, means
 from fedmem.core.machine.placement import share_of
 from fedmem.core.model.parameters import Parameters, initial_parameters
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import PRETRAIN_SASREC
 from fedmem.core.training.batches import RoundKey, Rows
+from fedmem.core.training.optimizer_state import load_optimizer_state, optimizer_state
 from fedmem.runs.command_line import jobs_at_a_time, run_command
 from fedmem.runs.configuration import CONFIG_MODULE, to_settings
+from fedmem.runs.finish import finish_stage
 from fedmem.runs.folder import RunFolder, shown
 from fedmem.runs.progress import make_progress
-from fedmem.runs.records import Observer, RoundRecord, StageResult, read_results, worth
+from fedmem.runs.records import Observer, RoundRecord, StageResult
+from fedmem.runs.reporter import RoundReporter
 from fedmem.runs.results import print_results
 from fedmem.runs.resume import absolute, go_on, how_to_go_on, own_settings
-from fedmem.runs.state import StageState
+from fedmem.runs.stage_progress import StageProgress, StageRules
 from fedmem.runs.tracking import require_installed, trackers
 
 CENTRALISED = replace(PRETRAIN_SASREC, name="centralised")
@@ -72,62 +73,44 @@ class CentralTraining:
             torch.set_num_threads(settings.simulation.threads)
         settings = replace(settings, client=replace(settings.client, windows=central.windows))
         self.settings = settings
+        self.rules = StageRules(_without_cooldown(settings), CENTRALISED)
         self.folder = folder
         self.observers = observers
         self.node = Node(settings, _users(settings))
-        self.model = self.node.load(CENTRALISED, self._initial(), frozen_hash="")
+        self.model = self.node.load(CENTRALISED, self._initial())
         self.trainer = self.node.trainer(CENTRALISED)
         self.optimizer = torch.optim.Adam(self.trainer.scope.values(), lr=central.learning_rate)
 
     def run(self) -> StageResult:
         """Train the epochs that are left, and rank the test items by the best one."""
-        central, state, started = self.settings.centralised, self._resumed(), time.monotonic()
+        began, progress = time.monotonic(), self._begun()
+        reporter = RoundReporter(self.folder, self.observers, CENTRALISED.name)
+        before = sum(record.seconds for record in reporter.records)
         trained = sum(parameter.numel() for parameter in self.trainer.scope.values())
         for observer in self.observers:
-            observer.on_stage(CENTRALISED, central.epochs, trained, state.round)
-        before = sum(record["seconds"] for record in self.folder.rounds(CENTRALISED.name))
-        while state.round < central.epochs and state.since_best < self.settings.strategy.patience:
-            state = self._epoch(state)
-        assert state.best is not None
-        self.node.load(CENTRALISED, state.best, frozen_hash="")
-        testing = time.monotonic()
-        ranks = self.node.rank(CENTRALISED, self.node.users, "test", RANKINGS)
-        save_outcomes(self.folder.path, CENTRALISED.name, {USERS: ranks})
-        path = Path(self.settings.checkpoint.dir) / f"{CENTRALISED.name}.safetensors"
-        checkpoint = Checkpoint(
-            stage=CENTRALISED.name,
+            observer.on_stage(CENTRALISED, progress.schedule.last, trained, progress.round)
+        while not progress.over:
+            record, progress = self._epoch(progress)
+            reporter.ended(record, progress)
+            reporter.report()
+        assert progress.best is not None
+        self.node.load(CENTRALISED, progress.best)
+        return finish_stage(
+            self.settings,
+            self.folder,
+            self.observers,
+            progress,
+            reporter.records,
+            frozen={},
             catalogue=self.node.interactions.fingerprint,
-            model=self.settings.model,
-            round=state.best_round,
-            metrics=state.best_validation,
             parents={},
-            parameters=state.best,
+            test=self._rank("test", RANKINGS),
+            seconds=before + time.monotonic() - began,
         )
-        checkpoint.save(path)
-        result = StageResult(
-            stage=CENTRALISED.name,
-            rounds=state.round,
-            best_round=state.best_round,
-            trained_parameters=trained,
-            bytes_down=0.0,
-            bytes_up=0.0,
-            seconds=before + time.monotonic() - started,
-            test_seconds=time.monotonic() - testing,
-            validation=state.best_validation,
-            test=means(ranks.sums()),
-            threshold=None,
-            memory=None,
-            checkpoint=str(path),
-            stopped=None,
-        )
-        self.folder.end_stage(asdict(result), checkpoint.hash)
-        for observer in self.observers:
-            observer.on_result(result)
-        return result
 
-    def _epoch(self, state: StageState) -> StageState:
-        """Train on every window once; the state afterwards, which is written."""
-        settings, began, epoch = self.settings, time.monotonic(), state.round + 1
+    def _epoch(self, progress: StageProgress) -> tuple[RoundRecord, StageProgress]:
+        """Train on every window once, and validate where that is due."""
+        settings, began, epoch = self.settings, time.monotonic(), progress.round + 1
         key = RoundKey(settings.seed, CENTRALISED.name, epoch)
         loss, targets = 0.0, 0
         for rows in self._batches(epoch):
@@ -144,40 +127,26 @@ class CentralTraining:
                 f"Epoch {epoch}: the loss is {loss}. Lower centralised.learning_rate."
             )
         record = RoundRecord(
-            CENTRALISED.name,
-            epoch,
-            last=settings.centralised.epochs,
-            loss=loss,
-            users=len(self.node.users),
-            targets=targets,
+            CENTRALISED.name, epoch, loss=loss, users=len(self.node.users), targets=targets
         )
-        state = replace(
-            state, round=epoch, parameters=self._parameters(), optimizer=self._optimizer_state()
+        progress = replace(
+            progress,
+            round=epoch,
+            parameters=self._parameters(),
+            optimizer=optimizer_state(self.optimizer, self.trainer.scope),
         )
-        is_best = False
-        if epoch % settings.federation.evaluate_every == 0 or epoch == settings.centralised.epochs:
-            record = self._validate(record)
-            assert record.validation is not None
-            is_best = state.best is None or worth(record.validation) > worth(state.best_validation)
-            state = replace(state, since_best=0 if is_best else state.since_best + 1)
-            if is_best:
-                state = replace(
-                    state,
-                    best=state.parameters,
-                    best_round=epoch,
-                    best_validation=record.validation,
-                )
-        record = replace(record, seconds=time.monotonic() - began)
-        self.folder.end_round(asdict(record), state, is_best)
-        for observer in self.observers:
-            observer.on_round(record)
-        return state
+        if epoch % settings.federation.evaluate_every == 0 or epoch == progress.schedule.last:
+            found = self._rank("validation", ("sampled",))
+            record = replace(record, validation=found.metrics, evaluation_seconds=found.seconds)
+            progress = self.rules.validated(progress, record)
+        seconds = time.monotonic() - began
+        return replace(record, last=progress.schedule.last, seconds=seconds), progress
 
-    def _validate(self, record: RoundRecord) -> RoundRecord:
-        started = time.monotonic()
-        ranks = self.node.rank(CENTRALISED, self.node.users, "validation", ("sampled",))
-        took = time.monotonic() - started
-        return replace(record, validation=means(ranks.sums()), evaluation_seconds=took)
+    def _rank(self, split: Split, rankings: tuple[str, ...]) -> Evaluation:
+        began = time.monotonic()
+        ranks = self.node.rank(CENTRALISED, self.node.users, split, rankings)
+        seconds = time.monotonic() - began
+        return Evaluation(means(ranks.sums()), None, {USERS: ranks}, seconds)
 
     def _batches(self, epoch: int) -> Iterator[Rows]:
         """All windows once, in an order that the seed and the epoch give."""
@@ -192,50 +161,30 @@ class CentralTraining:
             model, CENTRALISED, self.node.interactions.num_items, (0, 0), seed, {}
         )
 
-    def _resumed(self) -> StageState:
-        """Where the run stands: as its folder says, with model and optimizer brought there."""
-        state = self.folder.state.stage
-        if state is None:
-            return StageState(
-                stage=CENTRALISED.name,
-                round=0,
-                parameters=self._parameters(),
-                optimizer={},
-                best_round=0,
-                best_validation={},
-                best=None,
-                since_best=0,
-                cut_after=None,
-                lowest_loss=None,
-                usual=[],
-                threshold=None,
-                trouble=None,
-            )
-        self.node.load(CENTRALISED, state.parameters, frozen_hash="")
-        for name, parameter in self.trainer.scope.items():
-            own = {k: v for k, v in state.optimizer.items() if k.startswith(f"{name}/")}
-            self.optimizer.state[parameter] = {k.rpartition("/")[2]: v for k, v in own.items()}
-        return state
+    def _begun(self) -> StageProgress:
+        """Where training stands: as the folder says, with model and optimizer brought there."""
+        progress = self.folder.state.stage
+        if progress is None:
+            return self.rules.begin(self._parameters(), threshold=None)
+        self.node.load(CENTRALISED, progress.parameters)
+        load_optimizer_state(self.optimizer, self.trainer.scope, progress.optimizer)
+        return progress
 
     def _parameters(self) -> Parameters:
-        return {name: _copy(value) for name, value in self.model.state_dict().items()}
+        return {n: value.detach().cpu().clone() for n, value in self.model.state_dict().items()}
 
-    def _optimizer_state(self) -> Parameters:
-        return {
-            f"{name}/{key}": _copy(value)
-            for name, parameter in self.trainer.scope.items()
-            for key, value in self.optimizer.state[parameter].items()
-        }
+
+def _without_cooldown(settings: Settings) -> Settings:
+    """The settings with which a stage's rules are those of epochs: patience ends them at once."""
+    epochs = replace(settings.federation, rounds=settings.centralised.epochs)
+    strategy = replace(settings.strategy, cooldown=0.0, collapse=None)
+    return replace(settings, federation=epochs, strategy=strategy)
 
 
 def _users(settings: Settings) -> UserIndices:
     """Who takes part; the data are read."""
     num_users = load_histories(settings).warm.num_users
     return participants(settings.federation, num_users, settings.seed)
-
-
-def _copy(value: Tensor) -> Tensor:
-    return value.detach().cpu().clone()
 
 
 def train_centrally(
@@ -253,7 +202,7 @@ def train_centrally(
     if folder is None:
         _users(settings)  # data that are not there leave no run that would go on
         settings = absolute(settings)
-        folder = RunFolder.start(settings, overrides, nodes=1)
+        folder = RunFolder.start(settings, overrides)
     with readable_disk_errors(), folder:
         settings = own_settings(folder.state, overrides)
         if settings.stages != [CENTRALISED.name]:
@@ -265,7 +214,7 @@ def train_centrally(
                     folder.end_run(settings)
             except KeyboardInterrupt as error:
                 raise KeyboardInterrupt(how_to_go_on(folder.path, CENTRALISED.name)) from error
-        return settings, read_results(folder)
+        return settings, folder.results
 
 
 @hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name="config", version_base="1.3")

@@ -52,7 +52,7 @@ from fedmem.runs.command_line import jobs_at_a_time, run_command
 from fedmem.runs.configuration import CONFIG_MODULE, to_settings
 from fedmem.runs.folder import NODES, RunFolder, shown
 from fedmem.runs.progress import make_progress, say
-from fedmem.runs.records import StageResult, read_results
+from fedmem.runs.records import StageResult
 from fedmem.runs.results import print_results
 from fedmem.runs.resume import AUTO, absolute, go_on, how_to_go_on, own_settings
 from fedmem.runs.tracking import trackers
@@ -90,7 +90,7 @@ def simulate(
             settings = own_settings(folder.state, overrides)
             if folder.state.done:
                 say(f"{shown(folder.path)}: this run is done, there is nothing left to do.")
-                return settings, read_results(folder)
+                return settings, folder.results
             say(f"{shown(folder.path)}: goes on {folder.state}")
         warned = preflight(Case(settings))
         address = settings.simulation.ray_address

@@ -12,9 +12,8 @@ import ssl
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
-from flwr.superlink.cli.flower_superlink import flower_superlink
-
 from fedmem.core.errors import FedmemError, readable_exit
+from fedmem.messaging.flower_internals import start_superlink
 
 NOT_TLS = ("HTTP_REQUEST", "WRONG_VERSION_NUMBER")
 """What OpenSSL calls bytes that begin no handshake."""
@@ -47,7 +46,7 @@ def main() -> None:
     ssl.SSLContext.sslobject_class = WatchedHandshake
     with readable_exit():
         try:
-            flower_superlink()
+            start_superlink()
         except ssl.SSLError as error:
             raise FedmemError(
                 f"The SuperLink's certificate and key cannot be used: {error.reason or error}. "

@@ -29,25 +29,25 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.app import Context, Message, RecordDict
-from flwr.cli.install import install_from_fab
-from flwr.common.config import get_fused_config_from_fab, parse_config_args
-from flwr.proto.message_pb2 import ObjectTree
-from flwr.supercore.fab import Fab
-from flwr.supercore.inflatable.inflatable_object import (
-    get_all_nested_objects,
-    get_object_tree,
-    no_object_id_recompute,
-)
-from flwr.supercore.inflatable.inflatable_utils import (
-    pull_and_inflate_object_from_tree,
-    push_objects,
-)
-from flwr.supercore.run import Run, RunNotRunningException
-from flwr.supernode.fleet_http_connection import http_request_response
 
 from fedmem.core.errors import FedmemError, readable_exit
 from fedmem.federation.deployment.warm_app import WarmApp
 from fedmem.federation.node_config import require_whole
+from fedmem.messaging.flower_internals import (
+    Fab,
+    ObjectTree,
+    Run,
+    RunNotRunningException,
+    connect_supernode,
+    get_all_nested_objects,
+    get_object_tree,
+    install_bundle,
+    no_object_id_recompute,
+    parse_node_config,
+    pull_and_inflate_object_from_tree,
+    push_objects,
+    run_config_of,
+)
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 3.0
 IDLE_SHARE = 0.05
@@ -61,11 +61,12 @@ class SuperNode:
     """Takes messages from the SuperLink, one at a time, and sends back the app's replies.
 
     Attributes:
+        node_config: what the app's context says of this node.
         node_id: as the SuperLink knows this node.
         receive, send, get_run, get_fab, pull_object, push_object, confirm: Flower's connection.
-        node_config: what the app's context tells of this node.
     """
 
+    node_config: dict[str, bool | int | float | str]
     node_id: int
     receive: Callable[[], tuple[Message, ObjectTree] | None]
     send: Callable[[Message, ObjectTree, float], tuple[set[str], str]]
@@ -74,7 +75,6 @@ class SuperNode:
     pull_object: Callable[[int, str], bytes]
     push_object: Callable[[int, str, str, bytes], None]
     confirm: Callable[[int, str], None]
-    node_config: dict[str, bool | int | float | str]
     _apps: dict[str, WarmApp] = field(default_factory=dict)
     _runs: dict[int, tuple[Run, Context]] = field(default_factory=dict)
 
@@ -143,14 +143,14 @@ class SuperNode:
             if run.fab_hash not in self._apps:
                 for app in self._apps.values():
                     app.close()
-                folder = install_from_fab(fab.content, skip_prompt=True)
+                folder = install_bundle(fab)
                 self._apps = {run.fab_hash: WarmApp(folder)}
             context = Context(
                 run_id=run_id,
                 node_id=self.node_id,
                 node_config=self.node_config,
                 state=RecordDict(),
-                run_config=get_fused_config_from_fab(fab.content, run),
+                run_config=run_config_of(fab, run),
                 series_id=run.series_id,
             )
             self._runs = {run_id: (run, context)}
@@ -186,7 +186,7 @@ def _read(file: str) -> bytes:
 
 def _node_config(given: str) -> dict[str, Any]:
     try:
-        return parse_config_args([given] if given else None)
+        return dict(parse_node_config([given] if given else None))
     except OSError as error:
         raise FedmemError(f"{given} cannot be read: {error.strerror}.") from error
     except (ClickException, ValueError) as error:
@@ -222,11 +222,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         node_config = _node_config(arguments.node_config)
         require_whole(node_config)  # without data of its own it would pass for a simulated one
         signal.signal(signal.SIGTERM, _end)
-        with http_request_response(
+        with connect_supernode(
             arguments.superlink, arguments.insecure, certificates, keys
         ) as connection:
             log("SuperNode %s serves %s", connection[0], arguments.superlink)
-            SuperNode(*connection, node_config).serve()
+            SuperNode(node_config, *connection).serve()
         sys.exit(1)  # Flower has logged why the connection came to its end
 
 

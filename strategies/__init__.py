@@ -1,6 +1,6 @@
 """Server strategies: federated averaging within a stage's scope."""
 
-from strategies.server_optimizer import ServerOptimizer, make_server_optimizer
+from strategies.server_optimizer import ServerOptimizer
 from strategies.stage_fedavg import StageFedAvg
 
-__all__ = ["ServerOptimizer", "StageFedAvg", "make_server_optimizer"]
+__all__ = ["ServerOptimizer", "StageFedAvg"]

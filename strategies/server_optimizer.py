@@ -4,116 +4,70 @@ Optimization", ICLR 2021. The averaged change takes the place of a negative grad
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 
-import numpy as np
-import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, Optimizer
 
+from fedmem.core.model.parameters import Parameters
 from fedmem.core.settings import StrategySettings
+from fedmem.core.training.optimizer_state import load_optimizer_state, optimizer_state
 
-Arrays = dict[str, npt.NDArray[np.floating]]
 
+class ServerOptimizer:
+    """A step of `torch.optim` along the averaged change of a round.
 
-class ServerOptimizer(ABC):
-    """Turns the averaged change of a round into a step; its state is by parameter name."""
+    - `none`: FedAvg (McMahan et al. 2017): x ← x + Δ, at any pace.
+    - `momentum`: FedAvgM (Hsu et al. 2019): v ← β₁v + Δ, x ← x + ηv.
+    - `adam`: FedAdam with Adam's bias correction: x ← x + η · m̂ / (√v̂ + ε).
 
-    @abstractmethod
-    def step(self, parameters: Arrays, change: Arrays, pace: float = 1.0) -> Arrays:
-        """The next parameters, from the current ones and the averaged change of each.
+    Args:
+        settings: which of them, and its rates.
+        state: that `state` gave in an earlier process.
+    """
+
+    def __init__(self, settings: StrategySettings, state: Mapping[str, Tensor] | None = None):
+        self._settings = settings
+        self._earlier = state or {}
+        self._values: Parameters = {}
+        self._optimizer: Optimizer | None = None
+
+    @torch.no_grad()
+    def step(
+        self, parameters: Mapping[str, Tensor], change: Mapping[str, Tensor], pace: float = 1.0
+    ) -> Parameters:
+        """The next parameters, from the current ones and the averaged change of each, by name.
 
         Args:
-            parameters: by name.
-            change: by name.
-            pace: of the round, multiplies the learning rate; see `strategies/pace.py`.
+            parameters: the current ones; they stay as they are.
+            change: of each.
+            pace: of the round, multiplies the learning rate; see `fedmem.runs.schedule`.
         """
+        if self._optimizer is None:
+            self._values = {name: torch.zeros_like(value) for name, value in parameters.items()}
+            self._optimizer = _make(self._settings, self._values.values())
+            load_optimizer_state(self._optimizer, self._values, self._earlier)
+        for name, value in self._values.items():
+            value.copy_(parameters[name])
+            value.grad = change[name]
+        if self._settings.optimizer != "none":
+            self._optimizer.param_groups[0]["lr"] = self._settings.learning_rate * pace
+        self._optimizer.step()
+        return {name: value.clone() for name, value in self._values.items()}
 
-    @abstractmethod
-    def state(self) -> Arrays:
-        """What it carries from step to step; `load_state` of a new one goes on from it."""
-
-    @abstractmethod
-    def load_state(self, state: Arrays) -> None:
-        """Go on from what `state` gave."""
-
-
-class PlainAverage(ServerOptimizer):
-    """FedAvg (McMahan et al. 2017): the next parameters are the average of the users'; no pace."""
-
-    def step(self, parameters: Arrays, change: Arrays, pace: float = 1.0) -> Arrays:  # noqa: D102
-        return {name: value + change[name] for name, value in parameters.items()}
-
-    def state(self) -> Arrays:  # noqa: D102
-        return {}
-
-    def load_state(self, state: Arrays) -> None: ...  # noqa: D102
+    @property
+    def state(self) -> Parameters:
+        """What it carries from step to step; a new one goes on from it."""
+        if self._optimizer is None:
+            return dict(self._earlier)
+        return optimizer_state(self._optimizer, self._values)
 
 
-class Momentum(ServerOptimizer):
-    """FedAvgM (Hsu et al. 2019): v ← β₁v + Δ, x ← x + ηv."""
-
-    def __init__(self, settings: StrategySettings) -> None:
-        self._settings = settings
-        self._velocity: Arrays = {}
-
-    def step(self, parameters: Arrays, change: Arrays, pace: float = 1.0) -> Arrays:  # noqa: D102
-        for name, value in change.items():
-            velocity = self._velocity.get(name, np.zeros_like(value))
-            self._velocity[name] = self._settings.beta_1 * velocity + value
-        rate = self._settings.learning_rate * pace
-        return {name: x + rate * self._velocity[name] for name, x in parameters.items()}
-
-    def state(self) -> Arrays:  # noqa: D102
-        return _joined(velocity=self._velocity)
-
-    def load_state(self, state: Arrays) -> None:  # noqa: D102
-        self._velocity = _part("velocity", state)
-
-
-class Adam(ServerOptimizer):
-    """FedAdam with Adam's bias correction: x ← x + η · m̂ / (√v̂ + ε)."""
-
-    def __init__(self, settings: StrategySettings) -> None:
-        self._settings = settings
-        self._steps = 0
-        self._mean: Arrays = {}
-        self._square: Arrays = {}
-
-    def step(self, parameters: Arrays, change: Arrays, pace: float = 1.0) -> Arrays:  # noqa: D102
-        s = self._settings
-        rate = s.learning_rate * pace
-        self._steps += 1
-        result: Arrays = {}
-        for name, x in parameters.items():
-            delta = change[name]
-            mean = self._mean.get(name, np.zeros_like(delta))
-            square = self._square.get(name, np.zeros_like(delta))
-            self._mean[name] = s.beta_1 * mean + (1 - s.beta_1) * delta
-            self._square[name] = s.beta_2 * square + (1 - s.beta_2) * delta**2
-            mean_hat = self._mean[name] / (1 - s.beta_1**self._steps)
-            square_hat = self._square[name] / (1 - s.beta_2**self._steps)
-            result[name] = x + rate * mean_hat / (np.sqrt(square_hat) + s.epsilon)
-        return result
-
-    def state(self) -> Arrays:  # noqa: D102
-        steps = {"steps": np.array(float(self._steps))}
-        return steps | _joined(mean=self._mean, square=self._square)
-
-    def load_state(self, state: Arrays) -> None:  # noqa: D102
-        self._steps = int(state.get("steps", 0))
-        self._mean, self._square = _part("mean", state), _part("square", state)
-
-
-def _joined(**parts: Arrays) -> Arrays:
-    return {f"{part}/{name}": x for part, own in parts.items() for name, x in own.items()}
-
-
-def _part(part: str, state: Arrays) -> Arrays:
-    prefix = f"{part}/"
-    return {n.removeprefix(prefix): x for n, x in state.items() if n.startswith(prefix)}
-
-
-def make_server_optimizer(settings: StrategySettings) -> ServerOptimizer:
-    """The optimizer that `strategy.optimizer` names."""
+def _make(settings: StrategySettings, values: Iterable[Tensor]) -> Optimizer:
+    # `maximize`: a change is where to go, a gradient where to come from.
     if settings.optimizer == "adam":
-        return Adam(settings)
-    return Momentum(settings) if settings.optimizer == "momentum" else PlainAverage()
+        betas = settings.beta_1, settings.beta_2
+        return Adam(list(values), betas=betas, eps=settings.epsilon, maximize=True)
+    momentum = settings.beta_1 if settings.optimizer == "momentum" else 0.0
+    return SGD(list(values), lr=1.0, momentum=momentum, maximize=True)

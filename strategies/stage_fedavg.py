@@ -3,44 +3,85 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn, cast
 
 import numpy as np
-from flwr.app import (
-    Array,
-    ArrayRecord,
-    ConfigRecord,
-    Message,
-    MessageType,
-    MetricRecord,
-    RecordDict,
-)
-from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg, Result
+from flwr.app import ArrayRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAvg
 
 from fedmem.core.data.sampling import sample_round
 from fedmem.core.errors import FedmemError
-from fedmem.core.evaluation.outcomes import Outcomes, joined
+from fedmem.core.evaluation.outcomes import Evaluation, joined
 from fedmem.core.evaluation.protocol import means
+from fedmem.core.model.parameters import Parameters, content_hash
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
+from fedmem.core.updates.filter import Reply
+from fedmem.core.updates.filters import (
+    FilterStates,
+    filter_replies,
+    hints_for,
+    make_filters,
+    states_of,
+)
 from fedmem.messaging.exchange import nothing
 from fedmem.messaging.messages import (
     EvaluateResult,
     NeedsFrozen,
     Task,
+    from_array_record,
     payload_bytes,
-    to_metric_record,
+    to_array_record,
+    update_to_record,
 )
 from fedmem.messaging.roster import Roster
-from fedmem.runs.state import StageState
-from strategies.aggregation import aggregate, require_enough
+from fedmem.runs.records import RoundRecord
+from fedmem.runs.stage_progress import StageProgress
+from strategies.aggregation import require_enough, robust_strategy
 from strategies.reply_checks import ReplyChecks
-from strategies.rounds import OnRound, Rounds
-from strategies.server_optimizer import make_server_optimizer
-from strategies.standing import Standing
+from strategies.server_optimizer import ServerOptimizer
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a round of training came to.
+
+    Attributes:
+        record: what the round did; its loss is None where no reply was usable.
+        parameters: of the scope, after the server's step; as they were where there was none.
+        optimizer: the server optimizer's state.
+        filters: the filters' state.
+    """
+
+    record: RoundRecord
+    parameters: Parameters
+    optimizer: Parameters
+    filters: FilterStates
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What a stage's progress takes over."""
+        return {
+            "parameters": self.parameters,
+            "optimizer": self.optimizer,
+            "filters": self.filters,
+        }
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Replies to messages, bytes sent, and the part of them that brought the frozen rest."""
+
+    replies: list[Message]
+    bytes_down: int
+    bytes_frozen: int
+
+    @property
+    def bytes_up(self) -> int:
+        return sum(payload_bytes(reply.content) for reply in self.replies)
 
 
 class StageFedAvg(FedAvg):
@@ -51,19 +92,13 @@ class StageFedAvg(FedAvg):
 
     Args:
         settings: of the run.
-        stage: which parameters, and for how long.
+        stage: which parameters.
         roster: the nodes, and the users that live there.
         frozen: parameters outside the scope; a node gets them once.
-        frozen_hash: their content hash.
-        threshold: novelty threshold of the memory; None where it is off.
-        on_round: told of every round.
-        state: what an earlier process came to in this stage; None: the stage starts.
+        progress: where the stage stands.
 
-    Attributes:
-        required: usable replies without which the round's training does not count.
-        taken: of the round aggregated last, what `RoundRecord` tells of its replies.
-        evaluation_bytes: of the last evaluation's messages and replies.
-        outcomes: all users' ranks in the latest evaluation, where it asked for them.
+    Raises:
+        FedmemError: there are too few nodes for the aggregation.
     """
 
     def __init__(
@@ -71,216 +106,226 @@ class StageFedAvg(FedAvg):
         settings: Settings,
         stage: Stage,
         roster: Roster,
-        frozen: ArrayRecord,
-        frozen_hash: str,
-        threshold: float | None,
-        on_round: OnRound,
-        state: StageState | None = None,
+        frozen: Parameters,
+        progress: StageProgress,
     ) -> None:
         super().__init__(
             fraction_train=settings.federation.fraction, weighted_by_key="num-examples"
         )
         require_enough(settings.strategy, len(roster.homes))
-        self.settings = settings
-        self.stage = stage
-        self.roster = roster
-        self.frozen = frozen
-        self.frozen_hash = frozen_hash
-        self.threshold = threshold
-        self.on_round = on_round
-        self.standing = Standing(settings, stage, state)
-        self._state = state
-        self.checks = ReplyChecks(settings, stage, state.usual if state else ())
-        self.optimizer = make_server_optimizer(settings.strategy)
-        if state is not None:
-            self.optimizer.load_state({n: x.numpy() for n, x in state.optimizer.items()})
-        self.outcomes: Outcomes = {}
-        self._current = ArrayRecord()
-        self._asked: dict[int, int] = {}
+        self._settings = settings
+        self._stage = stage
+        self._roster = roster
+        self._frozen = to_array_record(frozen)
+        self._frozen_hash = content_hash(frozen)
+        self._threshold = progress.threshold
+        self._checks = ReplyChecks(settings, stage)
+        self._filters = make_filters(settings.strategy, states=progress.filters)
+        self._optimizer = ServerOptimizer(settings.strategy, progress.optimizer)
         self._informed: set[int] = set()
-        self.required = 1
-        self.taken: dict[str, Any] = {}
-        self.evaluation_bytes = 0
 
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """A task for every connected node at which sampled users live."""
-        self._current = arrays
-        self._asked = {}
-        sampled = sample_round(
-            self.roster.users,
-            self.settings.federation.fraction,
-            self.settings.seed,
-            self.stage.name,
+    def train(
+        self,
+        server_round: int,
+        parameters: Parameters,
+        pace: float,
+        meanwhile: Callable[[], None] = nothing,
+    ) -> Trained:
+        """Have a sample of the users train, average what they changed, and take a step.
+
+        A reply that offers anything but the scope, or that a filter refuses, is left out, and the
+        round goes on without it.
+
+        Args:
+            server_round: from 1.
+            parameters: of the scope.
+            pace: multiplies the server's learning rate.
+            meanwhile: is called while the nodes train.
+
+        Raises:
+            FedmemError: fewer replies were usable than `strategy.min_fit_clients` asks for.
+            Interrupted: the run was asked to stop.
+        """
+        homes = self._sampled_at(server_round)
+        scope = to_array_record(parameters)
+        answers = self._ask(self._train_messages(server_round, scope, homes), meanwhile)
+        asked = {node: len(users) for node, users in homes.items()}
+        usable, refused = self._checks.sort_out(answers.replies, asked, scope)
+        usable, implausible = filter_replies(self._filters, usable)
+        lines = [str(refusal) for refusal in [*refused, *implausible]]
+        self._require_replies(server_round, len(answers.replies), len(usable), len(homes), lines)
+        updates = [reply.update for reply in usable]
+        record = RoundRecord(
+            self._stage.name,
             server_round,
+            users=sum(update.users for update in updates),
+            left_out=sum(update.left_out for update in updates),
+            targets=sum(update.weight for update in updates),
+            messages=len(answers.replies),
+            bytes_down=answers.bytes_down,
+            bytes_frozen=answers.bytes_frozen,
+            bytes_up=answers.bytes_up,
+            refused=lines,
         )
-        present = self.roster.look()
-        homes = {n: np.intersect1d(sampled, users) for n, users in self.roster.homes.items()}
-        homes = {node: users for node, users in homes.items() if len(users)}
-        self.required = min(self.settings.strategy.min_fit_clients, len(homes))
-        for node, users in homes.items():
-            if node in present:
-                self._asked[node] = len(users)
-                task = replace(
-                    self._task(node, server_round, arrays),
-                    users=users,
-                    norm_limit=self.checks.limit_of(len(users)),
-                )
-                yield self._message(node, task, MessageType.TRAIN)
+        if record.targets:
+            trained = [reply for reply in usable if reply.update.weight]
+            change, loss = self._averaged(server_round, trained)
+            parameters = self._optimizer.step(parameters, change, pace)
+            finite = all(bool(value.isfinite().all()) for value in parameters.values())
+            record = replace(record, loss=loss if finite else math.nan)
+        return Trained(record, parameters, self._optimizer.state, states_of(self._filters))
+
+    def rank(
+        self,
+        server_round: int,
+        parameters: Parameters,
+        split: str,
+        rankings: Sequence[str] | None = None,
+        ranks: bool = False,
+    ) -> Evaluation:
+        """Have all users rank their item held out for the split.
+
+        Args:
+            server_round: whose parameters these are.
+            parameters: of the scope.
+            split: `validation` or `test`.
+            rankings: see `fedmem.core.evaluation.protocol`; None: those that validate the stage.
+            ranks: whether to ask for each user's ranks.
+
+        Raises:
+            FedmemError: no node answered in time.
+            Interrupted: the run was asked to stop.
+        """
+        began = time.monotonic()
+        scope = to_array_record(parameters)
+        asked = {
+            "split": split,
+            "rankings": tuple(rankings or self._stage.validated_by),
+            "ranks": ranks,
+        }
+        answers = self._ask(
+            self._message(node, MessageType.EVALUATE, server_round, scope, **asked)
+            for node in self._roster.look()
+        )
+        if not answers.replies:
+            raise FedmemError(
+                f"{self._stage.name}: no node answered the evaluation. "
+                + "; ".join(self._roster.news())
+            )
+        results = [EvaluateResult.from_record(reply.content) for reply in answers.replies]
+        # A fixed order of summation, whichever node answers first: a run repeats bit for bit.
+        results.sort(key=lambda result: sorted(result.sums.items()))
+        return Evaluation(
+            metrics=means(_summed(result.sums for result in results)),
+            memory=_summed(result.memory for result in results) or None,
+            outcomes=joined([result.outcomes for result in results if result.outcomes]),
+            seconds=time.monotonic() - began,
+            bytes=answers.bytes_down + answers.bytes_up,
+        )
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Average the changes and let the server optimizer take its step.
+        """FedAvg's mean of the changes, or what `strategy.aggregation` puts in its place."""
+        replies = list(replies)
+        robust = robust_strategy(self._settings.strategy, len(replies))
+        if robust is not None:
+            return robust.aggregate_train(server_round, replies)
+        return super().aggregate_train(server_round, replies)
 
-        A reply that offers anything but the scope, or that cannot be meant, is refused, and the
-        round goes on without it.
-        """
-        fit, refused = self.checks.sort_out(replies, self._asked, self._current)
-        results = [reply.result for reply in fit]
-        weight = sum(result.weight for result in results)
-        self.taken = {
-            "users": sum(result.users for result in results),
-            "left_out": sum(result.left_out for result in results),
-            "targets": weight,
-            "refused": refused,
-        }
-        if weight == 0:
-            return None, None
-        trained = [reply.message for reply in fit if reply.result.weight]
-        change, loss = aggregate(self.settings.strategy, server_round, trained)
-        parameters = {name: array.numpy() for name, array in self._current.items()}
-        pace = self.standing.schedule.pace(server_round)
-        stepped = self.optimizer.step(parameters, change, pace)
-        if not all(np.isfinite(value).all() for value in stepped.values()):
-            loss = math.nan
-        arrays = ArrayRecord({n: Array(np.asarray(v, np.float32)) for n, v in stepped.items()})
-        return arrays, to_metric_record({"loss": loss, "num-examples": weight})
+    def start(self, *_: Any, **__: Any) -> NoReturn:
+        """Flower's loop is not for this strategy: see `fedmem.federation.rounds.run_rounds`."""
+        raise NotImplementedError("use fedmem.federation.rounds.run_rounds")
 
-    def configure_evaluate(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """A task for every connected node: its users rank their item held out for the split."""
-        for node in self.roster.look():
-            task = replace(
-                self._task(node, server_round, arrays),
-                split=str(config["split"]),
-                rankings=tuple(str(config["rankings"]).split(",")),
-                ranks=bool(config["ranks"]),
-            )
-            yield self._message(node, task, MessageType.EVALUATE)
+    def _averaged(self, server_round: int, replies: Sequence[Reply]) -> tuple[Parameters, float]:
+        """(change, mean loss a target) of replies in a fixed order; Krum's loss is its node's."""
+        messages = [
+            Message(update_to_record(each.update), dst_node_id=each.node, message_type="train")
+            for each in replies
+        ]
+        arrays, metrics = self.aggregate_train(server_round, messages)
+        assert arrays is not None
+        assert metrics is not None
+        return from_array_record(arrays), cast(float, metrics["loss"])
 
-    def aggregate_evaluate(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> MetricRecord | None:
-        """Metrics over all users, from the nodes' sums; memory figures under `memory/`."""
-        sums: dict[str, float] = {}
-        memory: dict[str, float] = {}
-        results = [EvaluateResult.from_record(reply.content) for reply in replies]
-        # As in training: a fixed order of summation, whichever node answers first.
-        results.sort(key=lambda result: sorted(result.sums.items()))
-        for result in results:
-            for total, part in ((sums, result.sums), (memory, result.memory)):
-                for name, value in part.items():
-                    total[name] = total.get(name, 0.0) + value
-        if not sums:
-            return None
-        self.outcomes = joined([result.outcomes for result in results if result.outcomes])
-        return to_metric_record(means(sums) | {f"memory/{k}": v for k, v in memory.items()})
+    def _sampled_at(self, server_round: int) -> dict[int, np.ndarray]:
+        """The users that train in a round, by the node where they live; absent nodes too."""
+        federation, seed = self._settings.federation, self._settings.seed
+        sampled = sample_round(
+            self._roster.users, federation.fraction, seed, self._stage.name, server_round
+        )
+        homes = {n: np.intersect1d(sampled, users) for n, users in self._roster.homes.items()}
+        return {node: users for node, users in homes.items() if len(users)}
 
-    def evaluate(
-        self,
-        grid: Grid,
-        arrays: ArrayRecord,
-        server_round: int,
-        split: str,
-        rankings: str,
-        ranks: bool = False,
-    ) -> tuple[dict[str, float], dict[str, float]]:
-        """One evaluation on all nodes: (metrics, summed memory figures); with `ranks` also those.
-
-        Raises:
-            FedmemError: no node answered in time.
-        """
-        config = ConfigRecord({"split": split, "rankings": rankings, "ranks": ranks})
-        messages = self.configure_evaluate(server_round, arrays, config, grid)
-        replies, sent, _ = self.ask(messages)
-        self.evaluation_bytes = sent + sum(payload_bytes(reply.content) for reply in replies)
-        record = self.aggregate_evaluate(server_round, replies)
-        if record is None:
-            raise FedmemError(
-                f"{self.stage.name}: no node answered the evaluation. "
-                + "; ".join(self.roster.news())
-            )
-        metrics = {name: float(value) for name, value in record.items()}  # type: ignore[arg-type]
-        memory = {k.removeprefix("memory/"): v for k, v in metrics.items() if "memory/" in k}
-        return {k: v for k, v in metrics.items() if "memory/" not in k}, memory
-
-    def start(
-        self,
-        grid: Grid,
-        initial_arrays: ArrayRecord,
-        num_rounds: int = 3,
-        timeout: float = 3600,
-        train_config: ConfigRecord | None = None,
-        evaluate_config: ConfigRecord | None = None,
-        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
-    ) -> Result:
-        """Run the rounds of the stage's schedule, which `num_rounds` does not change; see `Rounds`.
-
-        Returns:
-            The parameters of the best round in `arrays`; see also `standing`.
-
-        Raises:
-            FedmemError: no node answered in some round.
-            Interrupted: the run was asked to stop.
-        """
-        Rounds(self, grid, self.on_round).run(initial_arrays, self._state)
-        return Result(arrays=self.standing.best or initial_arrays)
-
-    def ask(
-        self, messages: Iterable[Message], meanwhile: Callable[[], None] = nothing
-    ) -> tuple[list[Message], int, int]:
-        """Send messages and receive replies; a node that lacks the frozen rest is asked again.
-
-        Returns:
-            Replies, bytes sent, and the part of them that brought the frozen rest.
-        """
-        sent, timeout = list(messages), self.settings.strategy.round_timeout
-        replies = self.roster.ask(sent, timeout, meanwhile)
-        lacking = {r.metadata.src_node_id for r in replies if NeedsFrozen.is_in(r.content)}
-        again = []
-        for message in sent:
-            if message.metadata.dst_node_id in lacking:
-                content = RecordDict({**message.content, "frozen": self.frozen})
-                again.append(
-                    Message(
-                        content=content,
-                        dst_node_id=message.metadata.dst_node_id,
-                        message_type=message.metadata.message_type,
-                    )
+    def _train_messages(
+        self, server_round: int, scope: ArrayRecord, homes: dict[int, np.ndarray]
+    ) -> Iterator[Message]:
+        present = self._roster.look()
+        for node, users in homes.items():
+            if node in present:
+                hints = hints_for(self._filters, len(users))
+                yield self._message(
+                    node, MessageType.TRAIN, server_round, scope, users=users, hints=hints
                 )
-        if again:
-            replies = [r for r in replies if not NeedsFrozen.is_in(r.content)]
-            replies += self.roster.ask(again, timeout)
-        first = sum(payload_bytes(message.content) for message in sent)
-        second = sum(payload_bytes(message.content) for message in again)
-        brought = sum(self.frozen.count_bytes() for message in sent if "frozen" in message.content)
-        return replies, first + second, brought + second
 
-    def _task(self, node: int, server_round: int, arrays: ArrayRecord) -> Task:
+    def _message(
+        self, node: int, kind: str, server_round: int, scope: ArrayRecord, **asked: Any
+    ) -> Message:
+        """A task for a node; on first contact it brings the frozen rest."""
         first_contact = node not in self._informed
         self._informed.add(node)
-        return Task(
-            settings=self.settings.to_json(),
-            stage=self.stage.name,
-            scope=arrays,
-            frozen_hash=self.frozen_hash,
-            frozen=self.frozen if first_contact else None,
-            threshold=self.threshold or 0.0,
+        task = Task(
+            settings=self._settings.to_json(),
+            stage=self._stage.name,
+            scope=scope,
+            frozen_hash=self._frozen_hash,
+            frozen=self._frozen if first_contact else None,
+            threshold=self._threshold,
             round=server_round,
+            **asked,
         )
+        return Message(content=task.to_record(), dst_node_id=node, message_type=kind)
 
-    def _message(self, node: int, task: Task, message_type: str) -> Message:
-        return Message(content=task.to_record(), dst_node_id=node, message_type=message_type)
+    def _ask(
+        self, messages: Iterable[Message], meanwhile: Callable[[], None] = nothing
+    ) -> _Answers:
+        """Send messages and receive replies; a node that lacks the frozen rest is asked again."""
+        sent, timeout = list(messages), self._settings.strategy.round_timeout
+        replies = self._roster.ask(sent, timeout, meanwhile)
+        lacking = {r.metadata.src_node_id for r in replies if NeedsFrozen.is_in(r.content)}
+        again = [
+            Message(
+                content=RecordDict({**message.content, "frozen": self._frozen}),
+                dst_node_id=message.metadata.dst_node_id,
+                message_type=message.metadata.message_type,
+            )
+            for message in sent
+            if message.metadata.dst_node_id in lacking
+        ]
+        if again:
+            replies = [r for r in replies if not NeedsFrozen.is_in(r.content)]
+            replies += self._roster.ask(again, timeout)
+        first = sum(payload_bytes(message.content) for message in sent)
+        second = sum(payload_bytes(message.content) for message in again)
+        brought = sum(self._frozen.count_bytes() for message in sent if "frozen" in message.content)
+        return _Answers(replies, first + second, brought + second)
+
+    def _require_replies(
+        self, server_round: int, replies: int, usable: int, asked: int, refused: list[str]
+    ) -> None:
+        """Check that enough nodes answered; where none was usable, the stage's rules decide."""
+        required = min(self._settings.strategy.min_fit_clients, asked)
+        if not replies or 0 < usable < required:
+            raise FedmemError(
+                f"{self._stage.name}, round {server_round}: {usable} usable replies, and "
+                f"{max(required, 1)} are needed (strategy.min_fit_clients): "
+                + "; ".join(self._roster.news() + refused)
+            )
+
+
+def _summed(parts: Iterable[dict[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for part in parts:
+        for name, value in part.items():
+            total[name] = total.get(name, 0.0) + value
+    return total

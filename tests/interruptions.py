@@ -40,7 +40,7 @@ def forget() -> None:
 
 def run_anew(settings: Settings) -> list[StageResult]:
     forget()
-    with RunFolder.start(absolute(settings)) as folder:
+    with RunFolder.start(absolute(settings), (), settings.federation.nodes) as folder:
         return Run(settings, [Watcher()], folder=folder)(InProcessGrid(settings.federation.nodes))
 
 

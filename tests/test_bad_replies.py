@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from flwr.app import Error, Message
@@ -16,8 +15,9 @@ from flwr.common.constant import ErrorCode
 from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
+from fedmem.core.updates.update import Update
 from fedmem.federation.server_app import Run
-from fedmem.messaging.messages import TrainResult
+from fedmem.messaging.messages import update_from_record, update_to_record
 from fedmem.runs.folder import STATE, RunFolder
 from fedmem.runs.state import RunState
 from tests.in_process_grid import InProcessGrid, Watcher
@@ -28,31 +28,31 @@ ASKED = ("stage=pretrain_sasrec", "federation.nodes=3", "federation.evaluate_eve
 BAD = 101
 
 
-def spoiled(change: Callable[[TrainResult], TrainResult]) -> Spoil:
+def spoiled(change: Callable[[Update], Update]) -> Spoil:
     """What makes another result of training of one."""
 
     def spoil(reply: Message) -> Message:
-        reply.content = change(TrainResult.from_record(reply.content)).to_record()
+        reply.content = update_to_record(change(update_from_record(reply.content)))
         return reply
 
     return spoil
 
 
 @spoiled
-def no_numbers(result: TrainResult) -> TrainResult:
+def no_numbers(result: Update) -> Update:
     name = "sasrec.item_emb.weight"
     return replace(
-        result, change={**result.change, name: np.full_like(result.change[name], np.nan)}
+        result, change={**result.change, name: torch.full_like(result.change[name], torch.nan)}
     )
 
 
 @spoiled
-def a_name_too_many(result: TrainResult) -> TrainResult:
-    return replace(result, change={**result.change, "router.bias": np.zeros(3, np.float32)})
+def a_name_too_many(result: Update) -> Update:
+    return replace(result, change={**result.change, "router.bias": torch.zeros(3)})
 
 
 @spoiled
-def a_weight_of_billions(result: TrainResult) -> TrainResult:
+def a_weight_of_billions(result: Update) -> Update:
     return replace(result, weight=10**9)
 
 
@@ -89,7 +89,7 @@ class WithoutIt(InProcessGrid):
 def run_on(grid: InProcessGrid, settings: Settings) -> Watcher:
     """A run on nodes that may fail, as those of a simulation may not."""
     watcher = Watcher()
-    with RunFolder.start(settings, nodes=0) as folder:
+    with RunFolder.start(settings) as folder:
         Run(settings, [watcher], folder=folder)(grid)
     return watcher
 

@@ -38,7 +38,7 @@ from fedmem.core.training.trainer import LocalTrainer
 class Node:
     """The data of one node, its model, and its users' memories.
 
-    Histories never leave it; `fedmem.core.training.trainer.Update` and
+    Histories never leave it; `fedmem.core.updates.update.Update` and
     `fedmem.core.evaluation.protocol.Ranks` say what does.
 
     Args:
@@ -50,7 +50,7 @@ class Node:
         self.settings = settings
         self.users = np.arange(self.interactions.num_users) if users is None else users
         self._models: dict[str, Recommender] = {}
-        self._frozen_hash = ""
+        self._frozen_hash: str | None = None
         self._hidden_states: HiddenStates | None = None
         self._last_hidden: dict[Split, Tensor] = {}
         self._bank: MemoryBank | None = None
@@ -112,14 +112,16 @@ class Node:
         count = self.settings.evaluation.negatives
         return draw_negatives(self.interactions, self.users, self.settings.seed, count)
 
-    def load(self, stage: Stage, parameters: Mapping[str, Tensor], frozen_hash: str) -> Recommender:
+    def load(
+        self, stage: Stage, parameters: Mapping[str, Tensor], frozen_hash: str | None = None
+    ) -> Recommender:
         """Put parameters into the stage's model, all of them.
 
         Args:
             stage: the stage.
             parameters: by name.
             frozen_hash: of those outside the stage's scope; while it stays, so does what was
-                computed from them.
+                computed from them. None: there are none.
 
         Raises:
             RuntimeError: a name or a shape differs.

@@ -12,17 +12,25 @@ from flwr.clientapp import ClientApp
 
 from clients import CohortClient, UserClient
 from fedmem.core.errors import FedmemError
+from fedmem.core.evaluation.outcomes import sums_of
 from fedmem.core.evaluation.protocol import Split
 from fedmem.core.memory import MemoryBank
 from fedmem.core.memory.memory_store import NodeStore, memory_key
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import find_stage
+from fedmem.core.updates.filters import make_filters
 from fedmem.federation.frozen_store import FrozenStore
 from fedmem.federation.node_config import ConfigValue, is_simulated
 from fedmem.federation.node_settings import settle_here, users_here
-from fedmem.messaging import messages
-from fedmem.messaging.messages import Description, EvaluateResult, NeedsFrozen, Task, TrainResult
+from fedmem.messaging.messages import (
+    Description,
+    EvaluateResult,
+    NeedsFrozen,
+    Task,
+    from_array_record,
+    update_to_record,
+)
 from fedmem.messaging.packing import answer_as_asked
 
 MEMORY = "memory"
@@ -65,17 +73,9 @@ def train(message: Message, context: Context) -> Message:
         return Message(NeedsFrozen(task.frozen_hash).to_record(), reply_to=message)
     if client.stage.memory:
         _bring_memory(client, "validation", task, context)
-    change, weight, metrics = client.fit(
-        _ordered(task, client), {"round": task.round, "norm-limit": task.norm_limit}
-    )
-    result = TrainResult(
-        change=dict(zip(client.scope, change, strict=True)),
-        weight=weight,
-        loss=float(cast(float, metrics["loss"])),
-        users=int(cast(int, metrics["users"])),
-        left_out=int(cast(int, metrics["left-out"])),
-    )
-    return Message(result.to_record(), reply_to=message)
+    filters = make_filters(client.node.settings.strategy, hints=task.hints)
+    update = client.train(task.round, filters)
+    return Message(update_to_record(update), reply_to=message)
 
 
 @app.evaluate()
@@ -85,16 +85,15 @@ def evaluate(message: Message, context: Context) -> Message:
     client = _client(task, context)
     if client is None:
         return Message(NeedsFrozen(task.frozen_hash).to_record(), reply_to=message)
-    parameters = _ordered(task, client)
     memory: dict[str, float] = {}
+    split = cast(Split, task.split)
     if client.stage.memory:
-        bank = _bring_memory(client, cast(Split, task.split), task, context)
+        bank = _bring_memory(client, split, task, context)
         memory = {k: float(v) for k, v in vars(bank.statistics()).items()}
-    config = {"split": task.split, "rankings": ",".join(task.rankings)}
-    _, _, sums = client.evaluate(parameters, dict(config))
+    outcomes = client.rank(split, task.rankings)
     # Whoever asks: no rank leaves a real node.
-    outcomes = client.outcomes if task.ranks and is_simulated(context.node_config) else {}
-    result = EvaluateResult({k: float(cast(float, v)) for k, v in sums.items()}, memory, outcomes)
+    ranks = outcomes if task.ranks and is_simulated(context.node_config) else {}
+    result = EvaluateResult(sums_of(outcomes), memory, ranks)
     return Message(result.to_record(), reply_to=message)
 
 
@@ -135,18 +134,13 @@ def _client(task: Task, context: Context) -> UserClient | None:
         )
     store = _frozen_store(node.settings.output_dir)
     if task.frozen is not None:
-        store.put(messages.from_array_record(task.frozen))
+        store.put(from_array_record(task.frozen))
     frozen = store.get(task.frozen_hash)
     if frozen is None:
         return None
-    node.load(stage, {**frozen, **messages.from_array_record(task.scope)}, task.frozen_hash)
+    node.load(stage, {**frozen, **from_array_record(task.scope)}, task.frozen_hash)
     kind = UserClient if len(node.users) == 1 else CohortClient
     return kind(node, stage, task.users)
-
-
-def _ordered(task: Task, client: UserClient) -> list[messages.NDArray]:
-    """The task's parameters in the order of the client's scope."""
-    return [task.scope[name].numpy() for name in client.scope]
 
 
 def _bring_memory(client: UserClient, split: Split, task: Task, context: Context) -> MemoryBank:
@@ -156,6 +150,7 @@ def _bring_memory(client: UserClient, split: Split, task: Task, context: Context
     context is new, as after a restart, what the disk holds.
     """
     node = client.node
+    assert task.threshold is not None
     bank = node.open_bank(task.threshold)
     store = NodeStore(_own_folder(node.settings, context))
     key = memory_key(node.settings, task.frozen_hash, bank.rules)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import Message
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
-from flwr.supercore.inflatable.inflatable_utils import pull_objects
-from flwr.superlink.grid import http_grid
+
+from fedmem.messaging.flower_internals import ErrorCode, parts_of_replies_until
 
 SHORTEST_POLL, LONGEST_POLL = 0.005, 0.25
 POLL_SHARE = 0.02
@@ -20,8 +18,6 @@ POLL_SHARE = 0.02
 each look by a query of its database."""
 GRACE = 5.0
 """Seconds that a message outlives the wait for its reply."""
-UPLOAD_POLL = 1.0
-"""Seconds, at most, between two looks for what is missing of a reply."""
 
 
 class Interrupted(Exception):
@@ -78,7 +74,7 @@ def exchange(
             raise Interrupted
         # Seen before the look: whoever answered while a broken reply was waited for is heard.
         over = time.monotonic() >= end
-        with uploads_until(end):
+        with parts_of_replies_until(end):
             replies = grid.pull_messages(set(waiting))
         for reply in replies:
             node = waiting.pop(reply.metadata.reply_to_message_id)
@@ -91,28 +87,6 @@ def exchange(
             time.sleep(min(max(share, SHORTEST_POLL), LONGEST_POLL))
     answers.failed.update(dict.fromkeys(waiting.values(), f"did not answer in {timeout:g} s"))
     return answers
-
-
-@contextlib.contextmanager
-def uploads_until(end: float) -> Iterator[None]:
-    """Let Flower wait until `end`, and no longer, for the rest of a reply.
-
-    A reply is known to the SuperLink before its arrays are there. Where a link breaks in between,
-    Flower waits for minutes, the other nodes' replies behind it, and has no setting for it.
-
-    Args:
-        end: by `time.monotonic`.
-    """
-
-    def bounded(object_ids: list[str], pull_object_fn: Callable[[str], bytes]) -> dict[str, bytes]:
-        left = max(end - time.monotonic(), 0.0)
-        return pull_objects(object_ids, pull_object_fn, max_time=left, backoff_cap=UPLOAD_POLL)
-
-    vars(http_grid).update(pull_objects=bounded)
-    try:
-        yield
-    finally:
-        vars(http_grid).update(pull_objects=pull_objects)
 
 
 def failure(reply: Message) -> str:

@@ -6,7 +6,6 @@ once, under its content hash; a node that does not have it (any more) answers `N
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
@@ -18,11 +17,10 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fedmem.core.evaluation.outcomes import Outcomes, from_arrays, to_arrays
 from fedmem.core.model.parameters import Parameters
+from fedmem.core.updates.update import Update
 
 DESCRIBE = "query.describe"
 NOVELTY = "query.novelty"
-
-NDArray = npt.NDArray[np.floating]
 
 
 def to_array_record(parameters: Mapping[str, torch.Tensor]) -> ArrayRecord:
@@ -59,12 +57,12 @@ class Task:
         scope: parameters that the stage trains.
         frozen_hash: of the frozen rest.
         frozen: the rest itself, on first contact.
-        threshold: novelty threshold of the memory; 0 where it is off.
+        threshold: novelty threshold of the memory; None where it is off.
         round: the server's round, from 1.
         users: indices of the users that train; None: all that live there.
         split: for evaluation.
         rankings: for evaluation.
-        norm_limit: norm of the mean change above which its users are looked at one by one.
+        hints: for training: what the server's filters send to those at the node, by their names.
         ranks: for evaluation: whether to answer with each user's ranks too.
     """
 
@@ -73,12 +71,12 @@ class Task:
     scope: ArrayRecord
     frozen_hash: str
     frozen: ArrayRecord | None
-    threshold: float
+    threshold: float | None
     round: int
     users: npt.NDArray[np.integer] | None = None
     split: str = ""
     rankings: tuple[str, ...] = ()
-    norm_limit: float = math.inf
+    hints: Mapping[str, float] = field(default_factory=dict)
     ranks: bool = False
 
     def to_record(self) -> RecordDict:
@@ -88,15 +86,16 @@ class Task:
                 "settings": self.settings,
                 "stage": self.stage,
                 "frozen-hash": self.frozen_hash,
-                "threshold": self.threshold,
                 "round": self.round,
                 "split": self.split,
                 "rankings": ",".join(self.rankings),
-                "norm-limit": self.norm_limit,
                 "ranks": self.ranks,
             }
         )
-        record = RecordDict({"about": about, "scope": self.scope})
+        if self.threshold is not None:
+            about["threshold"] = self.threshold
+        hints = to_metric_record(self.hints)
+        record = RecordDict({"about": about, "scope": self.scope, "hints": hints})
         if self.users is not None:
             record["users"] = ArrayRecord({"users": Array(self.users.astype(np.int32))})
         if self.frozen is not None:
@@ -114,48 +113,42 @@ class Task:
             scope=record.array_records["scope"],
             frozen_hash=str(about["frozen-hash"]),
             frozen=record.array_records.get("frozen"),
-            threshold=cast(float, about["threshold"]),
+            threshold=cast(float | None, about.get("threshold")),
             round=cast(int, about["round"]),
             users=None if users is None else users["users"].numpy(),
             split=str(about["split"]),
             rankings=tuple(filter(None, str(about["rankings"]).split(","))),
-            norm_limit=cast(float, about["norm-limit"]),
+            hints={name: cast(float, x) for name, x in record.metric_records["hints"].items()},
             ranks=bool(about["ranks"]),
         )
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """Node to server: what `fedmem.core.training.trainer.Update` says."""
+def update_to_record(update: Update) -> RecordDict:
+    """A node's update as Flower sends it."""
+    metrics = {
+        "num-examples": update.weight,
+        "loss": update.loss,
+        "users": update.users,
+        "left-out": update.left_out,
+    }
+    change = to_array_record(update.change)
+    return RecordDict({"change": change, "metrics": to_metric_record(metrics)})
 
-    change: dict[str, NDArray]
-    weight: int
-    loss: float
-    users: int
-    left_out: int = 0
 
-    def to_record(self) -> RecordDict:
-        """As Flower sends it."""
-        metrics = {
-            "num-examples": self.weight,
-            "loss": self.loss,
-            "users": self.users,
-            "left-out": self.left_out,
-        }
-        change = ArrayRecord({name: Array(value) for name, value in self.change.items()})
-        return RecordDict({"change": change, "metrics": to_metric_record(metrics)})
+def update_from_record(record: RecordDict) -> Update:
+    """The inverse of `update_to_record`.
 
-    @classmethod
-    def from_record(cls, record: RecordDict) -> TrainResult:
-        """As the server reads it."""
-        metrics = record.metric_records["metrics"]
-        return cls(
-            change={n: a.numpy() for n, a in record.array_records["change"].items()},
-            weight=cast(int, metrics["num-examples"]),
-            loss=cast(float, metrics["loss"]),
-            users=cast(int, metrics["users"]),
-            left_out=cast(int, metrics["left-out"]),
-        )
+    Raises:
+        KeyError, TypeError, ValueError: the record is of another kind.
+    """
+    metrics = record.metric_records["metrics"]
+    return Update(
+        change=from_array_record(record.array_records["change"]),
+        weight=cast(int, metrics["num-examples"]),
+        loss=cast(float, metrics["loss"]),
+        users=cast(int, metrics["users"]),
+        left_out=cast(int, metrics["left-out"]),
+    )
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,19 @@ simulation hands messages over in memory and packs nothing.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
-from flwr.app.message import make_message
-from flwr.clientapp.typing import ClientAppCallable
-from flwr.common.serde import array_record_from_proto, array_record_to_proto
-from flwr.proto.recorddict_pb2 import ArrayRecord as ArrayRecordProto
 from flwr.serverapp import Grid
-from google.protobuf.message import DecodeError
+
+from fedmem.messaging.flower_internals import (
+    ClientAppCallable,
+    array_record_from_bytes,
+    array_record_to_bytes,
+    make_message,
+)
 
 PACKED = "packed"
 
@@ -26,7 +29,7 @@ def pack(content: RecordDict) -> RecordDict:
     """The content with each record of arrays as one array."""
     packed = RecordDict(dict(content))
     for name, record in content.array_records.items():
-        data = array_record_to_proto(record).SerializeToString(deterministic=True)
+        data = array_record_to_bytes(record)
         packed[name] = ArrayRecord({PACKED: Array(np.frombuffer(data, np.uint8))})
     return packed
 
@@ -36,11 +39,8 @@ def unpack(content: RecordDict) -> RecordDict:
     unpacked = RecordDict(dict(content))
     for name, record in content.array_records.items():
         if set(record) == {PACKED}:
-            try:
-                proto = ArrayRecordProto.FromString(record[PACKED].numpy().tobytes())
-                unpacked[name] = array_record_from_proto(proto)
-            except (DecodeError, ValueError):
-                continue  # whoever reads it misses the names that it wants
+            with contextlib.suppress(ValueError):  # whoever reads it misses the names that it wants
+                unpacked[name] = array_record_from_bytes(record[PACKED].numpy().tobytes())
     return unpacked
 
 

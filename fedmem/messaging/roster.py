@@ -14,6 +14,7 @@ from fedmem.core.data.sampling import UserIndices
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
 from fedmem.messaging.exchange import Interrupted, exchange, failure, nothing
+from fedmem.messaging.flower_internals import parts_of_replies_until
 from fedmem.messaging.messages import DESCRIBE, NOVELTY, Description
 
 QUERY_SECONDS = 600.0
@@ -107,7 +108,8 @@ class Roster:
             nodes = {m.metadata.message_id: m.metadata.dst_node_id for m in messages}
             self._asked |= {key: node for key, node in nodes.items() if key in taken}
         if self._asked:
-            replies = self._grid.pull_messages(set(self._asked))
+            with parts_of_replies_until(time.monotonic() + QUERY_SECONDS):
+                replies = self._grid.pull_messages(set(self._asked))
             for reply in sorted(replies, key=lambda reply: reply.metadata.src_node_id):
                 self._take(self._asked.pop(reply.metadata.reply_to_message_id), reply, connected)
         present = set(self.homes) & connected
@@ -146,7 +148,7 @@ class Roster:
         """
         replies = self.ask(self._query(self.look(), NOVELTY), QUERY_SECONDS)
         if not replies:
-            raise FedmemError("No node told of its novelty: " + "; ".join(self.news()))
+            raise FedmemError("No node sent its novelty: " + "; ".join(self.news()))
         records = [reply.content.array_records["histogram"] for reply in replies]
         total: np.ndarray = np.sum([record["counts"].numpy() for record in records], axis=0)
         return total
@@ -186,7 +188,7 @@ class Roster:
         self._news.append(f"node {node}: {reason}")
 
     def _compare(self, absent: set[int]) -> None:
-        """Tell who went and who came back since the last look."""
+        """Note who went and who came back since the last look."""
         self._news += [f"node {node}: is gone" for node in sorted(absent - self._absent)]
         self._news += [f"node {node}: is back" for node in sorted(self._absent - absent)]
         self._absent = absent

@@ -25,7 +25,9 @@ from fedmem.core.evaluation.outcomes import FILE as OUTCOMES
 from fedmem.core.files.atomic import flush, replacing
 from fedmem.core.settings import Settings
 from fedmem.runs.provenance import made_with
-from fedmem.runs.state import LAST, RunState, StageState
+from fedmem.runs.records import StageResult
+from fedmem.runs.stage_progress import StageProgress
+from fedmem.runs.state import LAST, RunState
 
 STATE = "state"
 NODES = "nodes"
@@ -53,14 +55,14 @@ class RunFolder:
 
     @classmethod
     def start(
-        cls, settings: Settings, overrides: Sequence[str] = (), nodes: int | None = None
+        cls, settings: Settings, overrides: Sequence[str] = (), simulated_nodes: int | None = None
     ) -> Self:
         """Make the folder of a new run in `output_dir`; of a run that was there nothing stays.
 
         Args:
             settings: as they were asked for.
             overrides: what was asked for on the command line.
-            nodes: that share the users; None: as `settings` say.
+            simulated_nodes: that share the users; None: nodes are real.
 
         Raises:
             FedmemError: another process writes there.
@@ -74,8 +76,7 @@ class RunFolder:
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
         for name in ("metrics.jsonl", "novelty.json", "results.json", OUTCOMES, MLFLOW_RUN):
             (path / name).unlink(missing_ok=True)
-        nodes = settings.federation.nodes if nodes is None else nodes
-        folder = cls(path, RunState(settings, list(overrides), nodes), lock)
+        folder = cls(path, RunState(settings, list(overrides), simulated_nodes), lock)
         folder.state.save(path / STATE)
         return folder
 
@@ -118,12 +119,17 @@ class RunFolder:
         self._metrics.close()
         self._lock.close()
 
+    @property
+    def results(self) -> list[StageResult]:
+        """What the finished stages came to."""
+        return [StageResult(**result) for result in self.state.results]
+
     def rounds(self, stage: str) -> list[dict[str, Any]]:
         """What was written of the stage's rounds."""
         lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         return [record for line in lines if (record := json.loads(line))["stage"] == stage]
 
-    def end_round(self, record: Mapping[str, Any], stage: StageState, best_is_new: bool) -> None:
+    def end_round(self, record: Mapping[str, Any], stage: StageProgress) -> None:
         """Write that a round has ended: its metrics, then the state that counts on them.
 
         Raises:
@@ -135,7 +141,7 @@ class RunFolder:
             flush(Path(self._metrics.name))
         except OSError as error:
             raise OSError(error.errno, error.strerror, self._metrics.name) from error
-        self._move(best_is_new, stage=stage, metrics_bytes=self._metrics.tell())
+        self._move(stage=stage, metrics_bytes=self._metrics.tell())
 
     def start_stage(self, parents: Mapping[str, str]) -> None:
         """See that a stage starts from the checkpoints that it ought to, by content hash.
@@ -179,9 +185,9 @@ class RunFolder:
         """Write that the run cannot go on, and that there is nothing to be kept of it."""
         self._move(done=True)
 
-    def _move(self, best_is_new: bool = False, **changes: Any) -> None:
+    def _move(self, **changes: Any) -> None:
         state = replace(self.state, **changes)
-        state.save(self.path / STATE, best_is_new)
+        state.save(self.path / STATE)
         self.state = state
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fedmem.core.stages import Stage
-from fedmem.runs.folder import RunFolder
 
 SELECTED_BY = "sampled/HR@10"
 """The validation metric that is shown of a round."""
@@ -101,11 +100,6 @@ class StageResult:
     memory: dict[str, float] | None
     checkpoint: str
     stopped: str | None
-
-
-def read_results(folder: RunFolder) -> list[StageResult]:
-    """What the finished stages of a run came to."""
-    return [StageResult(**result) for result in folder.state.results]
 
 
 class Observer(Protocol):

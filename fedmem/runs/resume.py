@@ -76,7 +76,8 @@ def own_settings(state: RunState, overrides: Sequence[str]) -> Settings:
         state.settings,
         **now,
         federation=replace(
-            state.settings.federation, nodes=state.nodes or state.settings.federation.nodes
+            state.settings.federation,
+            nodes=state.simulated_nodes or state.settings.federation.nodes,
         ),
     )
 
@@ -120,7 +121,7 @@ def _require_memories(folder: RunFolder) -> None:
     shared = state.settings.simulation.ray_address is not None
     if state.stage is None or state.stage.threshold is None or shared:
         return
-    for node in range(state.nodes):
+    for node in range(state.simulated_nodes or 0):
         path = folder.path / NODES / str(node) / FILE
         if not path.is_file():
             raise FedmemError(

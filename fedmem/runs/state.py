@@ -7,7 +7,7 @@ remembers of its users is kept at the node (`fedmem/core/memory/memory_store.py`
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +15,12 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.files.sealed import load_sealed, of_another_version, save_sealed
 from fedmem.core.model.parameters import Parameters
 from fedmem.core.settings import Settings
+from fedmem.runs.schedule import Schedule
+from fedmem.runs.stage_progress import StageProgress
 
 LAST = "last.safetensors"
-
-
-@dataclass(frozen=True)
-class StageState:
-    """What a round of a stage ends in.
-
-    Attributes:
-        stage: name of the stage.
-        round: the round that has ended.
-        parameters: of the scope, after it.
-        optimizer: the server optimizer's arrays, by name.
-        best_round: the best round by validation so far; 0: none, or what the stage started from.
-        best_validation: metrics of that round; empty: no validation yet.
-        best: the scope's parameters after it; None: no validation yet.
-        since_best: validations since.
-        cut_after: the round in which its patience ran out; None: it has not.
-        lowest_loss: of the rounds so far; None: none has trained.
-        usual: (median norm, median users) of the replies of the latest rounds.
-        threshold: novelty threshold of the memory; None where it is off.
-        trouble: why the stage had to stop after this round; None: it had not.
-    """
-
-    stage: str
-    round: int
-    parameters: Parameters = field(repr=False)
-    optimizer: Parameters = field(repr=False)
-    best_round: int
-    best_validation: dict[str, float]
-    best: Parameters | None = field(repr=False)
-    since_best: int
-    cut_after: int | None
-    lowest_loss: float | None
-    usual: list[list[float]]
-    threshold: float | None
-    trouble: str | None
+TENSORS = ("parameters", "optimizer", "best")
+"""What of a stage's progress is tensors, and kept as such."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +30,7 @@ class RunState:
     Attributes:
         settings: as they were asked for, its paths absolute.
         overrides: what was asked for on the command line.
-        nodes: simulated nodes that share the users, which `settings` may leave open; 0: real ones.
+        simulated_nodes: that share the users, which `settings` may leave open; None: real ones.
         stage: the stage under way; None: no round of it has ended.
         results: of the stages that are finished, as dictionaries.
         checkpoints: content hash of every checkpoint that the run made or started from, by stage.
@@ -71,8 +40,8 @@ class RunState:
 
     settings: Settings
     overrides: list[str]
-    nodes: int
-    stage: StageState | None = None
+    simulated_nodes: int | None
+    stage: StageProgress | None = None
     results: list[dict[str, Any]] = field(default_factory=list)
     checkpoints: dict[str, str] = field(default_factory=dict)
     metrics_bytes: int = 0
@@ -84,7 +53,7 @@ class RunState:
             return f"{self.stage.stage} after round {self.stage.round}"
         return f"after {self.results[-1]['stage']}" if self.results else "before its first round"
 
-    def save(self, folder: Path, best_is_new: bool = True) -> None:
+    def save(self, folder: Path) -> None:
         """Write the state in place of the one before; at most the last and the best are kept.
 
         The best parameters have a file of their own, under the name of their round: they are
@@ -93,24 +62,23 @@ class RunState:
 
         Args:
             folder: for the files.
-            best_is_new: whether the best parameters are others than in the state before.
 
         Raises:
             OSError: the disk does not take it; the state before stays.
         """
         about = {k: v for k, v in vars(self).items() if k not in ("settings", "stage")}
-        about["settings"] = asdict(self.settings)
+        about |= {"settings": asdict(self.settings), "stage": None}
         tensors: Parameters = {}
         best = None
         if self.stage is not None:
-            arrays = ("parameters", "optimizer", "best")
-            about["stage"] = {k: v for k, v in vars(self.stage).items() if k not in arrays}
-            for part in arrays[:2]:
+            about["stage"] = {k: v for k, v in vars(self.stage).items() if k not in TENSORS}
+            about["stage"]["schedule"] = asdict(self.stage.schedule)
+            for part in ("parameters", "optimizer"):
                 own: Parameters = vars(self.stage)[part]
                 tensors |= {f"{part}/{name}": value for name, value in own.items()}
             if self.stage.best is not None:
                 best = folder / _name_of_best(self.stage.stage, self.stage.best_round)
-                if best_is_new:
+                if self.stage.is_best or not best.is_file():
                     save_sealed(best, {"stage": self.stage.stage}, self.stage.best)
         save_sealed(folder / LAST, about, tensors)
         for other in folder.glob("best-*.safetensors"):
@@ -128,29 +96,29 @@ class RunState:
         about, tensors = load_sealed(path, "run's state")
         del about["hash"]
         try:
-            stage = about.pop("stage", None)
-            state = cls(**{**about, "settings": Settings.from_dict(about["settings"])})
-            if stage is None:
-                return state
-            parts: dict[str, Parameters] = {"parameters": {}, "optimizer": {}}
-            for name, value in tensors.items():
-                part, _, own = name.partition("/")
-                parts[part][own] = value
-            best = None
-            if stage["best_validation"]:
-                best = _load_best(folder / _name_of_best(stage["stage"], stage["best_round"]))
-            arrays: dict[str, Any] = {**parts, "best": best}
-            return replace(state, stage=StageState(**stage, **arrays))
+            about["settings"] = Settings.from_dict(about["settings"])
+            if about["stage"] is not None:
+                about["stage"] = _load_stage(folder, about["stage"], tensors)
+            return cls(**about)
         except (KeyError, TypeError) as error:
             raise of_another_version(path, error) from error
 
 
+def _load_stage(folder: Path, about: dict[str, Any], tensors: Parameters) -> StageProgress:
+    parts: dict[str, Any] = {"parameters": {}, "optimizer": {}}
+    for name, value in tensors.items():
+        part, _, own = name.partition("/")
+        parts[part][own] = value
+    best = None
+    if about["best_validation"]:
+        path = folder / _name_of_best(about["stage"], about["best_round"])
+        best = load_sealed(path, "run's best parameters")[1]
+    schedule = Schedule(**about.pop("schedule"))
+    return StageProgress(**about, **parts, best=best, schedule=schedule)
+
+
 def _name_of_best(stage: str, best_round: int) -> str:
     return f"best-{stage}-{best_round}.safetensors"
-
-
-def _load_best(path: Path) -> Parameters:
-    return load_sealed(path, "run's best parameters")[1]
 
 
 def peek(folder: Path) -> RunState | None:

@@ -15,6 +15,7 @@ from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES, Stage
 from fedmem.core.training.batches import RoundKey
+from fedmem.core.updates.cohort import train_cohort
 from tests.in_process_grid import run_in_process
 
 MakeSettings = Callable[..., Settings]
@@ -25,7 +26,7 @@ def test_the_floor_has_the_gradient_of_a_cohort(make_settings: MakeSettings) -> 
     stage, node, users = STAGES["pretrain_sasrec"], Node(settings), np.arange(5, 20)
     start = Start.of(settings, stage, node)
     node.load(stage, start.parameters, "frozen")
-    update = node.trainer(stage).train_cohort(users, RoundKey(0, stage.name, 1))
+    update = train_cohort(node.trainer(stage), users, RoundKey(0, stage.name, 1))
     model = SASRec(settings.model, node.interactions.num_items)
     model.load_state_dict({n.removeprefix("sasrec."): v for n, v in start.parameters.items()})
     bare_gradient(model, node.windows, users, settings.client.micro_batch)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,26 @@ FILE = "ranks.npz"
 Outcomes = dict[str, Ranks]
 """The ranks of one evaluation, by the name that their users are counted under: `users`, and
 `cold_users` where there are any."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ranking the held-out items of all users came to.
+
+    Attributes:
+        metrics: means over users, by `<ranking>/<metric>`.
+        memory: figures of the memories, summed over users; None where they are off.
+        outcomes: each user's ranks, where they were asked for.
+        seconds: wall time.
+        bytes: of the messages and replies.
+    """
+
+    metrics: dict[str, float]
+    memory: dict[str, float] | None
+    outcomes: Outcomes
+    seconds: float
+    bytes: int = 0
+
 
 Arrays = dict[str, npt.NDArray[np.int32]]
 
@@ -67,6 +88,11 @@ def joined(parts: Sequence[Outcomes]) -> Outcomes:
         rankings = {n: np.concatenate([r.ranks[n] for r in own])[order] for n in own[0].ranks}
         found[count] = Ranks(users[order], rankings)
     return found
+
+
+def sums_of(outcomes: Mapping[str, Ranks]) -> dict[str, float]:
+    """The sums of every metric over users, and how many users there are: all that a node sends."""
+    return {n: x for count, ranks in outcomes.items() for n, x in ranks.sums(count).items()}
 
 
 def save_outcomes(folder: Path, stage: str, outcomes: Mapping[str, Ranks]) -> None:

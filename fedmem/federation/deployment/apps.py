@@ -6,7 +6,6 @@ nodes that are connected, and writes what a run leaves behind in the SuperLink's
 
 from __future__ import annotations
 
-import functools
 import logging
 import shlex
 import sys
@@ -14,8 +13,6 @@ from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.inflatable.inflatable_utils import pull_objects
-from flwr.superlink.grid import http_grid
 
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
@@ -34,11 +31,6 @@ __all__ = ["client", "server"]
 OUTPUT_DIR = "runs/${data.name}/${now:%Y-%m-%d_%H-%M-%S}"
 """Where a run goes that does not say, as `hydra.run.dir` has it for a simulation."""
 
-# Flower waits a second, then two, for the parts of a reply that its node is just uploading.
-vars(http_grid)["pull_objects"] = functools.partial(
-    pull_objects, initial_backoff=0.05, backoff_cap=0.2
-)
-
 server = ServerApp()
 
 
@@ -55,7 +47,7 @@ def main(grid: Grid, context: Context) -> None:
         settings = compose_settings(overrides, OUTPUT_DIR)
         folder = go_on(settings, overrides, Path(settings.output_dir).parent)
         if folder is None:
-            folder = RunFolder.start(absolute(settings), overrides, nodes=0)
+            folder = RunFolder.start(absolute(settings), overrides)
         else:
             say(f"{folder.path}: goes on {folder.state}")
         with folder:

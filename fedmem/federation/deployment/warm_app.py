@@ -11,12 +11,9 @@ from pathlib import Path
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.clientapp.client_app import LoadClientAppError
-from flwr.common.config import get_project_config
-from flwr.common.constant import ErrorCode
-from flwr.supercore.object_ref import load_app
 
 from fedmem.core.errors import FedmemError
+from fedmem.messaging.flower_internals import ErrorCode, load_client_app
 
 
 class WarmApp:
@@ -80,8 +77,7 @@ def _answer_messages(channel: Connection, folder: Path) -> None:
             return
         try:
             if app is None:
-                components = get_project_config(folder)["tool"]["flwr"]["app"]["components"]
-                app = load_app(components["clientapp"], LoadClientAppError, folder)
+                app = load_client_app(folder)
             reply = app(message, context)
         except FedmemError as error:
             reply = _error_reply(message, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(error))

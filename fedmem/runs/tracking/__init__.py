@@ -14,7 +14,7 @@ from importlib import util
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings, TrackingSettings
 from fedmem.runs.folder import RunFolder
-from fedmem.runs.records import Observer, RoundRecord, read_results
+from fedmem.runs.records import Observer, RoundRecord
 
 
 def require_installed(tracking: TrackingSettings) -> None:
@@ -55,6 +55,6 @@ def trackers(settings: Settings, folder: RunFolder) -> Iterator[list[Observer]]:
         for tracker in found:
             for record in past:
                 tracker.on_round(record)
-            for result in read_results(folder):
+            for result in folder.results:
                 tracker.on_result(result)
         yield found

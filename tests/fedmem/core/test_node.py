@@ -14,6 +14,7 @@ from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
 from fedmem.core.training.batches import RoundKey
+from fedmem.core.updates.cohort import train_cohort
 
 MakeSettings = Callable[..., Settings]
 STAGE = STAGES["finetune_moe"]
@@ -95,7 +96,7 @@ def other_parameters(node: Node, seed: int) -> dict[str, torch.Tensor]:
 def outcome(node: Node) -> list[object]:
     """Ranks and the loss of a round, both of which hang on states that are kept."""
     ranks = node.rank(ALIGNED, node.users, "validation", ("full",)).ranks["full"].tolist()
-    update = node.trainer(ALIGNED).train_cohort(node.users, RoundKey(0, ALIGNED.name, 1))
+    update = train_cohort(node.trainer(ALIGNED), node.users, RoundKey(0, ALIGNED.name, 1))
     return [ranks, update.loss]
 
 

@@ -147,7 +147,7 @@ def planned(tmp_path: Path, *overrides: str) -> PlannedRun:
 
 def begun(run: PlannedRun) -> RunFolder:
     settings = replace(run.settings, output_dir=str(run.folder))
-    return RunFolder.start(settings, run.overrides, nodes=1)
+    return RunFolder.start(settings, run.overrides, simulated_nodes=1)
 
 
 def test_a_run_that_broke_off_goes_on_where_it_has_a_state(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def begun(settings: Settings, name: str, overrides: list[str] = OWN, age: int = 
     """A run that was begun under a name, seconds ago."""
     path = Path(settings.output_dir).parent / "runs" / name
     own = replace(absolute(settings), output_dir=str(path))
-    RunFolder.start(own, overrides, nodes=2).close()
+    RunFolder.start(own, overrides, simulated_nodes=2).close()
     (state,) = path.glob("state/*.safetensors")
     os.utime(state, (1e9 - age, 1e9 - age))
     return path
@@ -136,7 +136,7 @@ def test_auto_finds_a_job_that_keeps_its_checkpoints_to_itself(
         own = replace(settings.checkpoint, dir=str(output / "checkpoints"))
         return replace(settings, checkpoint=own, output_dir=str(output))
 
-    RunFolder.start(absolute(job("sweep/3")), OWN, nodes=2).close()
+    RunFolder.start(absolute(job("sweep/3")), OWN, simulated_nodes=2).close()
     assert find_unfinished(job("later/3"), tmp_path / "runs") == tmp_path / "runs" / "sweep" / "3"
     assert find_unfinished(settings, tmp_path / "runs") is None
 
@@ -144,7 +144,7 @@ def test_auto_finds_a_job_that_keeps_its_checkpoints_to_itself(
 def test_a_run_whose_memories_are_gone_is_refused(settings: Settings, tmp_path: Path) -> None:
     path = begun(settings, "a")
     with RunFolder.go_on(path) as folder:
-        folder.end_round({"stage": "finetune_moe", "round": 0}, stage_state(0, 0), True)
+        folder.end_round({"stage": "finetune_moe", "round": 0}, stage_state(0, 0))
     with pytest.raises(FedmemError, match=r"nodes/0/memory\.safetensors is gone"):
         go_on(asking(settings, str(path)), [], tmp_path)
 

@@ -14,13 +14,15 @@ import torch
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
 from fedmem.runs.folder import STATE, RunFolder, shown
-from fedmem.runs.state import LAST, RunState, StageState, peek
+from fedmem.runs.schedule import Schedule
+from fedmem.runs.stage_progress import StageProgress
+from fedmem.runs.state import LAST, RunState, peek
 
 MakeSettings = Callable[..., Settings]
 
 
-def stage_state(server_round: int = 3, best_round: int = 2, **changes: Any) -> StageState:
-    made = StageState(
+def stage_state(server_round: int = 3, best_round: int = 2, **changes: Any) -> StageProgress:
+    made = StageProgress(
         stage="finetune_moe",
         round=server_round,
         parameters={"router.weight": torch.full((2, 3), float(server_round))},
@@ -29,16 +31,16 @@ def stage_state(server_round: int = 3, best_round: int = 2, **changes: Any) -> S
         best_validation={"sampled/HR@10": 0.1 + 0.2},
         best={"router.weight": torch.full((2, 3), float(best_round))},
         since_best=1,
-        cut_after=None,
+        schedule=Schedule(20, 1.0, 0.3, cut_after=4),
         lowest_loss=5.25,
-        usual=[[0.1, 12.0], [0.2, 11.5]],
+        filters={"norm": [[0.1, 12.0], [0.2, 11.5]]},
         threshold=0.81,
         trouble=None,
     )
     return replace(made, **changes)
 
 
-def same(one: StageState | None, other: StageState | None) -> bool:
+def same(one: StageProgress | None, other: StageProgress | None) -> bool:
     assert one is not None
     assert other is not None
     for part in ("parameters", "optimizer", "best"):
@@ -72,7 +74,7 @@ def test_the_last_and_the_best_are_all_that_is_kept(settings: Settings, tmp_path
     for server_round in range(1, 9):
         best = server_round // 3 * 3
         state = RunState(settings, [], 2, stage_state(server_round, best))
-        state.save(folder, best_is_new=server_round == best or server_round == 1)
+        state.save(folder)
         names = {path.name for path in folder.iterdir()}
         assert names == {LAST, f"best-finetune_moe-{best}.safetensors"}
         assert same(RunState.load(folder).stage, state.stage)
@@ -86,7 +88,7 @@ def test_a_best_round_that_is_not_new_is_not_written_again(
     RunState(settings, [], 2, stage_state()).save(tmp_path)
     path = tmp_path / "best-finetune_moe-2.safetensors"
     before = path.stat().st_ino
-    RunState(settings, [], 2, stage_state(4)).save(tmp_path, best_is_new=False)
+    RunState(settings, [], 2, stage_state(4)).save(tmp_path)
     assert path.stat().st_ino == before
 
 
@@ -108,22 +110,22 @@ def test_a_damaged_state_is_refused_by_its_path(
 
 def test_a_folder_is_for_one_process_at_a_time(settings: Settings) -> None:
     path = Path(settings.output_dir)
-    with RunFolder.start(settings):
+    with RunFolder.start(settings, simulated_nodes=2):
         for open_it in (lambda: RunFolder.go_on(path), lambda: RunFolder.start(settings)):
             with pytest.raises(FedmemError, match="Another process is at work"):
                 open_it()
     with RunFolder.go_on(path) as folder:
-        assert folder.state.nodes == 2
+        assert folder.state.simulated_nodes == 2
 
 
 def test_a_round_is_one_line_and_what_comes_after_the_last_is_cut(settings: Settings) -> None:
     path = Path(settings.output_dir)
     with RunFolder.start(settings) as folder:
-        folder.end_round({"stage": "finetune_moe", "round": 3}, stage_state(), True)
+        folder.end_round({"stage": "finetune_moe", "round": 3}, stage_state())
     with (path / "metrics.jsonl").open("a") as metrics:
         metrics.write('{"stage"')
     with RunFolder.go_on(path) as folder:
-        folder.end_round({"stage": "finetune_moe", "round": 4}, stage_state(4), False)
+        folder.end_round({"stage": "finetune_moe", "round": 4}, stage_state(4))
         assert [record["round"] for record in folder.rounds("finetune_moe")] == [3, 4]
     (path / "metrics.jsonl").write_text("")
     with pytest.raises(FedmemError, match=r"metrics\.jsonl has lost rounds"):
@@ -135,7 +137,7 @@ def test_a_round_is_one_line_and_what_comes_after_the_last_is_cut(settings: Sett
 def test_a_new_run_leaves_nothing_of_one_that_was_there(settings: Settings) -> None:
     path = Path(settings.output_dir)
     with RunFolder.start(settings) as folder:
-        folder.end_round({"stage": "finetune_moe", "round": 3}, stage_state(), True)
+        folder.end_round({"stage": "finetune_moe", "round": 3}, stage_state())
         folder.end_stage({"stage": "finetune_moe"}, "ab")
         folder.end_run(settings)
         (path / "nodes" / "0").mkdir(parents=True)

@@ -13,7 +13,9 @@ from fedmem.core.settings import ClientSettings, Settings
 from fedmem.core.stages import STAGES, Stage
 from fedmem.core.training import trainer as training
 from fedmem.core.training.batches import RoundKey
-from fedmem.core.training.trainer import LocalTrainer, Update
+from fedmem.core.training.trainer import LocalTrainer
+from fedmem.core.updates.cohort import train_cohort
+from fedmem.core.updates.update import Update
 from tests.conftest import ready_node
 
 MakeSettings = Callable[..., Settings]
@@ -77,7 +79,7 @@ def test_a_cohort_is_the_weighted_mean_of_its_users(
 ) -> None:
     trainer, key = trainer_of(make_settings, stage, execution, steps), RoundKey(0, stage.name, 5)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    check(trainer.train_cohort(USERS, key), users_one_by_one(trainer, key))
+    check(train_cohort(trainer, USERS, key), users_one_by_one(trainer, key))
     after = trainer.model.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
@@ -99,7 +101,7 @@ def test_users_have_adam_to_themselves(
     monkeypatch.setattr(training, "make_local_optimizer", adam)
     trainer = trainer_of(make_settings, stage, execution, steps, "client.optimizer=adam")
     key = RoundKey(0, stage.name, 5)
-    check(trainer.train_cohort(USERS, key), users_one_by_one(trainer, key))
+    check(train_cohort(trainer, USERS, key), users_one_by_one(trainer, key))
 
 
 @ALL_STAGES
@@ -108,7 +110,7 @@ def test_how_many_users_stand_side_by_side_does_not_matter(
     stage: Stage, at_once: int, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer, key = trainer_of(make_settings, stage, "stacked", 2), RoundKey(0, stage.name, 5)
-    expected = trainer.train_cohort(USERS, key)
+    expected = train_cohort(trainer, USERS, key)
     groups = []
     train_stacked = training.train_stacked
 
@@ -119,14 +121,14 @@ def test_how_many_users_stand_side_by_side_does_not_matter(
     model_bytes = sum(p.numel() * p.element_size() for p in trainer.scope.values())
     monkeypatch.setattr(training, "train_stacked", note)
     monkeypatch.setattr(training, "STACK_BYTES", {"cpu": at_once * model_bytes * training.COPIES})
-    check(trainer.train_cohort(USERS, key), expected)
+    check(train_cohort(trainer, USERS, key), expected)
     assert groups == {1: [1] * 6, 2: [2, 2, 2], 4: [4, 2]}[at_once]
 
 
 def test_a_stack_keeps_the_row_of_the_padding_at_zero(make_settings: MakeSettings) -> None:
     stage = STAGES["pretrain_sasrec"]
     trainer = trainer_of(make_settings, stage, "stacked", 3)
-    update = trainer.train_cohort(USERS, RoundKey(0, stage.name, 5))
+    update = train_cohort(trainer, USERS, RoundKey(0, stage.name, 5))
     assert not update.change["sasrec.item_emb.weight"][0].any()
 
 
@@ -136,7 +138,7 @@ def test_users_without_targets_change_nothing(
     stage: Stage, execution: str, make_settings: MakeSettings
 ) -> None:
     trainer = trainer_of(make_settings, stage, execution, 1)
-    update = trainer.train_cohort(np.array([25]), RoundKey(0, stage.name, 5))
+    update = train_cohort(trainer, np.array([25]), RoundKey(0, stage.name, 5))
     assert (update.weight, update.loss, update.users) == (0, 0.0, 1)
     assert set(update.change) == set(trainer.scope)
     assert not any(value.any() for value in update.change.values())

@@ -11,6 +11,8 @@ import torch
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES, Stage
 from fedmem.core.training.batches import RoundKey
+from fedmem.core.updates.cohort import train_cohort
+from fedmem.core.updates.update import Update
 from tests.conftest import ready_node
 
 MakeSettings = Callable[..., Settings]
@@ -18,16 +20,17 @@ USERS = np.arange(24)
 KEY = RoundKey(0, "pretrain_sasrec", 1)
 
 
+def trained(settings: Settings, stage: Stage) -> Update:
+    trainer = ready_node(settings, stage).trainer(stage)
+    return train_cohort(trainer, USERS, RoundKey(0, stage.name, 1))
+
+
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 def test_the_size_of_micro_batches_does_not_matter(
     stage: Stage, make_settings: MakeSettings
 ) -> None:
-    key = RoundKey(0, stage.name, 1)
     updates = [
-        ready_node(make_settings(f"client.micro_batch={size}"), stage)
-        .trainer(stage)
-        .train_cohort(USERS, key)
-        for size in (1, 24, 10_000)
+        trained(make_settings(f"client.micro_batch={size}"), stage) for size in (1, 24, 10_000)
     ]
     for other in updates[1:]:
         assert other.weight == updates[0].weight
@@ -62,7 +65,7 @@ def test_the_loss_falls_when_the_step_is_taken(settings: Settings) -> None:
     trainer = node.trainer(stage)
     losses = []
     for _ in range(20):
-        update = trainer.train_cohort(USERS, RoundKey(0, stage.name, 1))  # the same masks
+        update = train_cohort(trainer, USERS, RoundKey(0, stage.name, 1))  # the same masks
         losses.append(update.loss)
         with torch.no_grad():
             for name, parameter in trainer.scope.items():
@@ -76,11 +79,9 @@ def test_reduced_precision_changes_little(
     stage: Stage, execution: str, make_settings: MakeSettings
 ) -> None:
     full, reduced = (
-        ready_node(
+        trained(
             make_settings(f"client.execution={execution}", f"client.precision={precision}"), stage
         )
-        .trainer(stage)
-        .train_cohort(USERS, RoundKey(0, stage.name, 1))
         for precision in ("float32", "bfloat16")
     )
     assert reduced.loss == pytest.approx(full.loss, rel=1e-3)
@@ -108,7 +109,7 @@ def test_a_cohort_with_local_adam_is_the_mean_of_its_users(
     stage = STAGES["pretrain_sasrec"]
     own = ("client.optimizer=adam", "client.learning_rate=0.01", "client.local_steps=2")
     trainer = ready_node(make_settings(*own), stage).trainer(stage)
-    cohort = trainer.train_cohort(np.array([1, 2]), KEY)
+    cohort = train_cohort(trainer, np.array([1, 2]), KEY)
     one, two = (trainer.train_user(user, KEY) for user in (1, 2))
     for name, value in cohort.change.items():
         mean = (one.weight * one.change[name] + two.weight * two.change[name]) / cohort.weight

@@ -1,4 +1,4 @@
-"""A user whose update cannot be meant is left out, in every way of training a cohort."""
+"""A user whose update is implausible is left out, in every way of training a cohort."""
 
 from __future__ import annotations
 
@@ -14,46 +14,17 @@ from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES, Stage
 from fedmem.core.training import trainer as training
 from fedmem.core.training.batches import RoundKey
-from fedmem.core.training.guard import VOTERS, is_fit, leaning, norm_limit, reversed_among
 from fedmem.core.training.stacked import train_stacked
-from fedmem.core.training.trainer import LocalTrainer, Update
+from fedmem.core.training.trainer import LocalTrainer
+from fedmem.core.updates.cohort import train_cohort
+from fedmem.core.updates.filters import make_filters
+from fedmem.core.updates.update import Update
 from tests.conftest import ready_node
 
 MakeSettings = Callable[..., Settings]
 USERS, POISONED = np.arange(0, 24, 2), (4, 14)
 STAGE = STAGES["pretrain_sasrec"]
 KEY = RoundKey(0, STAGE.name, 1)
-
-
-def test_a_limit_is_a_multiple_of_the_median_of_enough_finite_norms() -> None:
-    assert norm_limit([1.0, 2.0, 100.0], 10.0) == 20.0
-    assert norm_limit([1.0, 2.0, 100.0, math.nan, math.inf], 10.0) == 20.0
-    assert norm_limit([1.0, 2.0], 10.0) == math.inf
-    assert norm_limit([1.0, 2.0, math.nan], 10.0) == math.inf
-    assert norm_limit([1.0, 2.0, 3.0], None) == math.inf
-
-
-def test_what_is_finite_and_within_the_limit_is_fit() -> None:
-    assert is_fit(1.0, 5.0)
-    assert is_fit(1.0, 5.0, limit=1.0)
-    assert not is_fit(1.1, 5.0, limit=1.0)
-    assert not is_fit(math.nan, 5.0)
-    assert not is_fit(1.0, math.inf)
-
-
-def test_a_change_leans_to_its_long_rows() -> None:
-    # A target's row gains h = (3, 4); four others lose a quarter of it each.
-    h = torch.tensor([3.0, 4.0])
-    change = torch.stack([torch.zeros(2), h, *[-h / 4] * 4])
-    torch.testing.assert_close(leaning(change), 5 * h - 4 * (5 / 4) * h / 4)
-    torch.testing.assert_close(leaning(-change), -leaning(change))
-
-
-def test_the_reversed_are_those_beyond_a_right_angle_to_the_median() -> None:
-    honest = [torch.tensor([1.0, slant]) for slant in torch.linspace(-0.9, 0.9, VOTERS - 1)]
-    assert reversed_among([*honest, torch.tensor([-1e-3, 0.0])]) == [False] * 9 + [True]
-    assert not any(reversed_among([*honest, torch.tensor([1e3, 0.0])]))
-    assert not any(reversed_among([*honest[1:], torch.tensor([-1.0, 0.0])])), "too few"
 
 
 class Poisoned(LocalTrainer):
@@ -79,7 +50,7 @@ def train(settings: Settings, factor: float, users: np.ndarray, limit: float = m
     trainer = ready_node(settings, STAGE).trainer(STAGE)
     trainer.__class__ = Poisoned
     trainer.factor = factor  # type: ignore[attr-defined]
-    return trainer.train_cohort(users, KEY, limit)
+    return train_cohort(trainer, users, KEY, make_filters(settings.strategy, {"norm": limit}))
 
 
 def assert_same(one: Update, other: Update) -> None:
@@ -153,7 +124,7 @@ def test_users_side_by_side_are_told_apart(
 ) -> None:
     settings = make_settings("client.execution=stacked")
     trainer = ready_node(settings, stage).trainer(stage)
-    honest = trainer.train_cohort(np.setdiff1d(USERS, POISONED), KEY)
+    honest = train_cohort(trainer, np.setdiff1d(USERS, POISONED), KEY)
 
     def spoilt(*arguments: Any) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         change, losses = train_stacked(*arguments)
@@ -164,6 +135,6 @@ def test_users_side_by_side_are_told_apart(
         return change, losses
 
     monkeypatch.setattr(training, "train_stacked", spoilt)
-    update = trainer.train_cohort(USERS, KEY)
+    update = train_cohort(trainer, USERS, KEY, make_filters(settings.strategy))
     assert update.left_out == len(POISONED)
     assert_same(update, honest)

@@ -37,10 +37,10 @@ class Schedule:
     cut_after: int | None = None
 
     @classmethod
-    def of(cls, settings: Settings, stage: Stage, cut_after: int | None = None) -> Schedule:
+    def of(cls, settings: Settings, stage: Stage) -> Schedule:
         """That of a stage, as the settings have it."""
         rounds = settings.federation.rounds or stage.rounds
-        return cls(rounds, stage.pace, settings.strategy.cooldown, cut_after)
+        return cls(rounds, stage.pace, settings.strategy.cooldown)
 
     @property
     def _full(self) -> float:

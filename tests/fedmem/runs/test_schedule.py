@@ -8,7 +8,7 @@ import pytest
 
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
-from strategies.schedule import COOLED, Schedule
+from fedmem.runs.schedule import COOLED, Schedule
 
 
 def paces(schedule: Schedule) -> list[float]:
@@ -64,5 +64,4 @@ def test_a_stage_has_its_own_rounds_unless_others_are_set(
 ) -> None:
     stage = STAGES["align_projectors"]
     settings = make_settings(f"federation.rounds={asked}", "strategy.cooldown=0.2")
-    schedule = Schedule.of(settings, stage, cut_after=3)
-    assert schedule == Schedule(rounds, stage.pace, 0.2, 3)
+    assert Schedule.of(settings, stage) == Schedule(rounds, stage.pace, 0.2)

@@ -1,0 +1,59 @@
+"""Which filters a run has, in the order in which updates pass them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from fedmem.core.settings import StrategySettings
+from fedmem.core.updates.direction import DirectionFilter
+from fedmem.core.updates.filter import Refusal, Reply, UpdateFilter
+from fedmem.core.updates.norm import NormFilter
+
+FilterStates = dict[str, list[list[float]]]
+"""The state of the server's filters, by their names."""
+
+
+def make_filters(
+    settings: StrategySettings,
+    hints: Mapping[str, float] | None = None,
+    states: Mapping[str, Sequence[Sequence[float]]] | None = None,
+) -> list[UpdateFilter]:
+    """The filters that the settings ask for.
+
+    Args:
+        settings: of the run.
+        hints: at a node, what the server's filters sent, by their names.
+        states: at the server, what its filters carried in an earlier process, by their names.
+    """
+    hints, states = hints or {}, states or {}
+    filters: list[UpdateFilter] = []
+    if settings.guard_ratio is not None:
+        limit = hints.get(NormFilter.name, math.inf)
+        usual = states.get(NormFilter.name, ())
+        filters.append(NormFilter(settings.guard_ratio, limit, usual))
+    if settings.guard_direction:
+        filters.append(DirectionFilter())
+    return filters
+
+
+def hints_for(filters: Sequence[UpdateFilter], users: int) -> dict[str, float]:
+    """What the server's filters send to a node that trains so many users, by their names."""
+    hints = {each.name: each.hint(users) for each in filters}
+    return {name: hint for name, hint in hints.items() if hint is not None}
+
+
+def states_of(filters: Sequence[UpdateFilter]) -> FilterStates:
+    """What the server's filters carry to the next round, by their names."""
+    return {each.name: each.state for each in filters}
+
+
+def filter_replies(
+    filters: Sequence[UpdateFilter], replies: Sequence[Reply]
+) -> tuple[list[Reply], list[Refusal]]:
+    """Replies through every filter's hook at the server: what is left, and what was refused."""
+    kept, refused = list(replies), []
+    for each in filters:
+        kept, found = each.at_server(kept)
+        refused += found
+    return kept, refused

@@ -1,0 +1,69 @@
+"""The rounds of a stage, one after the other, from its start or from where it was stopped."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from fedmem.messaging.roster import Roster
+from fedmem.runs.records import RoundRecord
+from fedmem.runs.reporter import RoundReporter
+from fedmem.runs.stage_progress import StageProgress, StageRules
+from strategies import StageFedAvg
+
+
+def run_rounds(
+    strategy: StageFedAvg,
+    roster: Roster,
+    rules: StageRules,
+    progress: StageProgress,
+    reporter: RoundReporter,
+    validate_every: int,
+) -> StageProgress:
+    """Train, validate every so often, and report, until the stage is over.
+
+    Args:
+        strategy: what is asked of the nodes, and what is made of their answers.
+        roster: the nodes.
+        rules: what a round's figures mean for the stage.
+        progress: where the stage stands.
+        reporter: of rounds that have ended; it reports one while the nodes train in the next.
+        validate_every: rounds from one validation to the next; the last round has one.
+
+    Raises:
+        FedmemError: too few nodes answered.
+        Interrupted: the run was asked to stop.
+    """
+    began = time.monotonic()
+    try:
+        while not progress.over:
+            number = progress.round + 1
+            record, progress = RoundRecord(progress.stage, number), replace(progress, round=number)
+            if number > 0:  # round 0 validates what the stage starts from, and no more
+                pace = progress.schedule.pace(number)
+                trained = strategy.train(number, progress.parameters, pace, reporter.report)
+                record = trained.record
+                progress = rules.trained(replace(progress, **trained.state), record)
+            due = number % validate_every == 0 or number == progress.schedule.last
+            if due and progress.trouble is None:
+                found = strategy.rank(number, progress.parameters, "validation")
+                record = replace(
+                    record,
+                    evaluation_seconds=found.seconds,
+                    evaluation_bytes=found.bytes,
+                    validation=found.metrics,
+                    memory=found.memory,
+                )
+                progress = rules.validated(progress, record)
+            ended = time.monotonic()
+            record = replace(
+                record,
+                last=progress.schedule.last,
+                seconds=ended - began,
+                nodes=roster.news(),
+            )
+            began = ended
+            reporter.ended(record, progress)
+    finally:
+        reporter.report()
+    return progress

@@ -1,0 +1,164 @@
+"""Flower's private parts: all that is used of it beside its public packages, in this one file.
+
+They may change with any release of Flower, so `pyproject.toml` admits one minor version, and a test
+sees that no other file imports them. What costs time to import is imported where it is called: a
+simulation's workers need none of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import ArrayRecord
+from flwr.app.message import make_message
+from flwr.clientapp.client_app import LoadClientAppError
+from flwr.clientapp.typing import ClientAppCallable
+from flwr.common.constant import ErrorCode
+from flwr.common.serde import array_record_from_proto, array_record_to_proto
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.proto.recorddict_pb2 import ArrayRecord as ArrayRecordProto
+from flwr.supercore.fab import Fab
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_utils import (
+    pull_and_inflate_object_from_tree,
+    pull_objects,
+    push_objects,
+)
+from flwr.supercore.object_ref import load_app
+from flwr.supercore.run import Run, RunNotRunningException
+from google.protobuf.message import DecodeError
+
+__all__ = [
+    "ClientAppCallable",
+    "ErrorCode",
+    "Fab",
+    "ObjectTree",
+    "Run",
+    "RunNotRunningException",
+    "array_record_from_bytes",
+    "array_record_to_bytes",
+    "connect_supernode",
+    "get_all_nested_objects",
+    "get_object_tree",
+    "install_bundle",
+    "load_client_app",
+    "make_message",
+    "no_object_id_recompute",
+    "parse_node_config",
+    "parts_of_replies_until",
+    "pull_and_inflate_object_from_tree",
+    "push_objects",
+    "run_config_of",
+    "start_superlink",
+]
+
+FIRST_LOOK, LONGEST_LOOK = 0.05, 0.2
+"""Seconds between two looks for the parts of a reply that its node is just uploading, at first and
+at most. Flower's own are 1 and 10."""
+
+
+@contextlib.contextmanager
+def parts_of_replies_until(end: float) -> Iterator[None]:
+    """Let a grid wait until `end`, and no longer, for the rest of a reply, and look for it often.
+
+    A reply is known to the SuperLink before its arrays are there. Where a link breaks in between,
+    Flower waits for minutes, the other nodes' replies behind it, and has no setting for it.
+
+    Args:
+        end: by `time.monotonic`.
+    """
+    from flwr.superlink.grid import http_grid
+
+    def bounded(object_ids: list[str], pull_object_fn: Callable[[str], bytes]) -> dict[str, bytes]:
+        return pull_objects(
+            object_ids,
+            pull_object_fn,
+            max_time=max(end - time.monotonic(), 0.0),
+            initial_backoff=FIRST_LOOK,
+            backoff_cap=LONGEST_LOOK,
+        )
+
+    found = vars(http_grid)["pull_objects"]
+    vars(http_grid)["pull_objects"] = bounded
+    try:
+        yield
+    finally:
+        vars(http_grid)["pull_objects"] = found
+
+
+def array_record_to_bytes(record: ArrayRecord) -> bytes:
+    """A record of arrays, names and all, as bytes."""
+    data: bytes = array_record_to_proto(record).SerializeToString(deterministic=True)
+    return data
+
+
+def array_record_from_bytes(data: bytes) -> ArrayRecord:
+    """The inverse of `array_record_to_bytes`.
+
+    Raises:
+        ValueError: the bytes are no record.
+    """
+    proto = ArrayRecordProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError as error:
+        raise ValueError(str(error)) from error
+    return array_record_from_proto(proto)
+
+
+def load_client_app(folder: Path) -> Any:
+    """The ClientApp of the bundle that was unpacked into a folder."""
+    from flwr.common.config import get_project_config
+
+    components = get_project_config(folder)["tool"]["flwr"]["app"]["components"]
+    return load_app(components["clientapp"], LoadClientAppError, folder)
+
+
+def install_bundle(fab: Fab) -> Path:
+    """Unpack a run's bundle; the folder that it lies in."""
+    from flwr.cli.install import install_from_fab
+
+    return install_from_fab(fab.content, skip_prompt=True)
+
+
+def run_config_of(fab: Fab, run: Run) -> Any:
+    """The configuration of a run: its bundle's, with what `flwr run` was given."""
+    from flwr.common.config import get_fused_config_from_fab
+
+    return get_fused_config_from_fab(fab.content, run)
+
+
+def parse_node_config(given: list[str] | None) -> Any:
+    """What `--node-config` says: a TOML file, or settings as key=value."""
+    from flwr.common.config import parse_config_args
+
+    return parse_config_args(given)
+
+
+def connect_supernode(
+    superlink: str,
+    insecure: bool,
+    certificates: bytes | None,
+    keys: tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey] | None,
+) -> AbstractContextManager[Any]:
+    """A SuperNode's connection to its SuperLink: its id, and the calls that Flower's own makes."""
+    from flwr.supernode.fleet_http_connection import http_request_response
+
+    return http_request_response(superlink, insecure, certificates, keys)
+
+
+def start_superlink() -> None:
+    """Flower's command `flower-superlink`."""
+    from flwr.superlink.cli.flower_superlink import flower_superlink
+
+    flower_superlink()

@@ -1,0 +1,139 @@
+"""How a stage stands after a round: its best round, and whether it goes on, cools down or stops."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+from fedmem.core.model.parameters import Parameters
+from fedmem.core.settings import Settings
+from fedmem.core.stages import Stage
+from fedmem.core.updates.filters import FilterStates
+from fedmem.runs.records import RoundRecord, worth
+from fedmem.runs.schedule import Schedule
+
+LISTED = 3
+"""Refused replies that a message lists."""
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """What a round of a stage ends in: all that is saved of the stage, and read again to resume.
+
+    Attributes:
+        stage: name of the stage.
+        round: the round that has ended; the one before the first: none has.
+        schedule: the rounds of the stage; they become fewer where patience runs out.
+        parameters: of the scope, after the round.
+        threshold: novelty threshold of the memory; None where it is off.
+        optimizer: the optimizer's tensors, by name.
+        filters: what the server's filters carry.
+        best_round: the best round by validation so far; 0: none, or what the stage started from.
+        best_validation: metrics of that round; empty: no validation yet.
+        best: the scope's parameters after it; None: no validation yet.
+        since_best: validations since.
+        lowest_loss: of the rounds so far; None: none has trained.
+        trouble: why the stage had to stop after this round; None: it had not.
+    """
+
+    stage: str
+    round: int
+    schedule: Schedule
+    parameters: Parameters = field(repr=False)
+    threshold: float | None
+    optimizer: Parameters = field(repr=False, default_factory=dict)
+    filters: FilterStates = field(default_factory=dict)
+    best_round: int = 0
+    best_validation: dict[str, float] = field(default_factory=dict)
+    best: Parameters | None = field(repr=False, default=None)
+    since_best: int = 0
+    lowest_loss: float | None = None
+    trouble: str | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether no round is left, or the stage had to stop."""
+        return self.round >= self.schedule.last or self.trouble is not None
+
+    @property
+    def is_best(self) -> bool:
+        """Whether the round that has ended is the best so far."""
+        return self.best is not None and self.best_round == self.round
+
+
+class StageRules:
+    """What a round's figures mean for a stage, as `strategy` of the settings has it."""
+
+    def __init__(self, settings: Settings, stage: Stage) -> None:
+        self._settings = settings
+        self._stage = stage
+
+    def begin(self, parameters: Parameters, threshold: float | None) -> StageProgress:
+        """Before the first round.
+
+        A stage with a predecessor validates that first, as round 0, so that its best round is never
+        worse on validation than what it starts from.
+        """
+        return StageProgress(
+            stage=self._stage.name,
+            round=-1 if self._stage.requires else 0,
+            schedule=Schedule.of(self._settings, self._stage),
+            parameters=parameters,
+            threshold=threshold,
+        )
+
+    def trained(self, progress: StageProgress, record: RoundRecord) -> StageProgress:
+        """After the training of a round, whose parameters `progress` has already."""
+        limit, loss, lowest = self._settings.strategy.loss_limit, record.loss, progress.lowest_loss
+        if loss is None:
+            return self._stopped(progress, record, _why_no_reply(record))
+        if not math.isfinite(loss):
+            return self._stopped(progress, record, f"the loss is {loss}")
+        if limit is not None and lowest is not None and loss > limit * lowest:
+            return self._stopped(progress, record, f"the loss is {loss:.4g} after {lowest:.4g}")
+        return replace(progress, lowest_loss=loss if lowest is None else min(loss, lowest))
+
+    def validated(self, progress: StageProgress, record: RoundRecord) -> StageProgress:
+        """After the validation of a round."""
+        assert record.validation is not None
+        found, strategy = worth(record.validation), self._settings.strategy
+        best = worth(progress.best_validation) if progress.best_validation else None
+        if best is None or found > best:
+            return replace(
+                progress,
+                best=progress.parameters,
+                best_round=record.round,
+                best_validation=record.validation,
+                since_best=0,
+            )
+        progress = replace(progress, since_best=progress.since_best + 1)
+        if progress.since_best >= strategy.patience:
+            progress = replace(progress, schedule=progress.schedule.cut(record.round))
+        if strategy.collapse is not None and found < strategy.collapse * best:
+            before = f"{best:.3f} in round {progress.best_round}"
+            what = f"validation HR@10 is {found:.3f} after {before}"
+            return self._stopped(progress, record, what)
+        return progress
+
+    def _stopped(self, progress: StageProgress, record: RoundRecord, what: str) -> StageProgress:
+        """A stage that stops for what went wrong, with what may help."""
+        strategy, client = self._settings.strategy, self._settings.client
+        hints = [
+            f"lower strategy.learning_rate={strategy.learning_rate} "
+            f"or client.learning_rate={client.learning_rate}"
+        ]
+        if self._stage.content:
+            hints.append("look at the item features")
+        if self._stage.requires:
+            hints.append(f"see that {self._stage.requires[-1]} was trained to its end")
+        trouble = (
+            f"{self._stage.name}, round {record.round}: {what.rstrip('.')}.\n"
+            f"What may help: {', '.join(hints)}."
+        )
+        return replace(progress, trouble=trouble)
+
+
+def _why_no_reply(record: RoundRecord) -> str:
+    why = "; ".join(record.refused[:LISTED]) or "all users were left out by their nodes"
+    more = len(record.refused) - LISTED
+    return f"no usable reply: {why}" + (f" and {more} more" if more > 0 else "")
