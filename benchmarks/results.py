@@ -1,10 +1,11 @@
-"""The tables of `docs/results.md`, from the runs of an experiment.
+"""The page of an experiment in `docs/results/`, from its runs.
 
     python -m fedmem.experiment ml-100k
     python benchmarks/results.py ml-100k [RUNS …] [--data-dir DIR]
 
-RUNS are folders of runs, `runs/experiments/NAME` if none is given. The tables take the place of
-those between `<!-- ml-100k -->` and `<!-- /ml-100k -->`; what stands around is written by hand.
+RUNS are folders of runs, `runs/experiments/NAME` if none is given. The tables replace those between
+`<!-- ml-100k -->` and `<!-- /ml-100k -->` in `docs/results/ml-100k.md`; the text around them is
+written by hand. Where there is no such page, one begins with the tables alone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
 from fedmem.report.text import markdown_tables
 
-PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+PAGES = Path(__file__).parents[1] / "docs" / "results"
 CAPTIONS = {
     "arms": "On the test items, mean ± s.d. over seeds:",
     "share": "Shares of what the same model reaches on pooled data, with the same seeds:",
@@ -48,17 +49,28 @@ def section(study: Study, against: str) -> str:
     return "\n".join(parts)
 
 
+def marks(name: str) -> tuple[str, str]:
+    """The lines before and after the tables of an experiment."""
+    return f"<!-- {name} -->", f"<!-- /{name} -->"
+
+
+def new_page(name: str) -> str:
+    """A page with a title and no tables yet."""
+    begin, end = marks(name)
+    return f"# {name}\n\n{begin}\n{end}\n"
+
+
 def put(page: str, name: str, text: str) -> str:
-    """The page with the text between the marks of that name.
+    """The page with the text between the markers of that experiment.
 
     Raises:
-        FedmemError: it has no such marks.
+        FedmemError: it has no such markers.
     """
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    marks = re.compile(rf"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
-    if not marks.search(page):
-        raise FedmemError(f"{PAGE.name} has no {begin} … {end}: write them where tables belong.")
-    return marks.sub(lambda _: f"{begin}\n{text}\n{end}", page)
+    begin, end = marks(name)
+    found = re.compile(rf"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
+    if not found.search(page):
+        raise FedmemError(f"{name}.md has no {begin} … {end}: write them where the tables belong.")
+    return found.sub(lambda _: f"{begin}\n{text}\n{end}", page)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -67,17 +79,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("name", help="of the experiment")
     parser.add_argument("runs", nargs="*", help="folders of its runs")
     parser.add_argument("--data-dir", type=Path, help="of its data, if not where the runs found it")
-    asked = parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
     with readable_exit():
-        experiment = load_experiment(asked.name)
-        places = asked.runs or [str(Path("runs") / "experiments" / asked.name)]
-        runs = [read_run(folder, asked.data_dir) for folder in find_runs(places)]
+        experiment = load_experiment(given.name)
+        folders = given.runs or [str(Path("runs") / "experiments" / given.name)]
+        runs = [read_run(folder, given.data_dir) for folder in find_runs(folders)]
         order = {arm: place for place, arm in enumerate(experiment.arms)}
         runs.sort(key=lambda run: order.get(run.folder.parent.name, len(order)))
         text = section(Study.of(runs, experiment.against), experiment.against)
-        page = put(PAGE.read_text(encoding="utf-8"), asked.name, text)
-        with replacing(PAGE) as partial:
-            partial.write_text(page, encoding="utf-8")
+        path = PAGES / f"{given.name}.md"
+        page = path.read_text(encoding="utf-8") if path.exists() else new_page(given.name)
+        with replacing(path) as partial:
+            partial.write_text(put(page, given.name, text), encoding="utf-8")
 
 
 if __name__ == "__main__":

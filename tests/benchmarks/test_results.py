@@ -1,4 +1,4 @@
-"""The page of results: tables come between their marks, and what stands around stays."""
+"""The pages of results: tables come between their markers, and the text around them stays."""
 
 from __future__ import annotations
 
@@ -26,10 +26,15 @@ def test_tables_take_the_place_of_those_before_and_of_nothing_else() -> None:
         results.put(page, "b", "x")
 
 
-def test_the_page_of_the_project_has_a_place_for_what_it_reports() -> None:
-    page = results.PAGE.read_text(encoding="utf-8")
-    for name in ("ml-1m", "ml-1m-top-1000", "ml-100k"):
-        results.put(page, load_experiment(name).name, "")
+def test_every_page_of_the_project_is_of_an_experiment_and_can_be_made_again() -> None:
+    pages = sorted(results.PAGES.glob("*.md"))
+    assert {page.stem for page in pages} >= {"ml-1m", "ml-1m-top-1000", "ml-100k"}
+    for path in pages:
+        page = path.read_text(encoding="utf-8")
+        begin, end = results.marks(load_experiment(path.stem).name)
+        tables = page[page.index(begin) + len(begin) + 1 : page.index(end) - 1]
+        assert results.put(page, path.stem, tables) == page
+        assert results.CAPTIONS["arms"] in tables
 
 
 def test_runs_of_an_experiment_become_its_section(
@@ -44,11 +49,13 @@ def test_runs_of_an_experiment_become_its_section(
         where = replace(settings.checkpoint, dir=str(folder / "checkpoints"))
         settings = replace(settings, output_dir=str(folder), checkpoint=where)
         Run(settings, [], keep_ranks=True)(InProcessGrid(settings.federation.nodes))
-    page = tmp_path / "results.md"
-    page.write_text("# Results\n<!-- ml-1m -->\n<!-- /ml-1m -->\n")
-    monkeypatch.setattr(results, "PAGE", page)
+    page = tmp_path / "ml-1m.md"
+    monkeypatch.setattr(results, "PAGES", tmp_path)
     results.main(["ml-1m", str(tmp_path / "runs"), "--data-dir", str(data_dir)])
     made = page.read_text()
+    page.write_text(made.replace("# ml-1m\n", "# By hand\n"))
+    results.main(["ml-1m", str(tmp_path / "runs"), "--data-dir", str(data_dir)])
+    assert page.read_text() == made.replace("# ml-1m\n", "# By hand\n")
     captions = [text.format(against="longer") for text in results.CAPTIONS.values()]
     assert [caption in made for caption in captions] == [True, False, True, True]  # none pooled
     rows = [line.split("|")[1].strip() for line in made.splitlines() if line.startswith("|")]
