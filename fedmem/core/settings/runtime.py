@@ -35,7 +35,7 @@ class SimulationSettings:
     """Ray workers; 0: one for each node, as many as fit. On a cluster Flower starts as many as its
     even shares of the cores make, which can be a few more."""
     workers_per_gpu: int
-    """Workers that share one GPU: one keeps an H100 as busy as several, see benchmarks/NOTES.md."""
+    """Workers that share one GPU: one keeps an H100 as busy as several, see docs/performance.md."""
     threads: int
     """Torch threads of each worker; 0: the cores shared evenly between the workers."""
     keep_ranks: bool
