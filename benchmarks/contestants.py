@@ -68,6 +68,6 @@ def fedmem_rounds(settings: Settings) -> list[float]:
 
 
 def read_rounds(settings: Settings) -> list[dict[str, Any]]:
-    """What a run wrote about each of its rounds: `strategies.RoundRecord` as dictionaries."""
+    """What a run wrote about each of its rounds: `RoundRecord` as dictionaries."""
     lines = (Path(settings.output_dir) / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]

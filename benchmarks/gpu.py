@@ -3,7 +3,7 @@
     python benchmarks/gpu.py [--workers 1,2,4] [setting=value …]
 
 Trains stage 1 through Flower and Ray, validations included, once for each number of workers that
-share the GPU, and once more in one process under torch's profiler, a few rounds of which tell the
+share the GPU, and once more in one process under torch's profiler, a few rounds of which show the
 time that the GPU's kernels take. All other time of a run is Flower, Ray, drawing random numbers,
 copying and waiting. The figures are written to `benchmarks/gpu.json`.
 """
