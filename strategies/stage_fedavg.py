@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NoReturn, cast
 
 import numpy as np
@@ -20,13 +20,7 @@ from fedmem.core.model.parameters import Parameters, content_hash
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
 from fedmem.core.updates.filter import Reply
-from fedmem.core.updates.filters import (
-    FilterStates,
-    filter_replies,
-    hints_for,
-    make_filters,
-    states_of,
-)
+from fedmem.core.updates.filters import filter_replies, hints_for, make_filters, states_of
 from fedmem.messaging.exchange import nothing
 from fedmem.messaging.messages import (
     EvaluateResult,
@@ -43,45 +37,6 @@ from fedmem.runs.stage_progress import StageProgress
 from strategies.aggregation import require_enough, robust_strategy
 from strategies.reply_checks import ReplyChecks
 from strategies.server_optimizer import ServerOptimizer
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a round of training came to.
-
-    Attributes:
-        record: what the round did; its loss is None where no reply was usable.
-        parameters: of the scope, after the server's step; as they were where there was none.
-        optimizer: the server optimizer's state.
-        filters: the filters' state.
-    """
-
-    record: RoundRecord
-    parameters: Parameters
-    optimizer: Parameters
-    filters: FilterStates
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """What a stage's progress takes over."""
-        return {
-            "parameters": self.parameters,
-            "optimizer": self.optimizer,
-            "filters": self.filters,
-        }
-
-
-@dataclass(frozen=True)
-class _Answers:
-    """Replies to messages, bytes sent, and the part of them that brought the frozen rest."""
-
-    replies: list[Message]
-    bytes_down: int
-    bytes_frozen: int
-
-    @property
-    def bytes_up(self) -> int:
-        return sum(payload_bytes(reply.content) for reply in self.replies)
 
 
 class StageFedAvg(FedAvg):
@@ -125,55 +80,61 @@ class StageFedAvg(FedAvg):
         self._informed: set[int] = set()
 
     def train(
-        self,
-        server_round: int,
-        parameters: Parameters,
-        pace: float,
-        meanwhile: Callable[[], None] = nothing,
-    ) -> Trained:
+        self, progress: StageProgress, meanwhile: Callable[[], None] = nothing
+    ) -> tuple[StageProgress, RoundRecord]:
         """Have a sample of the users train, average what they changed, and take a step.
 
         A reply that offers anything but the scope, or that a filter refuses, is left out, and the
         round goes on without it.
 
         Args:
-            server_round: from 1.
-            parameters: of the scope.
-            pace: multiplies the server's learning rate.
+            progress: of the stage, with the round's number and the parameters to train from.
             meanwhile: is called while the nodes train.
+
+        Returns:
+            The progress with the parameters after the server's step (as they were where no reply
+            was usable) and the state of optimizer and filters; what the round did.
 
         Raises:
             FedmemError: fewer replies were usable than `strategy.min_fit_clients` asks for.
             Interrupted: the run was asked to stop.
         """
-        homes = self._sampled_at(server_round)
-        scope = to_array_record(parameters)
-        answers = self._ask(self._train_messages(server_round, scope, homes), meanwhile)
+        number, scope = progress.round, to_array_record(progress.parameters)
+        homes = self._sampled_at(number)
+        replies, sent, frozen = self._ask(self._train_messages(number, scope, homes), meanwhile)
         asked = {node: len(users) for node, users in homes.items()}
-        usable, refused = self._checks.sort_out(answers.replies, asked, scope)
+        usable, refused = self._checks.sort_out(replies, asked, scope)
         usable, implausible = filter_replies(self._filters, usable)
         lines = [str(refusal) for refusal in [*refused, *implausible]]
-        self._require_replies(server_round, len(answers.replies), len(usable), len(homes), lines)
+        self._require_replies(number, len(replies), len(usable), len(homes), lines)
         updates = [reply.update for reply in usable]
         record = RoundRecord(
             self._stage.name,
-            server_round,
+            number,
             users=sum(update.users for update in updates),
             left_out=sum(update.left_out for update in updates),
             targets=sum(update.weight for update in updates),
-            messages=len(answers.replies),
-            bytes_down=answers.bytes_down,
-            bytes_frozen=answers.bytes_frozen,
-            bytes_up=answers.bytes_up,
+            messages=len(replies),
+            bytes_down=sent,
+            bytes_frozen=frozen,
+            bytes_up=_payload(replies),
             refused=lines,
         )
+        parameters = progress.parameters
         if record.targets:
             trained = [reply for reply in usable if reply.update.weight]
-            change, loss = self._averaged(server_round, trained)
+            change, loss = self._averaged(number, trained)
+            pace = progress.schedule.pace(number)
             parameters = self._optimizer.step(parameters, change, pace)
             finite = all(bool(value.isfinite().all()) for value in parameters.values())
             record = replace(record, loss=loss if finite else math.nan)
-        return Trained(record, parameters, self._optimizer.state, states_of(self._filters))
+        progress = replace(
+            progress,
+            parameters=parameters,
+            optimizer=self._optimizer.state,
+            filters=states_of(self._filters),
+        )
+        return progress, record
 
     def rank(
         self,
@@ -203,16 +164,16 @@ class StageFedAvg(FedAvg):
             "rankings": tuple(rankings or self._stage.validated_by),
             "ranks": ranks,
         }
-        answers = self._ask(
+        replies, sent, _ = self._ask(
             self._message(node, MessageType.EVALUATE, server_round, scope, **asked)
             for node in self._roster.look()
         )
-        if not answers.replies:
+        if not replies:
             raise FedmemError(
                 f"{self._stage.name}: no node answered the evaluation. "
                 + "; ".join(self._roster.news())
             )
-        results = [EvaluateResult.from_record(reply.content) for reply in answers.replies]
+        results = [EvaluateResult.from_record(reply.content) for reply in replies]
         # A fixed order of summation, whichever node answers first: a run repeats bit for bit.
         results.sort(key=lambda result: sorted(result.sums.items()))
         return Evaluation(
@@ -220,7 +181,7 @@ class StageFedAvg(FedAvg):
             memory=_summed(result.memory for result in results) or None,
             outcomes=joined([result.outcomes for result in results if result.outcomes]),
             seconds=time.monotonic() - began,
-            bytes=answers.bytes_down + answers.bytes_up,
+            bytes=sent + _payload(replies),
         )
 
     def aggregate_train(
@@ -288,8 +249,11 @@ class StageFedAvg(FedAvg):
 
     def _ask(
         self, messages: Iterable[Message], meanwhile: Callable[[], None] = nothing
-    ) -> _Answers:
-        """Send messages and receive replies; a node that lacks the frozen rest is asked again."""
+    ) -> tuple[list[Message], int, int]:
+        """Replies to messages, bytes sent, and the part of them that brought the frozen rest.
+
+        A node that lacks the frozen rest is asked again.
+        """
         sent, timeout = list(messages), self._settings.strategy.round_timeout
         replies = self._roster.ask(sent, timeout, meanwhile)
         lacking = {r.metadata.src_node_id for r in replies if NeedsFrozen.is_in(r.content)}
@@ -305,10 +269,9 @@ class StageFedAvg(FedAvg):
         if again:
             replies = [r for r in replies if not NeedsFrozen.is_in(r.content)]
             replies += self._roster.ask(again, timeout)
-        first = sum(payload_bytes(message.content) for message in sent)
-        second = sum(payload_bytes(message.content) for message in again)
+        first, second = _payload(sent), _payload(again)
         brought = sum(self._frozen.count_bytes() for message in sent if "frozen" in message.content)
-        return _Answers(replies, first + second, brought + second)
+        return replies, first + second, brought + second
 
     def _require_replies(
         self, server_round: int, replies: int, usable: int, asked: int, refused: list[str]
@@ -321,6 +284,10 @@ class StageFedAvg(FedAvg):
                 f"{max(required, 1)} are needed (strategy.min_fit_clients): "
                 + "; ".join(self._roster.news() + refused)
             )
+
+
+def _payload(messages: Iterable[Message]) -> int:
+    return sum(payload_bytes(message.content) for message in messages)
 
 
 def _summed(parts: Iterable[dict[str, float]]) -> dict[str, float]:

@@ -40,10 +40,8 @@ def run_rounds(
             number = progress.round + 1
             record, progress = RoundRecord(progress.stage, number), replace(progress, round=number)
             if number > 0:  # round 0 validates what the stage starts from, and no more
-                pace = progress.schedule.pace(number)
-                trained = strategy.train(number, progress.parameters, pace, reporter.report)
-                record = trained.record
-                progress = rules.trained(replace(progress, **trained.state), record)
+                progress, record = strategy.train(progress, reporter.report)
+                progress = rules.trained(progress, record)
             due = number % validate_every == 0 or number == progress.schedule.last
             if due and progress.trouble is None:
                 found = strategy.rank(number, progress.parameters, "validation")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,9 +18,10 @@ from fedmem.core.updates.filter import Reply
 from fedmem.core.updates.update import Update
 from fedmem.messaging.messages import Task, update_to_record
 from fedmem.messaging.roster import Roster
-from fedmem.runs.stage_progress import StageRules
+from fedmem.runs.records import RoundRecord
+from fedmem.runs.schedule import Schedule
+from fedmem.runs.stage_progress import StageProgress, StageRules
 from strategies import StageFedAvg
-from strategies.stage_fedavg import Trained
 from tests.in_process_grid import InProcessGrid
 
 MakeSettings = Callable[..., Settings]
@@ -65,29 +67,34 @@ def answer(change: dict[str, list[float]], weight: int) -> Answer:
 FIT = answer({"sasrec.w": [1.0, 0.0]}, 10)
 
 
+def in_round(settings: Settings, number: int) -> StageProgress:
+    begun = StageRules(settings, STAGE).begin(START, threshold=None)
+    return replace(begun, round=number, schedule=Schedule(10, 1.0, 0.0))
+
+
 def strategy_of(settings: Settings, grid: Nodes) -> StageFedAvg:
     roster = Roster(settings, grid, content=False, simulated=True, stop=threading.Event())
     roster.homes = dict(HOMES)
-    progress = StageRules(settings, STAGE).begin(START, threshold=None)
-    return StageFedAvg(settings, STAGE, roster, {}, progress)
+    return StageFedAvg(settings, STAGE, roster, {}, in_round(settings, 0))
 
 
-def train(settings: Settings, *answers: Answer) -> Trained:
+def train(settings: Settings, *answers: Answer) -> tuple[dict[str, torch.Tensor], RoundRecord]:
     grid = Nodes(dict(zip(HOMES, answers, strict=True)))
-    return strategy_of(settings, grid).train(1, START, pace=1.0)
+    progress, record = strategy_of(settings, grid).train(in_round(settings, 1))
+    return progress.parameters, record
 
 
 def test_changes_are_averaged_by_targets(make_settings: MakeSettings) -> None:
-    trained = train(
+    parameters, record = train(
         make_settings("strategy=fedavg"),
         answer({"sasrec.w": [1.0, 0.0]}, 2),
         answer({"sasrec.w": [0.0, 4.0]}, 6),
         answer({"sasrec.w": [-2.0, 1.0]}, 12),
     )
     # change: (2·1 − 12·2) / 20 = −1.1 and (6·4 + 12·1) / 20 = 1.8
-    torch.testing.assert_close(trained.parameters["sasrec.w"], torch.tensor([-0.1, 3.8]))
-    assert (trained.record.targets, trained.record.users) == (20, 12)
-    assert trained.record.loss == (2 * 2 + 6 * 6 + 12 * 12) / 20
+    torch.testing.assert_close(parameters["sasrec.w"], torch.tensor([-0.1, 3.8]))
+    assert (record.targets, record.users) == (20, 12)
+    assert record.loss == (2 * 2 + 6 * 6 + 12 * 12) / 20
     assert torch.equal(START["sasrec.w"], torch.tensor([1.0, 2.0]))
 
 
@@ -103,19 +110,19 @@ def test_changes_are_averaged_by_targets(make_settings: MakeSettings) -> None:
 def test_a_faulty_reply_is_left_out_of_the_average(
     faulty: dict[str, list[float]], make_settings: MakeSettings
 ) -> None:
-    trained = train(make_settings("strategy=fedavg"), FIT, answer(faulty, 30), FIT)
-    assert trained.parameters["sasrec.w"].tolist() == [2.0, 2.0]
-    assert trained.record.targets == 20
-    (line,) = trained.record.refused
+    parameters, record = train(make_settings("strategy=fedavg"), FIT, answer(faulty, 30), FIT)
+    assert parameters["sasrec.w"].tolist() == [2.0, 2.0]
+    assert record.targets == 20
+    (line,) = record.refused
     assert line.startswith("node 8: ")
 
 
 def test_without_a_usable_reply_parameters_stay_and_there_is_no_loss(settings: Settings) -> None:
     bad = answer({"sasrec.v": [9.0]}, 30)
-    trained = train(settings, bad, bad, bad)
-    assert trained.parameters == START
-    assert trained.record.loss is None
-    assert len(trained.record.refused) == 3
+    parameters, record = train(settings, bad, bad, bad)
+    assert parameters == START
+    assert record.loss is None
+    assert len(record.refused) == 3
 
 
 def averaged(
@@ -167,7 +174,7 @@ def test_the_mean_weighs_by_targets_and_the_others_do_not(make_settings: MakeSet
 
 def test_the_sampled_users_are_asked_where_they_live(settings: Settings) -> None:
     grid = Nodes(dict.fromkeys(HOMES, FIT))
-    strategy_of(settings, grid).train(3, START, pace=1.0)
+    strategy_of(settings, grid).train(in_round(settings, 3))
     asked: dict[int, list[int]] = {}
     for node, task in grid.tasks:
         assert task.users is not None
@@ -179,9 +186,10 @@ def test_the_sampled_users_are_asked_where_they_live(settings: Settings) -> None
 
 def test_the_frozen_rest_goes_out_on_first_contact_only(make_settings: MakeSettings) -> None:
     grid = Nodes(dict.fromkeys(HOMES, FIT))
-    strategy = strategy_of(make_settings("federation.fraction=1.0"), grid)
-    for server_round in (1, 2):
-        strategy.train(server_round, START, pace=1.0)
+    settings = make_settings("federation.fraction=1.0")
+    strategy = strategy_of(settings, grid)
+    for number in (1, 2):
+        strategy.train(in_round(settings, number))
     assert [task.frozen is not None for _, task in grid.tasks] == [True] * 3 + [False] * 3
 
 
