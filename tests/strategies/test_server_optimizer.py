@@ -47,6 +47,20 @@ def test_adam_is_corrected_for_its_start(make_settings: MakeSettings) -> None:
     assert two[1] == pytest.approx(-2.0 + 0.1 * mean / math.sqrt(square), rel=1e-5)
 
 
+def test_adam_computes_in_an_order_of_its_own_to_the_bit(settings: Settings) -> None:
+    own, generator = settings.strategy, np.random.default_rng(0)
+    optimizer, found = ServerOptimizer(own), {"w": torch.zeros(1000)}
+    x, mean, square = (np.zeros(1000, np.float32) for _ in range(3))
+    for step in range(1, 6):
+        change = generator.normal(size=1000).astype(np.float32)
+        found = optimizer.step(found, {"w": torch.from_numpy(change)}, 0.4)
+        mean = own.beta_1 * mean + (1 - own.beta_1) * change
+        square = own.beta_2 * square + (1 - own.beta_2) * change**2
+        hats = mean / (1 - own.beta_1**step), square / (1 - own.beta_2**step)
+        x = x + own.learning_rate * 0.4 * hats[0] / (np.sqrt(hats[1]) + own.epsilon)
+    assert np.array_equal(found["w"].numpy(), x)
+
+
 def test_a_parameter_that_never_changes_stays_bit_identical(make_settings: MakeSettings) -> None:
     optimizer = ServerOptimizer(make_settings().strategy)
     row = {"w": torch.zeros(3)}
