@@ -29,7 +29,7 @@ class Course:
         self._parents = [name for name in STAGES if name in required]
         if self._parents:
             chain = [
-                f"stages=[{','.join(self._parents)}]",
+                f"stage=[{','.join(self._parents)}]",
                 "federation.rounds=2",
                 "federation.evaluate_every=2",
                 f"checkpoint.dir={folder / 'parents'}",

@@ -95,7 +95,8 @@ def run(settings: Settings, poison: str, guard: bool, rounds: int) -> Outcome:
     parameters = initial_parameters(settings.model, STAGE, num_items, (0, 0), settings.seed, {})
     node.load(STAGE, parameters)
     optimizer = ServerOptimizer(settings.strategy)
-    schedule = Schedule(rounds, STAGE.pace, settings.strategy.cooldown)
+    pace = settings.of_stage(STAGE.name).pace
+    schedule = Schedule(rounds, pace, settings.strategy.cooldown)
     best, best_hr, stopped = parameters, -1.0, None
     for number in range(1, rounds + 1):
         users = sample_round(

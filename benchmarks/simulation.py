@@ -45,7 +45,7 @@ Seconds = dict[str, dict[str, list[float]]]
 
 def counted(stage: str) -> int:
     """Rounds to count of a stage, where the command does not say."""
-    return 5 if STAGES[stage].trains_backbone else STAGES[stage].rounds - 1
+    return 5 if STAGES[stage].trains_backbone else compose_settings().of_stage(stage).rounds - 1
 
 
 def measure(course: Course, contestant: str, stage: str, rounds: int) -> list[float]:

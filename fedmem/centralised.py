@@ -32,11 +32,11 @@ from fedmem.core.machine.placement import share_of
 from fedmem.core.model.parameters import Parameters, initial_parameters
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
-from fedmem.core.stages import PRETRAIN_SASREC
+from fedmem.core.stages import CENTRALISED
 from fedmem.core.training.batches import RoundKey, Rows
 from fedmem.core.training.optimizer_state import load_optimizer_state, optimizer_state
 from fedmem.runs.command_line import jobs_at_a_time, run_command
-from fedmem.runs.configuration import CONFIG_MODULE, to_settings
+from fedmem.runs.configuration import CONFIG_MODULE, pooled, to_settings
 from fedmem.runs.finish import finish_stage
 from fedmem.runs.folder import RunFolder, shown
 from fedmem.runs.progress import make_progress
@@ -46,9 +46,6 @@ from fedmem.runs.results import print_results
 from fedmem.runs.resume import absolute, go_on, how_to_go_on, own_settings
 from fedmem.runs.stage_progress import StageProgress, StageRules
 from fedmem.runs.tracking import require_installed, trackers
-
-CENTRALISED = replace(PRETRAIN_SASREC, name="centralised")
-"""Stage 1 under another name, so that nobody takes its checkpoint or its figures for federated."""
 
 
 class CentralTraining:
@@ -71,8 +68,8 @@ class CentralTraining:
         central = settings.centralised
         if settings.simulation.threads:
             torch.set_num_threads(settings.simulation.threads)
-        settings = replace(settings, client=replace(settings.client, windows=central.windows))
-        self.settings = settings
+        client = replace(settings.client, windows=central.windows)
+        self.settings = settings = replace(pooled(settings), client=client)
         self.rules = StageRules(_without_cooldown(settings), CENTRALISED)
         self.folder = folder
         self.observers = observers
@@ -197,7 +194,7 @@ def train_centrally(
         KeyboardInterrupt: Ctrl-C; the run can go on.
     """
     require_installed(settings.tracking)
-    settings = replace(settings, stages=[CENTRALISED.name])
+    settings = pooled(settings)
     folder = go_on(settings, overrides, place or Path(settings.output_dir).parent)
     if folder is None:
         _users(settings)  # data that are not there leave no run that would go on
@@ -205,7 +202,7 @@ def train_centrally(
         folder = RunFolder.start(settings, overrides)
     with readable_disk_errors(), folder:
         settings = own_settings(folder.state, overrides)
-        if settings.stages != [CENTRALISED.name]:
+        if CENTRALISED.name not in settings.stage:
             raise FedmemError(f"{shown(folder.path)} holds a run of fedmem.simulate, no other.")
         if not folder.state.done:
             try:

@@ -205,7 +205,7 @@ def count_users(settings: Settings) -> int:
 def announce(settings: Settings, placement: Placement) -> None:
     """Say what is about to run, since Ray takes some seconds to start."""
     print_summary(
-        settings.data, content=any(stage.content for stage in find_stages(settings.stages))
+        settings.data, content=any(stage.content for stage in find_stages(settings.stage))
     )
     histories = load_histories(settings)
     cold = f" and {histories.cold.num_items:,} cold ones" if histories.cold.num_items else ""

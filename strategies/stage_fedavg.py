@@ -96,7 +96,7 @@ class StageFedAvg(FedAvg):
             was usable) and the state of optimizer and filters; what the round did.
 
         Raises:
-            FedmemError: fewer replies were usable than `strategy.min_fit_clients` asks for.
+            FedmemError: fewer replies were usable than `strategy.min_nodes` asks for.
             Interrupted: the run was asked to stop.
         """
         number, scope = progress.round, to_array_record(progress.parameters)
@@ -277,11 +277,11 @@ class StageFedAvg(FedAvg):
         self, server_round: int, replies: int, usable: int, asked: int, refused: list[str]
     ) -> None:
         """Check that enough nodes answered; where none was usable, the stage's rules decide."""
-        required = min(self._settings.strategy.min_fit_clients, asked)
+        required = min(self._settings.strategy.min_nodes, asked)
         if not replies or 0 < usable < required:
             raise FedmemError(
                 f"{self._stage.name}, round {server_round}: {usable} usable replies, and "
-                f"{max(required, 1)} are needed (strategy.min_fit_clients): "
+                f"{max(required, 1)} are needed (strategy.min_nodes): "
                 + "; ".join(self._roster.news() + refused)
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,11 @@ def make_settings(data_dir: Path, tmp_path: Path) -> Callable[..., Settings]:
         return compose_settings([*SMALL, *own, *overrides], output_dir=str(tmp_path / "run"))
 
     return make
+
+
+def only(settings: Settings, stage: str) -> Settings:
+    """Settings of a run of this stage alone."""
+    return replace(settings, stage={stage: settings.stage[stage]})
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def outcome(settings: Settings) -> dict[str, Any]:
     novelty = output / "novelty.json"
     return {
         "parameters": [
-            Checkpoint.load(checkpoints / f"{stage}.safetensors").hash for stage in settings.stages
+            Checkpoint.load(checkpoints / f"{stage}.safetensors").hash for stage in settings.stage
         ],
         # The frozen rest travels again to nodes that start again.
         "rounds": [
@@ -67,7 +67,7 @@ def outcome(settings: Settings) -> dict[str, Any]:
             for record in map(json.loads, lines)
         ],
         "results": [timeless(result) for result in results],
-        "novelty": novelty.read_text() if "finetune_moe" in settings.stages else None,
+        "novelty": novelty.read_text() if "finetune_moe" in settings.stage else None,
     }
 
 

@@ -129,10 +129,10 @@ def test_with_too_few_replies_the_run_stops_and_goes_on_from_its_last_round(
     spoil: Spoil, make_settings: MakeSettings, tmp_path: Path
 ) -> None:
     settings, undisturbed = (
-        make_settings(*ASKED, "strategy.min_fit_clients=3", f"checkpoint.dir={tmp_path / name}")
+        make_settings(*ASKED, "strategy.min_nodes=3", f"checkpoint.dir={tmp_path / name}")
         for name in ("a", "b")
     )
-    words = rf"round 2: 2 usable replies, and 3 are needed .*min_fit_clients.*: node {BAD}: "
+    words = rf"round 2: 2 usable replies, and 3 are needed .*min_nodes.*: node {BAD}: "
     with pytest.raises(FedmemError, match=words):
         run_on(bad_from(2, spoil), settings)
     path = Path(settings.output_dir)

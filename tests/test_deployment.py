@@ -242,14 +242,14 @@ def test_a_slow_node_is_left_out_and_a_late_one_joins(data_dir: Path, tmp_path: 
 def test_too_few_nodes_stop_a_run_with_one_line(federation: LocalFederation) -> None:
     running = federation.run(
         *overrides("federation.rounds=1000", "stage=pretrain_sasrec", "strategy.patience=1000"),
-        *(f"strategy.round_timeout={ANSWER_WITHIN}", "strategy.min_fit_clients=2"),
+        *(f"strategy.round_timeout={ANSWER_WITHIN}", "strategy.min_nodes=2"),
     )
     wait_for(lambda: len(rounds(federation)) > 2, running)
     for name in ("node-0", "node-1"):
         federation.stop(name, signal.SIGKILL)
     output = finish(running)
     (line,) = [line for line in output.splitlines() if "usable replies" in line]
-    assert "1 usable replies, and 2 are needed (strategy.min_fit_clients)" in line
+    assert "1 usable replies, and 2 are needed (strategy.min_nodes)" in line
     assert line.count(f"did not answer in {ANSWER_WITHIN} s") == 2
     assert "Traceback" not in output
     assert (federation.folder / "run" / "state" / "last.safetensors").is_file()

@@ -30,7 +30,7 @@ MakeSettings = Callable[..., Settings]
 
 def load_all(settings: Settings) -> dict[str, Checkpoint]:
     folder = Path(settings.checkpoint.dir)
-    return {stage: Checkpoint.load(folder / f"{stage}.safetensors") for stage in settings.stages}
+    return {stage: Checkpoint.load(folder / f"{stage}.safetensors") for stage in settings.stage}
 
 
 def test_any_number_of_nodes_gives_the_parameters_and_metrics_of_one(
@@ -310,7 +310,7 @@ def test_cold_metrics_do_not_hang_on_the_number_of_nodes(
             f"federation.nodes={nodes}",
             f"checkpoint.dir={tmp_path / str(nodes)}",
             "evaluation.cold_items=0.2",
-            "stages=[pretrain_sasrec,align_projectors]",
+            "stage=[pretrain_sasrec,align_projectors]",
         )
         found.append([result.test for result in run_in_process(settings)[0]])
     assert found[0][1] == pytest.approx(found[1][1])
@@ -350,7 +350,7 @@ def test_patience_that_runs_out_ends_a_stage_and_keeps_its_best_round(
 
 
 def test_the_best_round_of_stage_2_is_so_by_content_too(make_settings: MakeSettings) -> None:
-    settings = make_settings("stages=[pretrain_sasrec,align_projectors]", "federation.rounds=5")
+    settings = make_settings("stage=[pretrain_sasrec,align_projectors]", "federation.rounds=5")
     results, watcher, _ = run_in_process(settings)
     worth = {
         record.round: [record.validation[f"{ranking}/HR@10"] for ranking in ("sampled", "content")]

@@ -17,13 +17,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmem.centralised import CENTRALISED
 from fedmem.core.data import Interactions
 from fedmem.core.evaluation.protocol import HELD_OUT, Split, metrics_of
 from fedmem.core.evaluation.ranking import Scorer, ranks_among
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
-from fedmem.core.stages import ALIGN_PROJECTORS, ALL_STAGES, FINETUNE_MOE, Stage
+from fedmem.core.stages import ALIGN_PROJECTORS, ALL_STAGES, CENTRALISED, FINETUNE_MOE, Stage
 from fedmem.core.training.batches import BatchMaker, RoundKey
 from fedmem.runs.configuration import compose_settings
 from tests.conftest import SMALL

@@ -114,7 +114,7 @@ def test_what_is_let_through_trains(make_settings: MakeSettings, changes: dict[s
     made = started(base, {**changes, "federation.rounds": 1, "federation.nodes": 2})
     if made is not None:
         results = or_mistake(lambda: run_in_process(made)[0])
-        assert results is None or [r.stage for r in results] == made.stages
+        assert results is None or [r.stage for r in results] == list(made.stage)
 
 
 def cached(make_settings: MakeSettings) -> Settings:

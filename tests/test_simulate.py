@@ -159,7 +159,7 @@ def test_what_does_not_fit_is_found_before_anything_starts(
 def test_stages_2_and_3_together_need_the_checkpoint_of_stage_1_alone(
     make_settings: MakeSettings,
 ) -> None:
-    later = "stages=[align_projectors,finetune_moe]"
+    later = "stage=[align_projectors,finetune_moe]"
     with pytest.raises(FedmemError, match="align_projectors starts from a checkpoint of pretrain"):
         preflight(Case(make_settings(later)))
     run_in_process(make_settings("stage=pretrain_sasrec"))

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 MISTAKE_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+LIKENESS = 0.7
+"""Of the last parts of two keys, from 0 to 1, to take one for the other."""
+NEARLY = 0.8
+"""Of two keys whose last parts are the same, to pass over others that end in it too."""
 
 
 class FedmemError(Exception):
     """A mistake that the user can mend: the message says what is wrong, where, and what to do."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice that was probably meant; None where nothing is near.
+
+    A key that lacks its section, or stands in another one, is known by its last part.
+    """
+    known, last = list(choices), word.rpartition(".")[2]
+    same = [choice for choice in known if choice.rpartition(".")[2] == last]
+    if same:
+        near = difflib.get_close_matches(word, same, 1, NEARLY) if "." in word else []
+        depth = min(choice.count(".") for choice in same)
+        return " or ".join(near or [choice for choice in same if choice.count(".") == depth])
+    close = difflib.get_close_matches(word, known, n=1)
+    ends = {choice.rpartition(".")[2]: choice for choice in known}
+    close = close or [ends[end] for end in difflib.get_close_matches(last, ends, 1, LIKENESS)]
+    return close[0] if close else None
 
 
 @contextmanager

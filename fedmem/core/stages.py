@@ -1,39 +1,15 @@
-"""The three stages as data: what each trains, needs and minimises; and controls beside them.
+"""The three stages as data: what each trains and needs; and controls beside them.
 
 Client and server both read `STAGES` and `CONTROLS`; neither has a rule of its own about scope.
+A stage's numbers, its rounds, pace and loss weights, are in `conf/stage/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from fedmem.core.errors import FedmemError
-from fedmem.core.settings import LossSettings
-from fedmem.core.settings.schema import nearest
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weights of the terms of `fedmem.core.training.objective.Objective`."""
-
-    identity: float
-    """Softmax cross-entropy of h·e over all items: the loss of stage 1."""
-    score: float
-    """Softmax cross-entropy of the stage's full score over sampled candidates."""
-    content: float
-    """Softmax cross-entropy of h·z̄, content in the place of the IDs, over the same candidates."""
-    alignment: float
-    """1 − cos(z, e) of the target's content and ID embedding."""
-    hardness: float
-    """Extra weight of hard samples: 1 + hardness · sigmoid(cross-entropy)."""
-    load_balance: float
-    """Σ(usage − 1/E)² of the router."""
-
-    def overridden(self, settings: LossSettings) -> LossWeights:
-        """These weights, with those that the settings name put in their place."""
-        given = {k: v for k, v in vars(settings).items() if v is not None}
-        return replace(self, **given)
+from fedmem.core.errors import FedmemError, nearest
 
 
 @dataclass(frozen=True)
@@ -54,12 +30,8 @@ class Stage:
     """Stages whose checkpoints this one starts from; the last one is its parent."""
     content: bool
     memory: bool
-    rounds: int
     validated_by: tuple[str, ...]
     """Rankings of a validation; the best round has the highest mean of their HR@10."""
-    pace: float
-    """Multiplies `strategy.learning_rate`."""
-    loss: LossWeights
 
     def in_scope(self, parameter: str) -> bool:
         """Whether the stage trains, sends and aggregates the parameter of this name."""
@@ -67,7 +39,7 @@ class Stage:
 
     @property
     def trains_backbone(self) -> bool:
-        """Whether the backbone trains, be it without the item embeddings."""
+        """Whether the backbone trains, with the item embeddings or without them."""
         return self.in_scope("sasrec.norm.weight")
 
     def split(self, parameters: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -91,12 +63,7 @@ PRETRAIN_SASREC = Stage(
     requires=(),
     content=False,
     memory=False,
-    rounds=100,
     validated_by=("sampled",),
-    pace=1.0,
-    loss=LossWeights(
-        identity=1.0, score=0.0, content=0.0, alignment=0.0, hardness=0.0, load_balance=0.0
-    ),
 )
 
 ALIGN_PROJECTORS = Stage(
@@ -107,12 +74,7 @@ ALIGN_PROJECTORS = Stage(
     requires=("pretrain_sasrec",),
     content=True,
     memory=False,
-    rounds=60,
     validated_by=("sampled", "content"),
-    pace=0.4,
-    loss=LossWeights(
-        identity=0.0, score=1.0, content=0.3, alignment=0.1, hardness=0.5, load_balance=0.0
-    ),
 )
 
 FINETUNE_MOE = Stage(
@@ -123,12 +85,7 @@ FINETUNE_MOE = Stage(
     requires=("pretrain_sasrec", "align_projectors"),
     content=True,
     memory=True,
-    rounds=100,
     validated_by=("sampled",),
-    pace=1.0,
-    loss=LossWeights(
-        identity=1.0, score=0.5, content=0.1, alignment=0.05, hardness=0.0, load_balance=0.01
-    ),
 )
 
 STAGES: dict[str, Stage] = {
@@ -136,12 +93,7 @@ STAGES: dict[str, Stage] = {
 }
 
 
-CONTINUE_SASREC = replace(
-    PRETRAIN_SASREC,
-    name="continue_sasrec",
-    requires=("pretrain_sasrec",),
-    rounds=ALIGN_PROJECTORS.rounds + FINETUNE_MOE.rounds,
-)
+CONTINUE_SASREC = replace(PRETRAIN_SASREC, name="continue_sasrec", requires=("pretrain_sasrec",))
 """Stage 1 for as many more rounds as stages 2 and 3 have: what these must be better than."""
 
 CONTINUE_FROZEN = replace(CONTINUE_SASREC, name="continue_frozen", freezes=FINETUNE_MOE.freezes)
@@ -151,8 +103,12 @@ CONTROLS: dict[str, Stage] = {stage.name: stage for stage in (CONTINUE_SASREC, C
 
 ALL_STAGES: dict[str, Stage] = STAGES | CONTROLS
 
+CENTRALISED = replace(PRETRAIN_SASREC, name="centralised")
+"""Stage 1 on pooled data, under another name, so that nobody takes its checkpoint or its figures
+for federated."""
 
-def find_stages(names: Sequence[str]) -> list[Stage]:
+
+def find_stages(names: Collection[str]) -> list[Stage]:
     """The stages of a run, controls among them.
 
     Raises:
@@ -162,7 +118,7 @@ def find_stages(names: Sequence[str]) -> list[Stage]:
     in_order = [stage for stage in ALL_STAGES.values() if stage in stages]
     if not stages or stages != in_order:
         raise FedmemError(
-            f"stages={','.join(names)} cannot run: name at least one of {', '.join(ALL_STAGES)}, "
+            f"stage=[{','.join(names)}] cannot run: name at least one of {', '.join(ALL_STAGES)}, "
             "each once and in this order."
         )
     return stages

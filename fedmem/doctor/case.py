@@ -54,7 +54,7 @@ class Case:
     @cached_property
     def stages(self) -> list[Stage]:
         """Those of the run."""
-        return find_stages(self.settings.stages)
+        return find_stages(self.settings.stage)
 
     @property
     def interactions(self) -> Interactions:

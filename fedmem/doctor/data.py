@@ -59,7 +59,7 @@ def round_size(case: Case) -> Verdict:
     figure = f"federation.fraction={federation.fraction} of {num_users:,} users is {size:.1f}"
     if size < 1:
         return problem(figure, f"set federation.fraction to at least {1 / num_users:.2g}.")
-    rounds = {stage.name: federation.rounds or stage.rounds for stage in case.stages}
+    rounds = {stage.name: case.settings.of_stage(stage.name).rounds for stage in case.stages}
     rarest = min(rounds, key=lambda name: rounds[name])
     times = federation.fraction * rounds[rarest]
     figure += f"; each trains {times:.1f} times in the {rounds[rarest]} rounds of {rarest}"
@@ -90,10 +90,9 @@ def loss(case: Case) -> Verdict:
     Problem: the settings `loss.*` leave a stage with weights of zero only.
     """
     for stage in case.stages:
-        weights = stage.loss.overridden(case.settings.loss)
-        if not (weights.identity or weights.score or weights.alignment):
+        if not case.settings.of_stage(stage.name).loss.minimised:
             return problem(
-                f"{stage.name} has no loss: identity, score and alignment weigh nothing",
-                "set loss.identity, loss.score or loss.alignment above 0, or to null.",
+                f"{stage.name} has no loss: every term of it weighs nothing",
+                f"set a weight in loss or stage.{stage.name}.loss above 0.",
             )
     return ok("every stage has a loss")

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from fedmem.core.errors import FedmemError
-from fedmem.core.settings import Settings
-from fedmem.core.settings.schema import flattened
-from fedmem.runs.configuration import compose_experiment, compose_settings
+from fedmem.core.settings import Settings, flattened
+from fedmem.runs.configuration import compose_experiment, compose_settings, pooled
 from fedmem.runs.folder import STATE
 from fedmem.runs.state import peek
 
@@ -97,7 +96,7 @@ class PlannedRun:
         parents = [
             override(f"checkpoint.{stage}", parent.checkpoints / f"{stage}.safetensors")
             for parent in self.parents
-            for stage in parent.settings.stages
+            for stage in parent.settings.stage
             if stage in vars(self.settings.checkpoint)
         ]
         return [*words, override("checkpoint.dir", self.checkpoints), *self.overrides, *parents]
@@ -199,8 +198,8 @@ class Experiment:
         return runs
 
     def _settings(self, arm: str) -> Settings:
-        settings, command = compose_settings(self._overrides(arm)), self.arms[arm].command
-        return settings if command == COMMANDS[0] else replace(settings, stages=[command])
+        settings = compose_settings(self._overrides(arm))
+        return settings if self.arms[arm].command == COMMANDS[0] else pooled(settings)
 
     def _overrides(self, arm: str) -> list[str]:
         return [f"experiment={self.name}", *self.arms[arm].overrides, *self.overrides]

@@ -50,10 +50,10 @@ class Run:
         """Run the stages on the nodes of `grid`; none comes after one that had to stop."""
         with contextlib.ExitStack() as opened:
             folder = self.folder or opened.enter_context(
-                RunFolder.start(self.settings, simulated_nodes=self.settings.federation.nodes)
+                RunFolder.start(self.settings, simulated_nodes=int(self.settings.federation.nodes))
             )
             results = folder.results
-            stages = [find_stage(name) for name in self.settings.stages[len(results) :]]
+            stages = [find_stage(name) for name in list(self.settings.stage)[len(results) :]]
             if stages:
                 content = any(stage.content for stage in stages)
                 simulated = folder.state.simulated_nodes is not None

@@ -81,7 +81,7 @@ class Roster:
             Interrupted: `stop` was set.
         """
         wanted, end = self._settings.federation.nodes, time.monotonic() + QUERY_SECONDS
-        wanted = self._settings.strategy.min_fit_clients if wanted == "auto" else wanted
+        wanted = self._settings.strategy.min_nodes if wanted == "auto" else wanted
         while len(self.look()) < wanted:
             met = len(self.homes) + len(self._refused)
             if self._refused and met >= wanted and not self._asked:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmem.core.evaluation.protocol import Ranks
-from fedmem.core.settings.schema import flattened
+from fedmem.core.settings import flattened
 from fedmem.experiment.arms import NOT_IDENTITY
 from fedmem.report.runs import Record, RecordedRun
 from fedmem.runs.folder import shown
@@ -107,7 +107,7 @@ def _tell_apart(runs: Sequence[RecordedRun]) -> list[str]:
     """Of each run the settings in which they differ; nothing where they do not."""
     settings = [identity(run) for run in runs]
     keys = dict.fromkeys(key for own in settings for key in own)
-    differing = [key for key in keys if len({str(own.get(key)) for own in settings}) > 1]
+    differing = [key for key in keys if len({str(own[key]) for own in settings if key in own}) > 1]
     return [
         ", ".join(f"{key.split('.')[-1]}={_short(key, own.get(key))}" for key in differing)
         for own in settings

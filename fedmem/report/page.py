@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import jinja2
 
 from fedmem import __version__
-from fedmem.core.settings.schema import flattened
+from fedmem.core.settings import flattened
 from fedmem.report import differences, share
 from fedmem.report.clients import draw_clients
 from fedmem.report.curves import draw_bytes, draw_learning_curves
@@ -112,9 +111,10 @@ def _count(number: int, what: str) -> str:
 
 
 def _settings(study: Study) -> tuple[list[tuple[str, Any]], list[tuple[str, list[Any]]]]:
-    """Settings that all arms share, and those in which they differ, with a value an arm."""
+    """Settings that the arms share, and those in which they differ, with a value an arm."""
     found = [flattened(arm.runs[0].settings) for arm in study.arms]
     keys = [k for k in dict.fromkeys(k for own in found for k in own) if k != "output_dir"]
-    columns: Sequence[tuple[str, list[Any]]] = [(k, [own.get(k) for own in found]) for k in keys]
-    shared = [(k, v[0]) for k, v in columns if all(value == v[0] for value in v)]
-    return shared, [(k, v) for k, v in columns if any(value != v[0] for value in v)]
+    values = {key: [own[key] for own in found if key in own] for key in keys}
+    shared = {key: own[0] for key, own in values.items() if all(value == own[0] for value in own)}
+    own = [(key, [each.get(key) for each in found]) for key in keys if key not in shared]
+    return list(shared.items()), own

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from fedmem.core.stages import CENTRALISED
 from fedmem.report.groups import Arm
 from fedmem.report.runs import METRICS, Record
 from fedmem.report.study import Study
 
-CENTRALISED = "centralised"
-"""The stage of `fedmem.centralised`."""
 HEADINGS = ("arm", "stage", "seeds", *(metric.replace("/", " ") for metric in METRICS))
 
 
@@ -20,14 +19,14 @@ def rows_of(study: Study) -> list[list[str]]:
 
     A share is that of the means over the seeds that both have; arms of other users are left out.
     """
-    pooled = next((arm for arm in study.arms if CENTRALISED in arm.stages()), None)
+    pooled = next((arm for arm in study.arms if CENTRALISED.name in arm.stages()), None)
     if pooled is None:
         return []
     return [row for arm in study.arms if arm is not pooled for row in _rows(arm, pooled)]
 
 
 def _rows(arm: Arm, pooled: Arm) -> Iterator[list[str]]:
-    theirs = {(run.seed, run.users): run.result_of(CENTRALISED) for run in pooled.runs}
+    theirs = {(run.seed, run.users): run.result_of(CENTRALISED.name) for run in pooled.runs}
     for stage in arm.stages():
         pairs = [
             (one, other)

@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from fedmem.core.errors import FedmemError
-from fedmem.core.settings.schema import nearest
+from fedmem.core.errors import FedmemError, nearest
 from fedmem.report.contrasts import Contrast, find_contrasts
 from fedmem.report.groups import Arm, join_arms
 from fedmem.report.runs import RecordedRun, moved

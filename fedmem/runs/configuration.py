@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import resources
 from typing import Any, cast
 
@@ -19,9 +20,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fedmem.core.errors import FedmemError
+from fedmem.core.errors import FedmemError, nearest
 from fedmem.core.settings import Settings
-from fedmem.core.settings.schema import leaves, nearest, unknown
+from fedmem.core.settings.schema import leaves, unknown
+from fedmem.core.stages import CENTRALISED, PRETRAIN_SASREC
 
 CONFIG_MODULE = "conf"
 CONFIGURATION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
@@ -62,6 +64,16 @@ def compose_settings(overrides: Sequence[str] = (), output_dir: str = "runs/comp
         FedmemError: as `to_settings`, and for a group that has no such choice.
     """
     return to_settings(_compose([f"output_dir={output_dir}", *overrides]))
+
+
+def pooled(settings: Settings) -> Settings:
+    """Settings of the training on pooled data: one stage, with the loss weights of stage 1."""
+    if CENTRALISED.name in settings.stage:
+        return settings
+    name = PRETRAIN_SASREC.name
+    federated = settings if name in settings.stage else compose_settings([f"stage={name}"])
+    numbers = replace(federated.stage[name], rounds=settings.centralised.epochs)
+    return replace(settings, stage={CENTRALISED.name: numbers})
 
 
 def compose_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -175,7 +187,10 @@ def _unknown_choice(group: str, choice: str) -> str:
 def _unknown_key(key: str) -> str:
     if key.startswith("hydra."):
         return f"{key} is no setting of Hydra."
-    return str(unknown(key, _names()))
+    names = _names()
+    if key in names:
+        return f"{key} is none of this run's settings: choose its stage too, as stage=[NAME,NAME]."
+    return str(unknown(key, names))
 
 
 def _names() -> list[str]:

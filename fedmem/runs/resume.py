@@ -10,8 +10,7 @@ from typing import Any
 
 from fedmem.core.errors import FedmemError
 from fedmem.core.memory.memory_store import FILE
-from fedmem.core.settings import RunSettings, Settings
-from fedmem.core.settings.schema import flattened
+from fedmem.core.settings import RunSettings, Settings, flattened
 from fedmem.runs.configuration import compose_settings
 from fedmem.runs.folder import NODES, STATE, RunFolder, shown
 from fedmem.runs.state import LAST, RunState, peek
@@ -132,7 +131,7 @@ def _require_memories(folder: RunFolder) -> None:
 
 def _alike(one: Settings, other: Settings) -> bool:
     mine, yours = _movable(one), _movable(other)
-    return all(mine[key] == yours[key] for key in mine if not key.startswith(FREE))
+    return all(mine.get(k) == yours.get(k) for k in {*mine, *yours} if not k.startswith(FREE))
 
 
 def _movable(settings: Settings) -> dict[str, Any]:

@@ -39,8 +39,8 @@ class Schedule:
     @classmethod
     def of(cls, settings: Settings, stage: Stage) -> Schedule:
         """That of a stage, as the settings have it."""
-        rounds = settings.federation.rounds or stage.rounds
-        return cls(rounds, stage.pace, settings.strategy.cooldown)
+        numbers = settings.of_stage(stage.name)
+        return cls(numbers.rounds, numbers.pace, settings.strategy.cooldown)
 
     @property
     def _full(self) -> float:

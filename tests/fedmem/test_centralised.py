@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from fedmem.centralised import CENTRALISED, CentralTraining, train_centrally
+from fedmem.centralised import CentralTraining, train_centrally
 from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import load_outcomes
 from fedmem.core.evaluation.protocol import USERS, means
 from fedmem.core.settings import RunSettings, Settings
-from fedmem.core.stages import PRETRAIN_SASREC
+from fedmem.core.stages import CENTRALISED, PRETRAIN_SASREC
 from fedmem.runs.folder import RunFolder
 from tests.in_process_grid import run_in_process
 from tests.interruptions import timeless
@@ -40,7 +40,7 @@ def test_it_writes_what_a_run_writes_and_its_checkpoint_passes_for_no_stage(
     own, (result,) = train_centrally(settings)
     folder = Path(settings.output_dir)
     written = json.loads((folder / "results.json").read_text())
-    assert written["settings"]["stages"] == own.stages == ["centralised"]
+    assert list(written["settings"]["stage"]) == list(own.stage) == ["centralised"]
     assert [stage["test"] for stage in written["stages"]] == [result.test]
     lines = lines_of(settings)
     assert [line["round"] for line in lines] == list(range(1, 9))

@@ -1,129 +1,75 @@
-"""What is trained: the model, the memory that it reads, and the terms of its loss."""
+"""What is trained: the model, and the memory that it reads."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
 
-from fedmem.core.settings.ranges import require
-
-EXPERTS = ("visual", "semantic", "identity")
+from fedmem.core.settings.ranges import Count, Positive, Share, at_least, some_of, within
+from fedmem.core.settings.schema import Auto, Section
 
 
 @dataclass(frozen=True)
-class ModelSettings:
+class ModelSettings(Section, key="model"):
     """Sizes of the recommender."""
 
-    dim: int
-    blocks: int
-    heads: int
-    feedforward: int
-    max_length: int
+    dim: Count
+    """Width of embeddings and hidden states."""
+    blocks: Count
+    """Transformer blocks of the backbone."""
+    heads: Count
+    """Attention heads of a block; they divide `dim`."""
+    feedforward: Count
+    """Hidden width of a block's feedforward layers."""
+    max_length: Count
     """Window length: the most recent items that the backbone sees."""
-    dropout: float
-    gating_hidden: int
-    experts: list[str]
-    semantic_heads: int
-    router_hidden: int
+    dropout: Annotated[float, within("[0, 1)")]
+    """Share of the activations that training drops."""
+    gating_hidden: Count
+    """Hidden width of the gating between picture and text."""
+    experts: Annotated[list[str], some_of("visual", "semantic", "identity")]
+    """Experts that read the memory."""
+    semantic_heads: Count
+    """Attention heads of the semantic expert; they divide `dim`."""
+    router_hidden: Count
+    """Hidden width of the router, which weighs the experts."""
 
-    def __post_init__(self) -> None:
-        for key in (
-            "dim",
-            "blocks",
-            "heads",
-            "feedforward",
-            "max_length",
-            "gating_hidden",
-            "router_hidden",
-        ):
-            require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "at least 1")
-        require(
-            self.dim % self.heads == 0, "model.heads", self.heads, f"must divide dim {self.dim}"
-        )
-        require(
-            self.semantic_heads >= 1 and self.dim % self.semantic_heads == 0,
-            "model.semantic_heads",
-            self.semantic_heads,
-            f"must divide dim {self.dim}",
-        )
-        require(0.0 <= self.dropout < 1.0, "model.dropout", self.dropout, "in [0, 1)")
-        require(
-            0 < len(self.experts) == len(set(self.experts)) and set(self.experts) <= set(EXPERTS),
-            "model.experts",
-            self.experts,
-            f"a non-empty choice of {', '.join(EXPERTS)}",
-        )
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Heads that do not divide the width."""
+        for name in ("heads", "semantic_heads"):
+            if self.dim % getattr(self, name):
+                yield name, f"must divide dim {self.dim}"
 
 
 @dataclass(frozen=True)
-class MemorySettings:
+class MemorySettings(Section, key="memory"):
     """The two-tier memory of one user."""
 
-    short_term_capacity: int
-    long_term_capacity: int
-    threshold: Any
-    """Novelty from which an item enters the long-term tier: a number, or `auto`."""
-    write_ratio: float
+    short_term_capacity: Count
+    """Entries of the short-term tier."""
+    long_term_capacity: Count
+    """Entries of the long-term tier."""
+    threshold: Annotated[float, within("[0, 2]")] | Auto
+    """Novelty from which an item enters the long-term tier; `auto`: as `memory.write_ratio` asks.
+    """
+    write_ratio: Annotated[float, within("(0, 1)")]
     """Share of interactions that `auto` lets into the long-term tier."""
-    merge_similarity: float
-    surprise_threshold: float
+    merge_similarity: Annotated[float, within("[-1, 2]")]
+    """Cosine from which an item is merged into its nearest entry of the long-term tier; above 1:
+    never."""
+    surprise_threshold: Annotated[float, at_least(0)]
     """Loss from which an item without content enters the long-term tier."""
-    half_life: float
+    half_life: Positive
     """Interactions after which the recency part of an entry's utility has halved."""
-    top_k: int
-    short_term_share: float
+    top_k: Count
+    """Entries that are retrieved at a position."""
+    short_term_share: Share
     """Share of the `top_k` retrieved entries that come from the short-term tier."""
 
-    def __post_init__(self) -> None:
-        for key in ("short_term_capacity", "long_term_capacity", "top_k"):
-            require(getattr(self, key) >= 1, f"memory.{key}", getattr(self, key), "at least 1")
-        require(
-            self.top_k <= self.short_term_capacity + self.long_term_capacity,
-            "memory.top_k",
-            self.top_k,
-            f"at most {self.short_term_capacity + self.long_term_capacity}, what both tiers hold "
-            "together (memory.short_term_capacity, memory.long_term_capacity)",
-        )
-        require(
-            self.threshold == "auto"
-            or (type(self.threshold) in (int, float) and 0 <= self.threshold <= 2),
-            "memory.threshold",
-            self.threshold,
-            "a number in [0, 2], or auto",
-        )
-        require(0 < self.write_ratio < 1, "memory.write_ratio", self.write_ratio, "in (0, 1)")
-        require(
-            -1 <= self.merge_similarity <= 2,
-            "memory.merge_similarity",
-            self.merge_similarity,
-            "a cosine in [-1, 1], or up to 2 to merge nothing",
-        )
-        require(
-            self.surprise_threshold >= 0,
-            "memory.surprise_threshold",
-            self.surprise_threshold,
-            "at least 0",
-        )
-        require(self.half_life > 0, "memory.half_life", self.half_life, "above 0")
-        require(
-            0 <= self.short_term_share <= 1,
-            "memory.short_term_share",
-            self.short_term_share,
-            "in [0, 1]",
-        )
-
-
-@dataclass(frozen=True)
-class LossSettings:
-    """Loss weights; null: the stage's own (`fedmem/core/stages.py`)."""
-
-    identity: float | None
-    score: float | None
-    content: float | None
-    alignment: float | None
-    hardness: float | None
-    load_balance: float | None
-
-    def __post_init__(self) -> None:
-        for key, value in asdict(self).items():
-            require(value is None or value >= 0, f"loss.{key}", value, "at least 0")
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """More entries to retrieve than both tiers hold."""
+        both = self.short_term_capacity + self.long_term_capacity
+        if self.top_k > both:
+            tiers = "(memory.short_term_capacity, memory.long_term_capacity)"
+            yield "top_k", f"at most {both}, what both tiers hold together {tiers}"

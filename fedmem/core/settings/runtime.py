@@ -1,71 +1,55 @@
-"""Where a run works, what it leaves there, and who is told."""
+"""Where a run works, what it leaves there, and what follows it."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Annotated
 
-from fedmem.core.settings.ranges import require
+from fedmem.core.settings.ranges import Count, Range, at_least, one_of
+from fedmem.core.settings.schema import Auto, Section
 
 DEVICES = ("auto", "cpu", "cuda")
+Address = Range("host:port", lambda value: re.fullmatch(r"[^\s/]+:\d+", value) is not None)
 
 
 @dataclass(frozen=True)
-class CheckpointSettings:
+class CheckpointSettings(Section, key="checkpoint"):
     """Where checkpoints are written, and where a stage finds its predecessors."""
 
     dir: str
+    """Folder for the checkpoints of the run's stages."""
     pretrain_sasrec: str | None
+    """Checkpoint of stage 1 to start from; null: in `checkpoint.dir`."""
     align_projectors: str | None
+    """Checkpoint of stage 2 to start from; null: in `checkpoint.dir`."""
 
 
 @dataclass(frozen=True)
-class SimulationSettings:
+class SimulationSettings(Section, key="simulation"):
     """Flower's Ray simulation, on this machine or on a cluster."""
 
-    ray_address: str | None
-    """A Ray cluster to join, as host:port or `auto`; null: a Ray of this run's own.
-
-    The command runs on one of the cluster's machines, and each of them has this package and the
-    data under the same paths."""
-    device: str
-    """`cpu`, `cuda`, or `auto`: CUDA where there is a GPU. On a cluster with GPUs only the machines
-    that have one take part, unless it is `cpu`."""
-    workers: int
+    ray_address: Annotated[str, Address] | Auto | None
+    """A Ray cluster to join; null: a Ray of this run's own. The command runs on one of the
+    cluster's machines, and each of them has this package and the data under the same paths."""
+    device: Annotated[str, one_of(*DEVICES)]
+    """`auto`: CUDA where there is a GPU. On a cluster with GPUs only the machines that have one
+    take part, unless it is `cpu`."""
+    workers: Annotated[int, at_least(0)]
     """Ray workers; 0: one for each node, as many as fit. On a cluster Flower starts as many as its
     even shares of the cores make, which can be a few more."""
-    workers_per_gpu: int
+    workers_per_gpu: Count
     """Workers that share one GPU: one keeps an H100 as busy as several, see docs/performance.md."""
-    threads: int
+    threads: Annotated[int, at_least(0)]
     """Torch threads of each worker; 0: the cores shared evenly between the workers."""
     keep_ranks: bool
-    """Whether the nodes tell each user's ranks of the test, under an index, for `ranks.npz`. A real
+    """Whether the nodes send each user's ranks of the test, under an index, for `ranks.npz`. A real
     federation is never asked for them."""
-
-    def __post_init__(self) -> None:
-        require(
-            self.ray_address is None
-            or re.fullmatch(r"auto|[^\s/]+:\d+", self.ray_address) is not None,
-            "simulation.ray_address",
-            self.ray_address,
-            "host:port, auto or null",
-        )
-        require(
-            self.device in DEVICES, "simulation.device", self.device, f"one of {', '.join(DEVICES)}"
-        )
-        require(self.workers >= 0, "simulation.workers", self.workers, "at least 0")
-        require(
-            self.workers_per_gpu >= 1,
-            "simulation.workers_per_gpu",
-            self.workers_per_gpu,
-            "at least 1",
-        )
-        require(self.threads >= 0, "simulation.threads", self.threads, "at least 0")
 
 
 @dataclass(frozen=True)
-class TrackingSettings:
-    """Who is told of a run while it goes, see `fedmem.runs.tracking`."""
+class TrackingSettings(Section, key="tracking"):
+    """What follows a run while it goes on, see `fedmem.runs.tracking`."""
 
     tensorboard: bool
     """Whether its folder gets TensorBoard's events."""
@@ -74,7 +58,7 @@ class TrackingSettings:
 
 
 @dataclass(frozen=True)
-class RunSettings:
+class RunSettings(Section, key="run"):
     """What the command does with runs that were begun before."""
 
     resume: str | None

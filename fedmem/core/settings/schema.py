@@ -1,59 +1,114 @@
-"""The settings as a schema: keys, their types, and the nearest key to a misspelt one."""
+"""The settings as a schema: keys, types and ranges, which one checker holds values up to."""
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import is_dataclass
-from typing import Any, TypeGuard, get_args, get_type_hints
+from dataclasses import InitVar, dataclass, field, fields
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, get_args, get_origin
+from typing import get_type_hints as all_hints
 
-from fedmem.core.errors import FedmemError
+from fedmem.core.errors import FedmemError, nearest
+from fedmem.core.settings.ranges import Range
 
-LIKENESS = 0.7
-"""Of the last parts of two keys, from 0 to 1, to take one for the other."""
-
-WORDS = {
+Auto = Literal["auto"]
+TYPES: dict[Any, str] = {
     int: "a whole number",
     float: "a finite number",
     str: "text",
     bool: "true or false",
-    type(None): "null",
     list[str]: "a list of texts, as [a,b]",
+    Auto: "auto",
+    NoneType: "null",
 }
+"""Those of single settings, in words."""
 
 
-def leaves(section: type, prefix: str = "") -> dict[str, Any]:
-    """The type of every setting, by its dotted key, in order."""
+@dataclass(frozen=True)
+class Section:
+    """Settings that belong together, which are checked when the section is made.
+
+    Args:
+        at: dotted key of the section; None: the one in its class statement.
+
+    Raises:
+        FedmemError: a value has the wrong type, is out of range, or does not go with another.
+    """
+
+    usual: ClassVar[str]
+    at: InitVar[str | None] = field(default=None, kw_only=True)
+
+    def __init_subclass__(cls, key: str = "") -> None:
+        super().__init_subclass__()
+        cls.usual = key
+
+    def __post_init__(self, at: str | None) -> None:
+        section = self.usual if at is None else at
+        for name, hint in self.hints().items():
+            if parts(hint) is None:
+                _check(dotted(section, name), getattr(self, name), hint)
+        for name, allowed in self.contradictions():
+            raise _out_of_range(dotted(section, name), getattr(self, name), allowed)
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Settings that do not go with others, and which of their values would."""
+        return iter(())
+
+    @classmethod
+    @cache
+    def hints(cls) -> dict[str, Any]:
+        """The annotations of the section's settings, in order."""
+        found = all_hints(cls, include_extras=True)
+        (given,) = get_args(getattr(cls, "__orig_bases__", (cls,))[0]) or (None,)  # Base[given]
+        hints = {each.name: found[each.name] for each in fields(cls)}
+        return {name: given if isinstance(hint, TypeVar) else hint for name, hint in hints.items()}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """The section from nested dictionaries.
+
+        Raises:
+            FedmemError: a key is unknown or missing, or a value is of the wrong type or range.
+        """
+        made: Self = _made(cls, values, cls.usual, list(leaves(cls)))
+        return made
+
+
+def parts(hint: Any) -> dict[str, Any] | None:
+    """What a section, or a dictionary of sections, is made of; None: it is a single setting."""
+    if isinstance(hint, type) and issubclass(hint, Section):
+        return hint.hints()
+    if get_origin(hint) is Annotated and get_origin(hint.__origin__) is dict:
+        (names,) = hint.__metadata__  # the keys that it may have
+        return dict.fromkeys(names, get_args(hint.__origin__)[1])
+    return None
+
+
+def kinds(hint: Any) -> list[tuple[Any, Range | None]]:
+    """The types that a single setting may have, each with its range; None: all of its values."""
+    if get_origin(hint) in (Union, UnionType):
+        return [kind for each in get_args(hint) for kind in kinds(each)]
+    return [
+        (hint.__origin__, *hint.__metadata__) if get_origin(hint) is Annotated else (hint, None)
+    ]
+
+
+def leaves(hint: Any, key: str = "") -> dict[str, Any]:
+    """The annotation of every setting in a section, by its dotted key, in order."""
+    inside = parts(hint)
+    if inside is None:
+        return {key: hint}
     found: dict[str, Any] = {}
-    for name, hint in get_type_hints(section).items():
-        key = prefix + name
-        found.update(leaves(hint, f"{key}.") if _is_section(hint) else {key: hint})
+    for name, each in inside.items():
+        found |= leaves(each, dotted(key, name))
     return found
 
 
-def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted keys, in order."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        key = prefix + name
-        flat |= flattened(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
-    return flat
-
-
-def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice that was probably meant; None where nothing is near.
-
-    A key that lacks its section, or stands in another one, is known by its last part.
-    """
-    known, last = list(choices), word.rpartition(".")[2]
-    same = [choice for choice in known if choice.rpartition(".")[2] == last]
-    if same:
-        return same[0] if len(same) == 1 else " or ".join(same)
-    close = difflib.get_close_matches(word, known, n=1)
-    ends = {choice.rpartition(".")[2]: choice for choice in known}
-    close = close or [ends[end] for end in difflib.get_close_matches(last, ends, 1, LIKENESS)]
-    return close[0] if close else None
+def dotted(section: str, name: str) -> str:
+    """The key of what has this name in a section; the settings as a whole have no key."""
+    return f"{section}.{name}" if section else name
 
 
 def unknown(key: str, choices: Iterable[str]) -> FedmemError:
@@ -63,44 +118,37 @@ def unknown(key: str, choices: Iterable[str]) -> FedmemError:
     return FedmemError(f"{key} is no setting: {hint}")
 
 
-def require_schema(section: type, values: Any) -> None:
-    """Check nested dictionaries against a dataclass and those inside it.
-
-    Raises:
-        FedmemError: the first key that is unknown or missing, or a value of the wrong type.
-    """
-    for problem in _problems(section, values, "", list(leaves(section))):
-        raise problem
-
-
-def _problems(section: type, values: Any, prefix: str, keys: list[str]) -> Iterator[FedmemError]:
-    hints = get_type_hints(section)
+def _made(hint: Any, values: Any, key: str, known: list[str]) -> Any:
+    """A section of a mapping, sections within it too; a single setting stays as it is."""
+    inside = parts(hint)
+    if inside is None:
+        return values
     if not isinstance(values, Mapping):
-        name = prefix.removesuffix(".")
-        yield FedmemError(f"{name}={values} is of the wrong type: it holds {', '.join(hints)}.")
-        return
+        raise _of_wrong_type(key, values, f"it holds {', '.join(inside)}")
     for name in values:
-        if name not in hints:
-            yield unknown(f"{prefix}{name}", keys)
-    for name, hint in hints.items():
-        key = prefix + name
+        if name not in inside:
+            raise unknown(dotted(key, name), known)
+    made = {n: _made(inside[n], each, dotted(key, n), known) for n, each in values.items()}
+    if get_origin(hint) is Annotated:
+        return made
+    for name in inside:
         if name not in values:
-            yield FedmemError(f"{key} is missing: conf/ gives it a value, so do not take it out.")
-        elif _is_section(hint):
-            yield from _problems(hint, values[name], f"{key}.", keys)
-        elif hint is not Any and not any(_fits(values[name], kind) for kind in _kinds(hint)):
-            expected = " or ".join(WORDS[kind] for kind in _kinds(hint))
-            shown = "null" if values[name] is None else values[name]
-            yield FedmemError(f"{key}={shown} is of the wrong type: expected {expected}.")
+            absent = dotted(key, name)
+            raise FedmemError(
+                f"{absent} is missing: conf/ gives it a value, so do not take it out."
+            )
+    return hint(**made, at=key)
 
 
-def _is_section(hint: Any) -> TypeGuard[type]:
-    return is_dataclass(hint)
-
-
-def _kinds(hint: Any) -> list[Any]:
-    """The types that a hint allows."""
-    return [hint] if hint in WORDS else list(get_args(hint))
+def _check(key: str, value: Any, hint: Any) -> None:
+    """Hold a single setting up to the types that it may have, and to their ranges."""
+    fitting = [allowed for kind, allowed in kinds(hint) if _fits(value, kind)]
+    if not fitting:
+        expected = " or ".join(TYPES[kind] for kind, _ in kinds(hint))
+        raise _of_wrong_type(key, value, f"expected {expected}")
+    if not any(allowed is None or allowed.holds(value) for allowed in fitting):
+        words = (allowed.words if allowed else TYPES[kind] for kind, allowed in kinds(hint))
+        raise _out_of_range(key, value, ", or ".join(words))
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -108,4 +156,13 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
     if kind is float:  # a whole number stands for a real one; true and false do not
         return type(value) in (int, float) and math.isfinite(value)
-    return type(value) is kind
+    return bool(value == "auto") if kind == Auto else type(value) is kind
+
+
+def _of_wrong_type(key: str, value: Any, expected: str) -> FedmemError:
+    shown = "null" if value is None else value
+    return FedmemError(f"{key}={shown} is of the wrong type: {expected}.")
+
+
+def _out_of_range(key: str, value: Any, allowed: str) -> FedmemError:
+    return FedmemError(f"{key}={value} is out of range: {allowed}.")

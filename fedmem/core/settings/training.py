@@ -2,214 +2,164 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Generic, TypeVar
 
-from fedmem.core.settings.ranges import require
+from fedmem.core.settings.ranges import Count, Positive, Share, above, at_least, one_of, within
+from fedmem.core.settings.schema import Auto, Section
 
-EXECUTIONS = ("auto", "batched", "stacked", "loop")
-PRECISIONS = ("float32", "bfloat16")
-LOCAL_OPTIMIZERS = ("sgd", "adam")
-SERVER_OPTIMIZERS = ("none", "adam", "momentum")
-AGGREGATIONS = ("mean", "median", "trimmed_mean", "krum")
+Weight = TypeVar("Weight")
+Momentum = Annotated[float, within("[0, 1)")]
+Multiple = Annotated[float, above(1)]
+NonNegative = Annotated[float, at_least(0)]
 
 
 @dataclass(frozen=True)
-class ClientSettings:
+class LossTerms(Section, Generic[Weight]):
+    """A number for each term of `fedmem.core.training.objective.Objective`."""
+
+    identity: Weight
+    """Weight of the softmax cross-entropy of h·e over all items, the loss of stage 1."""
+    score: Weight
+    """Weight of the softmax cross-entropy of the stage's full score over sampled candidates."""
+    content: Weight
+    """Weight of the softmax cross-entropy of h·z̄, content in the place of the IDs, over the same
+    candidates."""
+    alignment: Weight
+    """Weight of 1 − cos(z, e), of the target's content and ID embedding."""
+    hardness: Weight
+    """Extra weight of hard samples: 1 + hardness · sigmoid(cross-entropy)."""
+    load_balance: Weight
+    """Weight of Σ(usage − 1/E)², of the router's use of its E experts."""
+
+
+@dataclass(frozen=True)
+class LossWeights(LossTerms[NonNegative]):
+    """Weights of the terms of a stage's loss; those of 0 are left out."""
+
+    @property
+    def minimised(self) -> list[str]:
+        """The terms that a stage minimises; `hardness` only weighs its samples."""
+        return [term for term, weight in vars(self).items() if weight and term != "hardness"]
+
+
+@dataclass(frozen=True)
+class LossSettings(LossTerms[NonNegative | None], key="loss"):
+    """Loss weights of every stage of the run; null: each stage's own, in `conf/stage/`."""
+
+
+@dataclass(frozen=True)
+class StageSettings(Section, key="stage"):
+    """A stage's own numbers, in `conf/stage/`; what it trains is in `fedmem/core/stages.py`."""
+
+    rounds: Count
+    """Rounds of training, unless patience ends it before."""
+    pace: Positive
+    """Multiplies `strategy.learning_rate`."""
+    loss: LossWeights
+
+
+@dataclass(frozen=True)
+class ClientSettings(Section, key="client"):
     """How one user trains in one round."""
 
-    optimizer: str
-    """Of a user's own steps, one of `LOCAL_OPTIMIZERS`; it starts afresh in every round."""
-    learning_rate: float
-    local_steps: int
+    optimizer: Annotated[str, one_of("sgd", "adam")]
+    """Optimizer of a user's own steps; it starts afresh in every round."""
+    learning_rate: Positive
+    """Its learning rate."""
+    local_steps: Count
     """Full-batch steps a round."""
-    windows: int
+    windows: Count
     """Training windows of `model.max_length` a user, counted from the latest."""
-    negatives: int
+    negatives: Count
     """Sampled negatives a window, where a stage's score is too dear for all items."""
-    positions: int
+    positions: Count
     """Positions a window at which the memory's experts are trained."""
-    micro_batch: int | None
+    micro_batch: Count | None
     """Positions computed at once; null: as suits the device. A matter of speed, not of the result.
     """
-    execution: str
-    """How a cohort trains, one of `EXECUTIONS`: all give the same. `batched` is for one local step
+    execution: Annotated[str, one_of("auto", "batched", "stacked", "loop")]
+    """How a cohort trains: all give the same, and differ in speed. `batched` is for one local step
     of SGD."""
+    precision: Annotated[str, one_of("float32", "bfloat16")]
+    """Precision of the matrix products of training. Rankings are made in float32."""
 
-    precision: str
-    """Of the matrix products of training: one of `PRECISIONS`. Rankings are made in float32."""
-
-    def __post_init__(self) -> None:
-        require(
-            self.optimizer in LOCAL_OPTIMIZERS,
-            "client.optimizer",
-            self.optimizer,
-            f"one of {', '.join(LOCAL_OPTIMIZERS)}",
-        )
-        require(self.learning_rate > 0, "client.learning_rate", self.learning_rate, "above 0")
-        require(
-            self.micro_batch is None or self.micro_batch >= 1,
-            "client.micro_batch",
-            self.micro_batch,
-            "at least 1, or null",
-        )
-        for key in ("local_steps", "windows", "negatives", "positions"):
-            require(getattr(self, key) >= 1, f"client.{key}", getattr(self, key), "at least 1")
-        require(
-            self.execution in EXECUTIONS,
-            "client.execution",
-            self.execution,
-            f"one of {', '.join(EXECUTIONS)}",
-        )
-        require(
-            self.precision in PRECISIONS,
-            "client.precision",
-            self.precision,
-            f"one of {', '.join(PRECISIONS)}",
-        )
-        require(
-            self.execution != "batched" or self.local_steps == 1,
-            "client.execution",
-            self.execution,
-            f"stacked, loop or auto with client.local_steps={self.local_steps}",
-        )
-        require(
-            self.execution != "batched" or self.optimizer == "sgd",
-            "client.execution",
-            self.execution,
-            f"stacked, loop or auto with client.optimizer={self.optimizer}",
-        )
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """One batch of all users, where each user's parameters go their own way."""
+        for name, needed in {"local_steps": 1, "optimizer": "sgd"}.items():
+            asked = getattr(self, name)
+            if self.execution == "batched" and asked != needed:
+                yield "execution", f"stacked, loop or auto with client.{name}={asked}"
 
 
 @dataclass(frozen=True)
-class StrategySettings:
+class StrategySettings(Section, key="strategy"):
     """What the server does with the averaged change."""
 
-    optimizer: str
-    learning_rate: float
-    cooldown: float
+    optimizer: Annotated[str, one_of("none", "adam", "momentum")]
+    """Server optimizer, which takes the averaged change for a gradient; `none`: it is the step."""
+    learning_rate: Positive
+    """Its learning rate, which each stage's `pace` multiplies."""
+    cooldown: Share
     """Share of a stage's rounds, its last ones, in which the learning rate falls; see
-    `strategies/pace.py`."""
-    beta_1: float
-    beta_2: float
-    epsilon: float
-    patience: int
+    `fedmem/runs/schedule.py`."""
+    beta_1: Momentum
+    """Decay of the mean change a round, also of `momentum`."""
+    beta_2: Momentum
+    """Decay of the mean squared change a round."""
+    epsilon: Positive
+    """Added to the root of the mean squared change."""
+    patience: Count
     """Validations without a better HR@10 after which a stage cools down, and then ends."""
-    min_fit_clients: int
-    """Usable replies without which a round stops the run, or all where fewer nodes are asked. Where
-    `federation.nodes` is `auto`, a run on real nodes waits for so many at its start."""
-    round_timeout: float
+    min_nodes: Count
+    """Nodes whose replies must be usable in a round, or all that were asked where they are fewer;
+    else the run stops. Where `federation.nodes` is `auto`, a run on real nodes waits for so many at
+    its start."""
+    round_timeout: Positive
     """Seconds to wait for the replies of a round; a node that takes longer is left out of it."""
-    aggregation: str
-    """Of the nodes' changes, one of `AGGREGATIONS`; all but `mean` weigh every node alike."""
-    bad_share: float
+    aggregation: Annotated[str, one_of("mean", "median", "trimmed_mean", "krum")]
+    """How the nodes' changes become one; all but `mean` weigh every node alike."""
+    bad_share: Annotated[float, within("(0, 0.5)")]
     """Share of the nodes that may be bad: `trimmed_mean` cuts it off at both ends of each number,
     `krum` looks for a node that the others agree with."""
-    guard_ratio: float | None
+    guard_ratio: Multiple | None
     """An update that is not finite, or whose norm is above this many times the median, is left out;
     null: all are taken as they come."""
     guard_direction: bool
     """Whether an update that points the wrong way is left out too, where single updates are seen
     and the item embeddings train; see `fedmem/core/training/guard.py`."""
-    loss_limit: float | None
+    loss_limit: Multiple | None
     """A loss above this many times the stage's lowest stops the stage; null: none does."""
-    collapse: float | None
+    collapse: Annotated[float, within("(0, 1)")] | None
     """A validation HR@10 below this share of the best stops the stage; null: none does."""
 
-    def __post_init__(self) -> None:
-        require(
-            self.optimizer in SERVER_OPTIMIZERS,
-            "strategy.optimizer",
-            self.optimizer,
-            f"one of {', '.join(SERVER_OPTIMIZERS)}",
-        )
-        require(self.learning_rate > 0, "strategy.learning_rate", self.learning_rate, "above 0")
-        require(0 <= self.cooldown <= 1, "strategy.cooldown", self.cooldown, "in [0, 1]")
-        for key in ("beta_1", "beta_2"):
-            require(0 <= getattr(self, key) < 1, f"strategy.{key}", getattr(self, key), "in [0,1)")
-        require(self.epsilon > 0, "strategy.epsilon", self.epsilon, "above 0")
-        require(self.patience >= 1, "strategy.patience", self.patience, "at least 1")
-        require(
-            self.min_fit_clients >= 1,
-            "strategy.min_fit_clients",
-            self.min_fit_clients,
-            "at least 1",
-        )
-        require(
-            self.round_timeout > 0, "strategy.round_timeout", self.round_timeout, "above 0 seconds"
-        )
-        require(
-            self.aggregation in AGGREGATIONS,
-            "strategy.aggregation",
-            self.aggregation,
-            f"one of {', '.join(AGGREGATIONS)}",
-        )
-        require(
-            0 < self.bad_share < 0.5, "strategy.bad_share", self.bad_share, "above 0, below 0.5"
-        )
-        for key in ("guard_ratio", "loss_limit"):
-            value = getattr(self, key)
-            require(value is None or value > 1, f"strategy.{key}", value, "above 1, or null")
-        require(
-            self.collapse is None or 0 < self.collapse < 1,
-            "strategy.collapse",
-            self.collapse,
-            "above 0, below 1, or null",
-        )
-
 
 @dataclass(frozen=True)
-class FederationSettings:
+class FederationSettings(Section, key="federation"):
     """Who takes part, and for how long."""
 
-    rounds: int | None
-    """Rounds of each stage; null: the stage's own (`fedmem/core/stages.py`)."""
-    fraction: float
+    rounds: Count | None
+    """Rounds of every stage of the run; null: each stage's own, in `conf/stage/`."""
+    fraction: Annotated[float, within("(0, 1]")]
     """Share of the users that train in one round."""
-    num_clients: int | None
+    num_clients: Count | None
     """Users that take part at all; null: everybody."""
-    nodes: Any
-    """Simulated nodes that share the users' work evenly: a whole number, or `auto` for one a
-    worker."""
-    evaluate_every: int
+    nodes: Count | Auto
+    """Simulated nodes that share the users' work evenly; `auto`: one a worker."""
+    evaluate_every: Count
     """Rounds between two validations."""
-
-    def __post_init__(self) -> None:
-        require(
-            self.rounds is None or self.rounds >= 1, "federation.rounds", self.rounds, "at least 1"
-        )
-        require(0 < self.fraction <= 1, "federation.fraction", self.fraction, "in (0, 1]")
-        require(
-            self.num_clients is None or self.num_clients >= 1,
-            "federation.num_clients",
-            self.num_clients,
-            "at least 1",
-        )
-        require(
-            self.nodes == "auto" or (type(self.nodes) is int and self.nodes >= 1),
-            "federation.nodes",
-            self.nodes,
-            "a whole number from 1, or auto",
-        )
-        require(
-            self.evaluate_every >= 1, "federation.evaluate_every", self.evaluate_every, "at least 1"
-        )
 
 
 @dataclass(frozen=True)
-class CentralisedSettings:
+class CentralisedSettings(Section, key="centralised"):
     """Training on pooled data (`python -m fedmem.centralised`), which a federation cannot do."""
 
-    epochs: int
-    batch: int
+    epochs: Count
+    """Epochs over all windows, unless patience ends it before."""
+    batch: Count
     """Windows a step."""
-    windows: int
+    windows: Count
     """Training windows a user, in the place of `client.windows`."""
-    learning_rate: float
-    """Of Adam."""
-
-    def __post_init__(self) -> None:
-        for key in ("epochs", "batch", "windows"):
-            value = getattr(self, key)
-            require(value >= 1, f"centralised.{key}", value, "at least 1")
-        require(self.learning_rate > 0, "centralised.learning_rate", self.learning_rate, "above 0")
+    learning_rate: Positive
+    """Learning rate of its Adam."""

@@ -24,7 +24,7 @@ class Objective(nn.Module):
     def __init__(self, model: Recommender, settings: Settings) -> None:
         super().__init__()
         self.model = model
-        self.weights = model.stage.loss.overridden(settings.loss)
+        self.weights = settings.of_stage(model.stage.name).loss
         self.dropout = settings.model.dropout
         self.precision = settings.client.precision
 

@@ -40,7 +40,7 @@ def trackers(settings: Settings, folder: RunFolder) -> Iterator[list[Observer]]:
         OSError: the disk does not take TensorBoard's events.
     """
     require_installed(settings.tracking)
-    past = [RoundRecord(**line) for stage in settings.stages for line in folder.rounds(stage)]
+    past = [RoundRecord(**line) for stage in settings.stage for line in folder.rounds(stage)]
     with contextlib.ExitStack() as opened:
         found: list[Observer] = []
         if settings.tracking.tensorboard:

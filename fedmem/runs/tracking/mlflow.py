@@ -18,8 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from fedmem.core.errors import FedmemError
 from fedmem.core.files.atomic import replacing
-from fedmem.core.settings import Settings
-from fedmem.core.settings.schema import flattened
+from fedmem.core.settings import Settings, flattened
 from fedmem.core.stages import Stage
 from fedmem.runs.folder import MLFLOW_RUN, RunFolder
 from fedmem.runs.records import RoundRecord, StageResult

@@ -95,18 +95,14 @@ def test_an_unknown_stage_is_refused_with_the_choices() -> None:
         assert word in str(caught.value)
 
 
-def test_settings_override_the_loss_weights_that_they_name() -> None:
-    own = STAGES["finetune_moe"].loss
-    changed = own.overridden(replace(SETTINGS.loss, alignment=0.0, score=2.0))
-    assert (changed.alignment, changed.score) == (0.0, 2.0)
-    assert changed == replace(own, alignment=0.0, score=2.0)
-
-
 def test_the_controls_are_stage_1_for_as_many_rounds_as_the_other_two_have() -> None:
     free, frozen = CONTROLS.values()
-    first, *others = STAGES.values()
-    assert free.rounds == frozen.rounds == sum(stage.rounds for stage in others)
+    first = STAGES["pretrain_sasrec"]
+    numbers = [
+        compose_settings([f"stage={stage.name}"]).stage[stage.name] for stage in (free, frozen)
+    ]
+    own, *others = SETTINGS.stage.values()
+    assert numbers == [replace(own, rounds=sum(other.rounds for other in others))] * 2
     names = list(parameters_of("pretrain_sasrec"))
     assert free.split(names) == first.split(names)
     assert frozen.split(names)[1] == ["sasrec.item_emb.weight"]
-    assert {free.loss, frozen.loss} == {first.loss}

@@ -169,7 +169,7 @@ def test_new_items_that_cannot_be_ranked_are_refused(
     shutil.copytree(data_dir, other)
     (other / "ratings.dat").write_text("\n".join(others) + "\n")
     overrides = (f"data.dir={other}", f"checkpoint.dir={tmp_path / 'own'}")
-    names = "stages=[pretrain_sasrec,align_projectors]"
+    names = "stage=[pretrain_sasrec,align_projectors]"
     run_in_process(make_settings(*overrides, names, "federation.rounds=1"))
     for ids, stage, words in (
         ([3], "align_projectors", "None of the 1 new items, 3 …, has content"),

@@ -19,7 +19,7 @@ from fedmem.report.differences import SLICE_HEADINGS, rows_of, slice_rows, to_fr
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
 from fedmem.report.text import markdown_tables
-from tests.conftest import NUM_USERS
+from tests.conftest import NUM_USERS, only
 from tests.fedmem.report.conftest import MakeRun, result
 from tests.in_process_grid import InProcessGrid
 
@@ -173,7 +173,7 @@ def test_data_that_have_moved_are_looked_for_where_they_are_now(
     settings: Settings, tmp_path: Path
 ) -> None:
     folder = tmp_path / "moved"
-    settings = replace(settings, output_dir=str(folder), stages=["pretrain_sasrec"])
+    settings = only(replace(settings, output_dir=str(folder)), "pretrain_sasrec")
     Run(settings, [], keep_ranks=True)(InProcessGrid(settings.federation.nodes))
     (run,) = [read_run(each, tmp_path / "elsewhere") for each in find_runs([str(folder)])]
     assert run.settings["data"]["dir"] == str(tmp_path / "elsewhere")

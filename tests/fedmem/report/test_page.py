@@ -20,7 +20,7 @@ from fedmem.report import __main__ as command
 from fedmem.report.page import PLOTS, make_page
 from fedmem.report.runs import read_run
 from fedmem.report.study import Study
-from tests.conftest import NUM_ITEMS
+from tests.conftest import NUM_ITEMS, only
 from tests.fedmem.report.browser import browser as browser
 from tests.fedmem.report.conftest import MakeRun
 from tests.in_process_grid import InProcessGrid, run_in_process
@@ -166,7 +166,7 @@ def test_a_place_that_can_be_no_folder_is_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run_in_process(replace(settings, stages=["pretrain_sasrec"]))
+    run_in_process(only(settings, "pretrain_sasrec"))
     (tmp_path / "taken").touch()
     out = tmp_path / "taken" / below
     said = mistake(monkeypatch, capsys, settings.output_dir, "--out", str(out))
@@ -180,7 +180,7 @@ def test_a_file_that_cannot_be_replaced_is_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run_in_process(replace(settings, stages=["pretrain_sasrec"]))
+    run_in_process(only(settings, "pretrain_sasrec"))
     (tmp_path / "out" / "report.md").mkdir(parents=True)
     said = mistake(monkeypatch, capsys, settings.output_dir, "--out", str(tmp_path / "out"))
     assert said == f"fedmem: {tmp_path / 'out' / 'report.md'}: Is a directory.\n"

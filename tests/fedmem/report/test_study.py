@@ -62,7 +62,7 @@ def test_rounds_are_counted_through_the_stages_of_a_run_and_of_those_it_starts_f
 ) -> None:
     stage1 = make_run("stage=pretrain_sasrec", folder="1", hashes={"pretrain_sasrec": "h1"})
     later = make_run(
-        "stages=[align_projectors,finetune_moe]",
+        "stage=[align_projectors,finetune_moe]",
         folder="2",
         results=[result("align_projectors", 0.5)],
         rounds=rounds("align_projectors", [0.1] * 3, 0) + rounds("finetune_moe", [0.1] * 3, 0),

@@ -17,10 +17,10 @@ CHOICES = sorted(
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_a_choice_composes(choice: str) -> None:
-    assert set(compose_settings([choice]).stages) <= set(STAGES | CONTROLS)
+    assert set(compose_settings([choice]).stage) <= set(STAGES | CONTROLS)
 
 
 def test_the_stage_group_has_every_stage_and_all_of_them_in_order() -> None:
     for stage in STAGES | CONTROLS:
-        assert compose_settings([f"stage={stage}"]).stages == [stage]
-    assert compose_settings([]).stages == list(STAGES)
+        assert list(compose_settings([f"stage={stage}"]).stage) == [stage]
+    assert list(compose_settings([]).stage) == list(STAGES)

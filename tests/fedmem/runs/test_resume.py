@@ -68,7 +68,7 @@ def test_what_the_run_was_asked_for_may_be_asked_for_again(
     [
         (["seed=4"], ["seed=4 (there 3)"]),
         (["seed=0"], ["seed=0 (there 3)"]),  # the default, which the run had not
-        (["stage=pretrain_sasrec"], ["stages=['pretrain_sasrec']"]),
+        (["stage=pretrain_sasrec"], ["stage=['pretrain_sasrec']"]),
         (["data=ml-100k"], ["data.name=ml-100k"]),
         (["strategy=momentum"], ["strategy.optimizer=momentum", "strategy.learning_rate=1.0"]),
         (["federation.rounds=8", "simulation.threads=1"], ["federation.rounds=8 (there 7)"]),

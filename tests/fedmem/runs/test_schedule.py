@@ -64,4 +64,4 @@ def test_a_stage_has_its_own_rounds_unless_others_are_set(
 ) -> None:
     stage = STAGES["align_projectors"]
     settings = make_settings(f"federation.rounds={asked}", "strategy.cooldown=0.2")
-    assert Schedule.of(settings, stage) == Schedule(rounds, stage.pace, 0.2)
+    assert Schedule.of(settings, stage) == Schedule(rounds, 0.4, 0.2)

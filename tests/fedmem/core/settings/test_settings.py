@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fedmem.core.errors import FedmemError
-from fedmem.core.settings import Settings
+from fedmem.core.settings import Settings, flattened
 from fedmem.core.stages import STAGES
 from fedmem.runs.configuration import compose_settings
 
@@ -112,7 +112,9 @@ def test_json_keeps_a_number_that_stands_for_auto_and_a_null_that_was_filled() -
         federation=replace(BASE.federation, rounds=3, num_clients=100),
         loss=replace(BASE.loss, alignment=0.2),
     )
-    assert Settings.from_json(changed.to_json()) == changed
+    back = Settings.from_json(changed.to_json())
+    assert back == changed
+    assert list(back.stage) == list(STAGES)  # in their order, which a dictionary's == passes over
 
 
 def test_json_is_one_line() -> None:
@@ -238,6 +240,37 @@ def test_an_unknown_choice_is_refused_in_two_lines_with_the_choices(
         assert word in message
 
 
+def test_a_stage_has_its_own_numbers_but_for_those_that_the_run_sets_for_all() -> None:
+    for name, own in BASE.stage.items():
+        assert BASE.of_stage(name) == own
+    asked = ["loss.alignment=0", "loss.score=2", "federation.rounds=3", "stage.finetune_moe.pace=2"]
+    changed = compose_settings(asked)
+    for name, own in BASE.stage.items():
+        expected = replace(own, rounds=3, loss=replace(own.loss, alignment=0.0, score=2.0))
+        pace = 2.0 if name == "finetune_moe" else own.pace
+        assert changed.of_stage(name) == replace(expected, pace=pace)
+
+
+def test_a_stage_that_the_run_has_not_has_no_numbers() -> None:
+    message = error_of(lambda: BASE.of_stage("continue_sasrec"))
+    assert all(word in message for word in ("continue_sasrec", *STAGES))
+
+
+def test_a_stage_says_where_its_mistake_is() -> None:
+    values = json.loads(BASE.to_json())
+    values["stage"]["finetune_moe"]["loss"]["score"] = -1.0
+    message = error_of(lambda: Settings.from_dict(values))
+    assert message == "stage.finetune_moe.loss.score=-1.0 is out of range: at least 0."
+
+
+def test_earlier_runs_list_their_stages_and_later_ones_name_them_alike() -> None:
+    flat = flattened(json.loads(BASE.to_json()))
+    assert flat["stage"] == list(STAGES)
+    assert flat["stage.align_projectors.pace"] == 0.4
+    earlier = flattened({"seed": 0, "stages": list(STAGES), "federation": {"rounds": 3}})
+    assert earlier == {"stage": list(STAGES), "seed": 0, "federation.rounds": 3}
+
+
 @pytest.mark.parametrize("stage", list(STAGES))
 def test_a_stage_can_be_chosen_alone(stage: str) -> None:
-    assert compose_settings([f"stage={stage}"]).stages == [stage]
+    assert list(compose_settings([f"stage={stage}"]).stage) == [stage]
