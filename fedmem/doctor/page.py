@@ -8,6 +8,7 @@ import re
 import sys
 from importlib import import_module
 
+from fedmem.core.files.markdown import markdown_table
 from fedmem.core.stages import CONTROLS, STAGES
 from fedmem.doctor.checks import CHECKS
 from fedmem.doctor.finding import ALL, Check, Level
@@ -29,7 +30,7 @@ ABOUT_QUICK = """\
 Before every run `fedmem.simulate` does the quick ones by itself. It prints what they warn of, and
 does not start if there is a problem.
 """
-COLUMNS = ("| check | stages | quick | looks at | warning | problem |", "|---|---|---|---|---|---|")
+COLUMNS = ("check", "stages", "quick", "looks at", "warning", "problem")
 NUMBERS = {
     **{name: str(place) for place, name in enumerate(STAGES, start=1)},
     **dict.fromkeys(CONTROLS, "controls"),
@@ -44,15 +45,14 @@ def page() -> str:
         title = subject.capitalize()
         about = inspect.getdoc(import_module(f"fedmem.doctor.{subject}")) or ""
         parts.append(f"## {title}\n\n{about}\n")
-        parts.append("\n".join([*COLUMNS, *map(_row, checks)]) + "\n")
+        parts.append(markdown_table(COLUMNS, map(_row, checks)))
     return "\n".join(parts)
 
 
-def _row(one: Check) -> str:
+def _row(one: Check) -> tuple[str, ...]:
     numbers = dict.fromkeys(NUMBERS[name] for name in one.stages)
     stages = "all" if one.stages == ALL else ", ".join(numbers)
-    cells = (one.name, stages, "yes" if one.quick else "", *describe(one))
-    return f"| {' | '.join(cells)} |"
+    return (one.name, stages, "yes" if one.quick else "", *describe(one))
 
 
 def describe(one: Check) -> tuple[str, str, str]:

@@ -66,6 +66,15 @@ def compose_settings(overrides: Sequence[str] = (), output_dir: str = "runs/comp
     return to_settings(_compose([f"output_dir={output_dir}", *overrides]))
 
 
+def defaults(overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings as `conf/` has them; what depends on the call is an interpolation of Hydra's.
+
+    Raises:
+        FedmemError: an override does not fit.
+    """
+    return cast(dict[str, Any], OmegaConf.to_container(_compose(overrides), resolve=False))
+
+
 def pooled(settings: Settings) -> Settings:
     """Settings of the training on pooled data: one stage, with the loss weights of stage 1."""
     if CENTRALISED.name in settings.stage:

@@ -62,10 +62,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Settings(Section):
-    """One run."""
+    """Settings of a run: its sections, and what belongs to none of them."""
 
     seed: Annotated[int, at_least(0)]
-    """Of every random draw."""
+    """Seed of every random draw."""
     stage: Annotated[dict[str, StageSettings], (*ALL_STAGES, CENTRALISED.name)]
     """The stages of the run, in order."""
     output_dir: str

@@ -32,7 +32,7 @@ class DataSettings(Section, key="data"):
     """Which interactions and content to read, and which of the interactions to keep."""
 
     name: str
-    """Name of the data, which folders of runs and checkpoints bear."""
+    """Name of the data, used for folders of runs and checkpoints."""
     dir: str
     """Folder that the files below are in, where they are not named from the root."""
     path: str
@@ -58,7 +58,7 @@ class DataSettings(Section, key="data"):
     """Visual item features, see `fedmem/core/data/vectors.py`; null: the data have none. Without
     both kinds only stage 1 can run."""
     text_file: str | None
-    """Text item features, alike."""
+    """Text item features, likewise."""
     catalogue_file: str | None
     """Ids of all items, one a line, for nodes that have each seen some of them; null: the items of
     the interactions."""

@@ -128,7 +128,7 @@ class StrategySettings(Section, key="strategy"):
     null: all are taken as they come."""
     guard_direction: bool
     """Whether an update that points the wrong way is left out too, where single updates are seen
-    and the item embeddings train; see `fedmem/core/training/guard.py`."""
+    and the item embeddings train; see `fedmem/core/updates/direction.py`."""
     loss_limit: Multiple | None
     """A loss above this many times the stage's lowest stops the stage; null: none does."""
     collapse: Annotated[float, within("(0, 1)")] | None

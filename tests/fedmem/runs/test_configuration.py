@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fedmem.core.stages import CONTROLS, STAGES
-from fedmem.runs.configuration import compose_settings
+from fedmem.core.stages import ALL_STAGES, CENTRALISED, CONTROLS, STAGES
+from fedmem.experiment.arms import load_experiment
+from fedmem.runs.configuration import choices, compose_settings, pooled
 
 CONF = Path(__file__).parents[3] / "conf"
 CHOICES = sorted(
@@ -24,3 +26,25 @@ def test_the_stage_group_has_every_stage_and_all_of_them_in_order() -> None:
     for stage in STAGES | CONTROLS:
         assert list(compose_settings([f"stage={stage}"]).stage) == [stage]
     assert list(compose_settings([]).stage) == list(STAGES)
+
+
+@pytest.mark.parametrize("name", choices()["experiment"])
+def test_every_arm_of_an_experiment_composes(name: str, tmp_path: Path) -> None:
+    experiment = load_experiment(name)
+    runs = experiment.plan(tmp_path, seeds=[0])
+    assert [run.arm for run in runs] == list(experiment.arms)
+    assert all(set(run.settings.stage) <= {*ALL_STAGES, CENTRALISED.name} for run in runs)
+
+
+def test_several_stages_are_chosen_as_a_list_and_keep_their_order() -> None:
+    chosen = compose_settings(["stage=[align_projectors,finetune_moe]"])
+    assert list(chosen.stage) == ["align_projectors", "finetune_moe"]
+    assert chosen.stage["finetune_moe"] == compose_settings().stage["finetune_moe"]
+
+
+@pytest.mark.parametrize("choice", ["stage=all", "stage=finetune_moe"])
+def test_training_on_pooled_data_has_the_loss_of_stage_1(choice: str) -> None:
+    settings = pooled(compose_settings([choice, "centralised.epochs=7"]))
+    first = compose_settings().stage["pretrain_sasrec"]
+    assert settings.stage == {CENTRALISED.name: replace(first, rounds=7)}
+    assert pooled(settings) is settings
