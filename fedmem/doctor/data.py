@@ -87,12 +87,12 @@ def rankings(case: Case) -> Verdict:
 def loss(case: Case) -> Verdict:
     """Every stage has something to minimise.
 
-    Problem: the settings `loss.*` leave a stage with weights of zero only.
+    Problem: no term of the loss by which a stage trains has a weight.
     """
     for stage in case.stages:
-        if not case.settings.of_stage(stage.name).loss.minimised:
+        if not case.settings.of_stage(stage.name).loss.minimised(stage):
             return problem(
-                f"{stage.name} has no loss: every term of it weighs nothing",
+                f"{stage.name} has no loss: no term by which it trains has a weight",
                 f"set a weight in loss or stage.{stage.name}.loss above 0.",
             )
     return ok("every stage has a loss")

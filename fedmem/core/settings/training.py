@@ -8,6 +8,7 @@ from typing import Annotated, Generic, TypeVar
 
 from fedmem.core.settings.ranges import Count, Positive, Share, above, at_least, one_of, within
 from fedmem.core.settings.schema import Auto, Section
+from fedmem.core.stages import Stage
 
 Weight = TypeVar("Weight")
 Momentum = Annotated[float, within("[0, 1)")]
@@ -38,10 +39,16 @@ class LossTerms(Section, Generic[Weight]):
 class LossWeights(LossTerms[NonNegative]):
     """Weights of the terms of a stage's loss; those of 0 are left out."""
 
-    @property
-    def minimised(self) -> list[str]:
-        """The terms that a stage minimises; `hardness` only weighs its samples."""
-        return [term for term, weight in vars(self).items() if weight and term != "hardness"]
+    def minimised(self, stage: Stage) -> list[str]:
+        """The terms by which a stage's parameters train; `hardness` only weighs its samples."""
+        has = {
+            "identity": stage.trains_backbone,
+            "hardness": False,
+            "load_balance": stage.memory,
+        }
+        return [
+            term for term, weight in vars(self).items() if weight and has.get(term, stage.content)
+        ]
 
 
 @dataclass(frozen=True)

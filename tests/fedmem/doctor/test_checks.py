@@ -17,15 +17,19 @@ from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.errors import FedmemError
 from fedmem.core.model.parameters import initial_parameters
 from fedmem.core.settings import Settings
+from fedmem.core.settings.training import LossWeights
 from fedmem.core.stages import STAGES, Stage
+from fedmem.core.training.batches import RoundKey
 from fedmem.doctor import CHECKS, Case, Finding, Level, __main__, environment, examine, resources
 from fedmem.doctor import preflight as preflight
 from fedmem.doctor.checkpoints import untouched
 from fedmem.runs import tracking
+from tests.conftest import ready_node
 from tests.in_process_grid import run_in_process
 
 MakeSettings = Callable[..., Settings]
 FIRST, SECOND, THIRD = STAGES.values()
+KEY = RoundKey(seed=0, stage="any", round=1)
 BY_NAME = {check.name: check for check in CHECKS}
 Change = Callable[[dict[str, Tensor]], None]
 
@@ -421,6 +425,21 @@ def test_the_command_looks_at_a_finished_run(
         line.split(":")[0].split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()
     ]
     assert names == [check.name for check in CHECKS if check.after]
+
+
+@pytest.mark.parametrize("term", LossWeights.hints())
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+def test_a_stage_has_a_loss_where_it_trains(
+    stage: Stage, term: str, make_settings: MakeSettings
+) -> None:
+    alone = [f"loss.{other}={float(other == term)}" for other in LossWeights.hints()]
+    settings = make_settings(f"stage={stage.name}", *alone)
+    trainer = ready_node(settings, stage).trainer(stage)
+    try:
+        trains = any(x.any() for x in trainer.train_user(3, KEY).change.values())
+    except RuntimeError:  # nothing that gradients would be of
+        trains = False
+    assert (BY_NAME["loss"].look(Case(settings)).level is OK) == trains
 
 
 @pytest.mark.parametrize(

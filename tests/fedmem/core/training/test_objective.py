@@ -14,6 +14,7 @@ from fedmem.core.model import Recommender
 from fedmem.core.model.dropout import NO_DROPOUT
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
+from fedmem.core.settings.training import LossWeights
 from fedmem.core.stages import STAGES, Stage
 from fedmem.core.training import losses
 from fedmem.core.training.batches import Batch, BatchMaker, RoundKey
@@ -23,7 +24,7 @@ from tests.conftest import ready_node
 MakeSettings = Callable[..., Settings]
 ALL_STAGES = pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 WITH_CONTENT = pytest.mark.parametrize("name", ["align_projectors", "finetune_moe"])
-WEIGHTS = ("identity", "score", "content", "alignment", "hardness", "load_balance")
+WEIGHTS = tuple(LossWeights.hints())
 
 
 def batch_of(node: Node, stage: Stage, rows: list[int]) -> Batch:
