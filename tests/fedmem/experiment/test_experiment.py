@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -138,6 +139,34 @@ def test_a_folder_of_other_settings_is_never_taken_for_this_run_nor_overwritten(
     faster = load_experiment("ml-100k", ["simulation.workers=1", "client.micro_batch=5"])
     assert carry_out(faster, tmp_path, "stage1") == []
     assert len(pretence.order) == 2  # of the first call
+
+
+def test_a_folder_of_other_stages_is_never_taken_for_this_run(tmp_path: Path) -> None:
+    run = planned(tmp_path)
+    other = replace(run.settings, stage=compose_settings(["stage=finetune_moe"]).stage)
+    written(run, asdict(other))
+    with pytest.raises(FedmemError, match=r"stage=\['finetune_moe'\] \(asked for: \['pretrain_"):
+        run.condition()
+
+
+def test_a_run_of_an_earlier_version_is_done_where_it_listed_the_same_stages(
+    tmp_path: Path,
+) -> None:
+    run = planned(tmp_path)
+    values = asdict(run.settings)
+    del values["stage"], values["strategy"]["min_nodes"]
+    written(run, {**values, "stages": ["pretrain_sasrec"]})
+    assert run.condition() is Condition.DONE
+    written(run, {**values, "stages": ["continue_sasrec"]})
+    with pytest.raises(FedmemError, match="continue_sasrec"):
+        run.condition()
+
+
+def written(run: PlannedRun, settings: dict[str, Any]) -> None:
+    """The results of a run that was done with these settings."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    content = {"settings": settings, "stages": [{"stopped": None}]}
+    (run.folder / "results.json").write_text(json.dumps(content))
 
 
 def planned(tmp_path: Path, *overrides: str) -> PlannedRun:
