@@ -2,74 +2,68 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import itertools
 import json
+import re
 import sys
-from collections.abc import Iterator
-from importlib import resources
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedmem.core.files.markdown import markdown_table
 from fedmem.core.settings import Settings, StageSettings, flattened
 from fedmem.core.settings.schema import TYPES, Section, dotted, kinds, parts
 from fedmem.core.stages import ALL_STAGES
-from fedmem.runs.configuration import CONFIG_MODULE, choices, defaults
+from fedmem.runs.configuration import defaults
 
 HEAD = """\
 # Settings
 
 <!-- Made from the code: python -m fedmem.runs.settings_page > docs/settings.md -->
 
-Every command that runs something takes settings as `key=value`, and groups of them by name, as
-`strategy=fedavg`. The defaults are those of `python -m fedmem.simulate`, which stand in `conf/`.
-
-## Groups
+Every command that runs something takes settings as `key=value`, and groups of them by the name of a
+file in `conf/`, as `strategy=fedavg` or `stage=[align_projectors,finetune_moe]`. The defaults are
+those of `python -m fedmem.simulate`.
 """
+ANY = "stage.<stage>"
 OF_STAGES = """\
 `federation.rounds` and `loss` set the
 numbers of every stage of the run at once; `stage.finetune_moe.rounds=50` sets that of one.
 """
-COLUMNS = ("allowed", "meaning")
 
 
 def page() -> str:
     """The whole page."""
-    groups = [
-        (f"`{group}={name}`", purpose(group, name))
-        for group, names in choices().items()
-        for name in names
-    ]
-    text = [HEAD, markdown_table(("choice", "for"), groups)]
-    values = flattened(defaults())
+    values, text = flattened(defaults()), [HEAD]
     for key, section in _sections(Settings):
-        rows = [
-            (f"`{dotted(key, name)}`", _shown(values[dotted(key, name)]), *about)
-            for name, about in _settings(section)
-        ]
-        title = f"`{key}`" if key else "The run"
-        text += [f"## {title}\n\n{inspect.getdoc(section)}\n"]
-        text += [markdown_table(("setting", "default", *COLUMNS), rows)]
+        text.append(f"## {f'`{key}`' if key else 'The run'}\n\n{inspect.getdoc(section)}\n")
+        text.append(_table({"default": values}, (key, section)))
         if not key:
-            text += [f"## `stage`\n\n{inspect.getdoc(StageSettings)} {OF_STAGES}", _stages()]
+            text.append(f"## `stage`\n\n{inspect.getdoc(StageSettings)} {OF_STAGES}")
+            text.append(_table(_of_stages(), *_sections(StageSettings, ANY)))
     return "\n".join(text)
 
 
-def _stages() -> str:
-    """The table of the stages' numbers, a column for each stage."""
-    values = {name: flattened(defaults([f"stage={name}"])) for name in ALL_STAGES}
-    rows = [
-        (
-            f"`stage.<stage>.{key}`",
-            *(_shown(own[f"stage.{stage}.{key}"]) for stage, own in values.items()),
-            *about,
-        )
-        for prefix, section in _sections(StageSettings)
-        for name, about in _settings(section)
-        for key in [dotted(prefix, name)]
-    ]
-    return markdown_table(("setting", *ALL_STAGES, *COLUMNS), rows)
+def _table(columns: Mapping[str, Mapping[str, Any]], *sections: tuple[str, type[Section]]) -> str:
+    """A row for each single setting of these sections; columns have values by dotted key."""
+    rows = []
+    for prefix, section in sections:
+        for name, hint in section.hints().items():
+            if parts(hint) is None:
+                key = dotted(prefix, name)
+                values = (_shown(own[key]) for own in columns.values())
+                rows.append((f"`{key}`", *values, allowed(hint), meanings(section)[name]))
+    return markdown_table(("setting", *columns, "allowed", "meaning"), rows)
+
+
+def _of_stages() -> dict[str, dict[str, Any]]:
+    """The numbers of each stage, by keys that name none."""
+    return {
+        stage: {
+            key.replace(f"stage.{stage}", ANY): value
+            for key, value in flattened(defaults([f"stage={stage}"])).items()
+        }
+        for stage in ALL_STAGES
+    }
 
 
 def _sections(section: type[Section], key: str = "") -> Iterator[tuple[str, type[Section]]]:
@@ -80,46 +74,21 @@ def _sections(section: type[Section], key: str = "") -> Iterator[tuple[str, type
             yield from _sections(hint, dotted(key, name))
 
 
-def _settings(section: type[Section]) -> Iterator[tuple[str, tuple[str, str]]]:
-    """The single settings of a section: a cell for each of `COLUMNS`, by name."""
-    told = meanings(section)
-    for name, hint in section.hints().items():
-        if parts(hint) is None:
-            yield name, (allowed(hint), told[name])
-
-
 def meanings(section: type[Section]) -> dict[str, str]:
     """What each attribute of a section means, from the docstring below it."""
-    found: dict[str, str] = {}
-    for base in section.__mro__:
-        if issubclass(base, Section):
-            (definition,) = ast.parse(inspect.getsource(base)).body
-            assert isinstance(definition, ast.ClassDef)
-            for one, below in itertools.pairwise(definition.body):
-                match one, below:
-                    case (
-                        ast.AnnAssign(target=ast.Name(id=name)),
-                        ast.Expr(value=ast.Constant(value=str(text))),
-                    ):
-                        found[name] = " ".join(text.split())
-    return found
+    bases = (base for base in section.__mro__ if issubclass(base, Section))
+    source = "".join(inspect.getsource(base) for base in bases)
+    found = re.findall(r'^ {4}(\w+): [^\n]+\n {4}"""(.+?)"""', source, re.DOTALL | re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}
 
 
 def allowed(hint: Any) -> str:
     """The values that a setting may have."""
     words = []
     for kind, within in kinds(hint):
-        number = kind in (int, float)
-        of = f"{TYPES[kind]}, {within.words}" if number and within else TYPES[kind]
-        words.append(of if number or within is None else within.words)
+        names = [TYPES[kind]] if within is None or kind in (int, float) else []
+        words.append(", ".join([*names, within.words] if within else names))
     return "; or ".join(words)
-
-
-def purpose(group: str, name: str) -> str:
-    """What a file of `conf/` is for: its first lines, below a header where Hydra wants one."""
-    text = resources.files(CONFIG_MODULE).joinpath(group, f"{name}.yaml").read_text("utf-8")
-    comment = itertools.takewhile(lambda line: line.startswith("# "), text.splitlines())
-    return " ".join(line.removeprefix("# ") for line in comment if not line.startswith("# @"))
 
 
 def _shown(value: object) -> str:

@@ -72,8 +72,7 @@ class Section:
         Raises:
             FedmemError: a key is unknown or missing, or a value is of the wrong type or range.
         """
-        made: Self = _made(cls, values, cls.usual, list(leaves(cls)))
-        return made
+        return _made(cls, values, cls.usual, list(leaves(cls)))  # type: ignore[no-any-return]
 
 
 def parts(hint: Any) -> dict[str, Any] | None:

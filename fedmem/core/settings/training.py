@@ -41,14 +41,8 @@ class LossWeights(LossTerms[NonNegative]):
 
     def minimised(self, stage: Stage) -> list[str]:
         """The terms by which a stage's parameters train; `hardness` only weighs its samples."""
-        has = {
-            "identity": stage.trains_backbone,
-            "hardness": False,
-            "load_balance": stage.memory,
-        }
-        return [
-            term for term, weight in vars(self).items() if weight and has.get(term, stage.content)
-        ]
+        has = {"identity": stage.trains_backbone, "hardness": False, "load_balance": stage.memory}
+        return [t for t, weight in vars(self).items() if weight and has.get(t, stage.content)]
 
 
 @dataclass(frozen=True)
