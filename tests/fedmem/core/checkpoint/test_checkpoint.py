@@ -172,7 +172,7 @@ def test_a_failing_save_leaves_no_file_under_the_final_name(tmp_path: Path, dama
         x = torch.ones(4)
         made = checkpoint(parameters={"a": x, "b": x})
     else:
-        path.with_name(f"{path.name}.{os.getpid()}.partial").mkdir()
+        path.with_name(f"{path.name}.{os.uname().nodename}.{os.getpid()}.partial").mkdir()
     with pytest.raises(Exception):  # noqa: B017, PT011 - whatever safetensors raises
         made.save(path)
     assert not path.exists()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.core.evaluation.cold import BY_ID, COLD_RANKINGS, untrained_embeddings
+from fedmem.core.evaluation.cold import BY_ID, untrained_embeddings
 from fedmem.core.evaluation.protocol import COLD, COLD_USERS, means, sampled_negatives
 from fedmem.core.evaluation.protocol import last_hidden as states_after
 from fedmem.core.model import Content
@@ -20,6 +20,8 @@ from tests.conftest import ready_node
 
 MakeSettings = Callable[..., Settings]
 WITH_CONTENT = pytest.mark.parametrize("name", ["align_projectors", "finetune_moe"])
+
+ALL_RANKINGS = {"cold_sampled", "cold_full", "cold_text", "cold_picture", BY_ID}
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def test_sums_of_two_halves_add_up_to_the_sums_of_all(name: str, settings: Setti
     added = {key: sum(half[key] for half in halves) for key in everybody}
     assert added == pytest.approx(everybody, abs=1e-9)
     rankings = {key.partition("/")[0] for key in everybody if key != COLD_USERS}
-    assert rankings == (set(COLD_RANKINGS) if stage.content else {BY_ID})
+    assert rankings == (ALL_RANKINGS if stage.content else {BY_ID})
     assert all(ranking.startswith(COLD) for ranking in rankings)
 
 
@@ -100,5 +102,5 @@ def test_untrained_embeddings_are_those_of_the_seed(make_settings: MakeSettings)
 def test_nobody_has_ranks_but_no_error(settings: Settings) -> None:
     node = Node(settings)
     ranks = node.rank_cold(STAGES["align_projectors"], np.zeros(0, dtype=np.int64))
-    assert set(ranks.ranks) == set(COLD_RANKINGS)
+    assert set(ranks.ranks) == ALL_RANKINGS
     assert len(ranks.users) == 0

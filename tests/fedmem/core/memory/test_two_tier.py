@@ -70,7 +70,7 @@ def equal(a: MemoryState, b: MemoryState) -> bool:
 
 def test_a_new_memory_is_empty() -> None:
     found = memory()
-    assert (short_term(found), long_term(found), found.cursor) == ([], [], 0)
+    assert (short_term(found), long_term(found)) == ([], [])
     items, mask = found.retrieve()
     assert items.tolist() == [0, 0, 0, 0]
     assert mask.tolist() == [False] * 4
@@ -258,8 +258,8 @@ def test_statistics_of_nothing_are_zero() -> None:
     assert memory().statistics().write_ratio == 0.0
 
 
-def test_the_cursor_counts_what_was_ingested() -> None:
-    assert fed([1, 2, 3, 4, 1]).cursor == 5
+def test_statistics_count_what_was_ingested() -> None:
+    assert fed([1, 2, 3, 4, 1]).statistics().ingested == 5
 
 
 @pytest.mark.parametrize("item", [-1, 0, 8])
