@@ -15,7 +15,7 @@ from typing import Any
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings, flattened
 from fedmem.runs.configuration import compose_experiment, compose_settings, pooled
-from fedmem.runs.folder import STATE
+from fedmem.runs.folder import RESULTS, STATE
 from fedmem.runs.state import peek
 
 COMMANDS = ("simulate", "centralised")
@@ -112,7 +112,7 @@ class PlannedRun:
         Raises:
             FedmemError: that is a run of other settings, or damaged.
         """
-        path = self.folder / "results.json"
+        path = self.folder / RESULTS
         if path.is_file():
             try:
                 made = json.loads(path.read_text(encoding="utf-8"))
