@@ -1,8 +1,13 @@
-"""`python -m fedmem.report RUNS…`: a table and a page of plots of any set of runs."""
+"""Make a table and a page of plots from any set of runs.
+
+    python -m fedmem.report runs/experiments/ml-100k --against full
+
+Runs that differ in nothing but the seed are one arm. The table is printed; the page, the table as
+Markdown and every figure as CSV are written.
+"""
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,13 +15,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from fedmem.core.commands import Parser, command_parser
+from fedmem.core.console import say
 from fedmem.core.errors import FedmemError, readable_exit, readable_file_errors
 from fedmem.core.files.atomic import replacing
 from fedmem.report import differences, table
 from fedmem.report.page import make_page
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
-from fedmem.report.text import print_tables, say, to_markdown
+from fedmem.report.text import print_tables, to_markdown
 from fedmem.runs.folder import shown
 
 OUT = Path("runs") / "report"
@@ -39,7 +46,7 @@ def report(arguments: Sequence[str], console: Console) -> Study:
     page = make_page(study, shlex.join(["python", "-m", "fedmem.report", *arguments]))
     made_with = [f"Made with {line}." for line in study.made_with]
     for line in ["", *made_with, *page.left_out, *(f"{note}." for note in study.notes)]:
-        say(console, line)
+        say(line, console)
     files = {
         "report.html": page.html,
         "report.md": to_markdown(study),
@@ -49,13 +56,13 @@ def report(arguments: Sequence[str], console: Console) -> Study:
     for name, content in files.items():
         with replacing(args.out / name) as partial:
             partial.write_text(content, encoding="utf-8")
-    say(console, "written: " + ", ".join(shown(args.out / name) for name in files))
+    say("written: " + ", ".join(shown(args.out / name) for name in files), console)
     return study
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command's options."""
-    made = argparse.ArgumentParser(prog="python -m fedmem.report", description=__doc__)
+    made = command_parser("report", __doc__)
     made.add_argument(
         "runs", nargs="+", metavar="RUNS", help="folders of runs, or of sweeps and experiments"
     )

@@ -18,25 +18,14 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fedmem.core.plots.palette import GREY, INK, PALE, SERIES
+
 WIDTH = 4.2
 """Inches; on a phone this comes close to the screen's width, so letters keep their size there."""
 SIZE, SMALL = 9.5, 8.5
 ROW = 0.16
 """Inches of a line of small letters."""
 
-INK, GREY, PALE = "#1b2a33", "#6f7d85", "#b4bfc5"
-SERIES = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#7f3c8d",
-    "#8c564b",
-    "#56b4e9",
-)
-"""Colours that people with any kind of colour vision can tell apart: M. Okabe and K. Ito's, and two
-more."""
 VARIABLES = {INK: "--ink", GREY: "--grey", PALE: "--pale"} | {
     colour: f"--series-{place}" for place, colour in enumerate(SERIES)
 }

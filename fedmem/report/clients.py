@@ -60,8 +60,8 @@ def _sweep(study: Study) -> list[RecordedRun]:
         NothingToDraw: there are no two.
     """
     sets: dict[str, list[RecordedRun]] = defaultdict(list)
-    for arm in study.arms:
-        for run in arm.runs:
+    for group in study.groups:
+        for run in group.runs:
             if run.results and run.users:
                 rest = {k: v for k, v in identity(run).items() if k != CLIENTS}
                 sets[json.dumps(rest, sort_keys=True)].append(run)

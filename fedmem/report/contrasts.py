@@ -16,7 +16,7 @@ from fedmem.core.evaluation.protocol import Ranks
 from fedmem.core.evaluation.slices import Rows, slices_of
 from fedmem.core.evaluation.statistics import Difference, compare
 from fedmem.core.settings import Settings
-from fedmem.report.groups import Arm
+from fedmem.report.groups import RunGroup
 from fedmem.report.runs import METRICS
 
 SLICED = ("sampled/HR@10", "full/HR@10")
@@ -90,47 +90,49 @@ def _has_picture(settings: Settings, interactions: Interactions) -> Rows | None:
     return found
 
 
-def find_contrasts(arms: Sequence[Arm], against: int) -> tuple[list[Contrast], list[str]]:
-    """The last stage of each arm less that of one of them; else later stages less the first.
+def find_contrasts(groups: Sequence[RunGroup], against: int) -> tuple[list[Contrast], list[str]]:
+    """The last stage of each group less that of one of them; else later stages less the first.
 
     Args:
-        arms: all of them.
+        groups: all of them.
         against: the place of the one that the others are compared with.
 
     Returns:
-        The contrasts, and why arms were left out.
+        The contrasts, and why groups were left out.
     """
     contrasts: list[Contrast] = []
     reasons: list[str] = []
-    base = arms[against]
-    for arm in arms:
-        if arm is not base:
+    base = groups[against]
+    for group in groups:
+        if group is not base:
             try:
-                contrasts.append(_contrast(arm.name, base.name, arm, base))
+                contrasts.append(_contrast(group.name, base.name, group, base))
             except FedmemError as error:
-                reasons.append(f"{arm.name} less {base.name}: {str(error).rstrip('.')}")
+                reasons.append(f"{group.name} less {base.name}: {str(error).rstrip('.')}")
     if not contrasts:
-        for arm in arms:
-            contrasts += _stages(arm, arm.name if len(arms) > 1 else "")
+        for group in groups:
+            contrasts += _stages(group, group.name if len(groups) > 1 else "")
     return contrasts, reasons
 
 
-def _contrast(name: str, against: str, arm: Arm, base: Arm) -> Contrast:
-    stages = [each.stages_with_ranks()[-1:] for each in (arm, base)]
+def _contrast(name: str, against: str, group: RunGroup, base: RunGroup) -> Contrast:
+    stages = [each.stages_with_ranks()[-1:] for each in (group, base)]
     if not all(stages):
         raise FedmemError("no ranks of users were kept (simulation.keep_ranks)")
-    return _compare(name, against, arm, stages[0][0], base, stages[1][0])
+    return _compare(name, against, group, stages[0][0], base, stages[1][0])
 
 
-def _stages(arm: Arm, prefix: str) -> Iterator[Contrast]:
-    first, *later = arm.stages_with_ranks() or [""]
+def _stages(group: RunGroup, prefix: str) -> Iterator[Contrast]:
+    first, *later = group.stages_with_ranks() or [""]
     for stage in later:
         name = f"{stage}, {prefix}" if prefix else stage
-        yield _compare(name, first, arm, stage, arm, first)
+        yield _compare(name, first, group, stage, group, first)
 
 
-def _compare(name: str, against: str, arm: Arm, stage: str, base: Arm, base_stage: str) -> Contrast:
-    ours, theirs = arm.ranks_of(stage), base.ranks_of(base_stage)
+def _compare(
+    name: str, against: str, group: RunGroup, stage: str, base: RunGroup, base_stage: str
+) -> Contrast:
+    ours, theirs = group.ranks_of(stage), base.ranks_of(base_stage)
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds:
         raise FedmemError("they have no seed in common")
@@ -138,11 +140,11 @@ def _compare(name: str, against: str, arm: Arm, stage: str, base: Arm, base_stag
     return Contrast(
         name=name,
         against=against,
-        settings=[run.settings for run in arm.runs if run.seed in seeds],
+        settings=[run.settings for run in group.runs if run.seed in seeds],
         ours=mine,
         theirs=yours,
         differences=compare(mine, yours, METRICS),
-        cold=_cold_differences(arm.cold_ranks_of(stage), base.cold_ranks_of(base_stage)),
+        cold=_cold_differences(group.cold_ranks_of(stage), base.cold_ranks_of(base_stage)),
     )
 
 

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fedmem.report.canvas import GREY, legend, style_of
+from fedmem.core.plots.palette import GREY
+from fedmem.report.canvas import legend, style_of
 from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import RecordedRun, moved
 from fedmem.report.study import Study
@@ -65,28 +66,28 @@ def draw_bytes(study: Study, figure: Figure) -> str:
 
 
 def _legend_text(study: Study) -> str:
-    seeds = max(len(arm.runs) for arm in study.arms)
-    lines = "A colour an arm; a line ends where a stage does. " if len(study.arms) > 1 else ""
+    seeds = max(len(group.runs) for group in study.groups)
+    lines = "A colour an arm; a line ends where a stage does. " if len(study.groups) > 1 else ""
     if seeds > 1:
         lines = f"Thin lines are seeds, up to {seeds}; the thick one is their mean. {lines}"
     return lines
 
 
 def _stage_starts(study: Study) -> list[int]:
-    """Rounds after which a stage starts, but the first, where all arms have the same."""
+    """Rounds after which a stage starts, but the first, where all groups have the same."""
     found = {
-        tuple(study.before[arm.runs[0].folder, stage].rounds for stage in arm.stages())
-        for arm in study.arms
+        tuple(study.before[group.runs[0].folder, stage].rounds for stage in group.stages())
+        for group in study.groups
     }
     return [start for start in found.pop() if start] if len(found) == 1 else []
 
 
 def _draw(study: Study, axes: Axes, along: Callable[[Curve], Floats]) -> None:
-    many = len(study.arms) > 1
-    for place, arm in enumerate(study.arms):
+    many = len(study.groups) > 1
+    for place, group in enumerate(study.groups):
         named = False
-        for number, stage in enumerate(arm.stages()):
-            found = [(run, curve) for run in arm.runs if (curve := _curve(study, run, stage))]
+        for number, stage in enumerate(group.stages()):
+            found = [(run, curve) for run in group.runs if (curve := _curve(study, run, stage))]
             if not found:
                 continue
             style = style_of(place if many else number)
@@ -98,7 +99,7 @@ def _draw(study: Study, axes: Axes, along: Callable[[Curve], Floats]) -> None:
             shared = min(len(curve.values) for curve in curves)
             x = np.mean([along(curve)[:shared] for curve in curves], axis=0)
             y = np.mean([curve.values[:shared] for curve in curves], axis=0)
-            label = stage if not many else None if named else arm.name
+            label = stage if not many else None if named else group.name
             axes.plot(x, y, **style, label=label, marker="o" if shared == 1 else None)
             named = True
     if not axes.lines:

@@ -12,7 +12,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.statistics import Difference
-from fedmem.report.canvas import GREY, SERIES, height_of, legend, wrapped
+from fedmem.core.plots.palette import GREY, SERIES
+from fedmem.report.canvas import height_of, legend, wrapped
 from fedmem.report.contrasts import SLICED, Contrast
 from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import METRICS
@@ -101,9 +102,9 @@ def draw_slices(study: Study, figure: Figure) -> str:
         raise NothingToDraw(str(error).splitlines()[0].rstrip(".")) from error
     figure.set_figheight(1.3 + len(names) * (0.2 + 0.09 * len(found)))
     sides = figure.subplots(1, 2, sharey=True)
-    names_of_arms = [arm.name for arm in study.arms]  # each has one colour on all of the page
+    group_names = [group.name for group in study.groups]  # each has one colour on all of the page
     places = [
-        names_of_arms.index(c.name) if c.name in names_of_arms else number
+        group_names.index(c.name) if c.name in group_names else number
         for number, c in enumerate(study.contrasts)
     ]
     colours = [SERIES[place % len(SERIES)] for place in places]

@@ -1,4 +1,4 @@
-"""Runs joined to arms: those that differ in nothing but the seed are one arm."""
+"""Runs by their settings: those that differ in nothing but the seed are one group, an arm."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ CLIENTS = "federation.num_clients"
 
 
 @dataclass(frozen=True)
-class Arm:
-    """Runs of the same settings.
+class RunGroup:
+    """Runs of the same settings and different seeds: an arm of an experiment, or any other.
 
     Attributes:
         name: what tells it from the others.
@@ -54,10 +54,10 @@ class Arm:
         return [stage for stage in self.stages() if self.ranks_of(stage)]
 
 
-def join_arms(runs: Sequence[RecordedRun]) -> tuple[list[Arm], list[str]]:
-    """The arms of these runs in the order of their first, and what is to be known of it.
+def group_runs(runs: Sequence[RecordedRun]) -> tuple[list[RunGroup], list[str]]:
+    """The groups of these runs in the order of their first, and notes on what was left out.
 
-    An arm is called by its folder where its runs are in `<arm>/seed-<seed>`, else by the settings
+    A group is called by its folder where its runs are in `<arm>/seed-<seed>`, else by the settings
     in which it differs from the others. Of two runs of the same settings and seed the one that has
     finished counts, of two such the latter.
     """
@@ -66,11 +66,11 @@ def join_arms(runs: Sequence[RecordedRun]) -> tuple[list[Arm], list[str]]:
         key = _experiment_arm(run), json.dumps(identity(run), sort_keys=True)
         alike.setdefault(key, []).append(run)
     notes: list[str] = []
-    arms = [
-        Arm(name, list(_one_a_seed(own, notes)))
+    groups = [
+        RunGroup(name, list(_one_a_seed(own, notes)))
         for name, own in zip(_names(list(alike.values())), alike.values(), strict=True)
     ]
-    return arms, notes
+    return groups, notes
 
 
 def identity(run: RecordedRun) -> dict[str, Any]:
@@ -87,9 +87,9 @@ def _experiment_arm(run: RecordedRun) -> Path | None:
     return run.folder.parent if re.fullmatch(r"seed-\d+", run.folder.name) else None
 
 
-def _names(arms: Sequence[Sequence[RecordedRun]]) -> list[str]:
-    """What tells each arm from the others."""
-    firsts = [runs[0] for runs in arms]
+def _names(groups: Sequence[Sequence[RecordedRun]]) -> list[str]:
+    """What tells each group from the others."""
+    firsts = [runs[0] for runs in groups]
     folders, all_told = [_experiment_arm(run) for run in firsts], _tell_apart(firsts)
     names = [
         folder.name if folder else told or str(run.settings["data"]["name"])

@@ -11,21 +11,20 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fedmem.core.memory.novelty import BINS
 from fedmem.core.plots.novelty import NOVELTY, draw_novelty_bars
-from fedmem.report.canvas import GREY, SERIES, SMALL, legend, style_of
-from fedmem.report.groups import Arm
+from fedmem.core.plots.palette import GREY
+from fedmem.report.canvas import SMALL, legend, style_of
+from fedmem.report.groups import RunGroup
 from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import Record
 from fedmem.report.study import Study
-
-RED = SERIES[1]
 
 
 def draw_occupancy(study: Study, figure: Figure) -> str:
     """How full both tiers are, and long-term writes per interaction, over the rounds."""
     tiers, ratio = figure.subplots(2, 1, sharex=True)
     targets: set[float] = set()
-    for place, arm in enumerate(study.arms):
-        records = _filled(arm)
+    for place, group in enumerate(study.groups):
+        records = _filled(group)
         if not records:
             continue
         style = style_of(place)
@@ -33,14 +32,14 @@ def draw_occupancy(study: Study, figure: Figure) -> str:
         memory = [record["memory"] for record in records]
         for tier, width in (("st", 0.8), ("lt", 1.6)):
             share = [m[f"{tier}_size"] / max(m[f"{tier}_capacity"], 1) for m in memory]
-            label = arm.name if tier == "lt" else None
+            label = group.name if tier == "lt" else None
             tiers.plot(x, share, **style | {"linewidth": width}, label=label)
             if not targets:
                 name = "short-term" if tier == "st" else "long-term"
                 _name_line(tiers, x[-1], share[-1], name)
         written = [(m["promotions"] + m["merges"]) / max(m["ingested"], 1) for m in memory]
         ratio.plot(x, written, **style)
-        targets.add(arm.runs[0].settings["memory"]["write_ratio"])
+        targets.add(group.runs[0].settings["memory"]["write_ratio"])
     if not targets:
         raise NothingToDraw("no run has a stage that reads the memory")
     for target in targets:
@@ -64,7 +63,7 @@ def draw_occupancy(study: Study, figure: Figure) -> str:
 
 def draw_novelty(study: Study, figure: Figure) -> str:
     """Novelty of the users' training interactions, and the threshold from which one is written."""
-    runs = [(arm.name, run) for arm in study.arms for run in arm.runs if run.novelty]
+    runs = [(group.name, run) for group in study.groups for run in group.runs if run.novelty]
     if not runs:
         raise NothingToDraw(
             "no run has looked at novelty, as stage 3 does with memory.threshold=auto"
@@ -82,9 +81,9 @@ def draw_novelty(study: Study, figure: Figure) -> str:
     return f"{counts.sum():,} interactions, from the nodes' summed histograms{of}."
 
 
-def _filled(arm: Arm) -> list[Record]:
-    """Rounds of the arm's first seed that looked at the memories, of the last stage that did."""
-    records = [r for run in arm.runs[:1] for r in run.rounds if r.get("memory")]
+def _filled(group: RunGroup) -> list[Record]:
+    """Rounds of the group's first seed that looked at the memories, of the last stage that did."""
+    records = [r for run in group.runs[:1] for r in run.rounds if r.get("memory")]
     return [record for record in records if record["stage"] == records[-1]["stage"]]
 
 

@@ -79,7 +79,7 @@ def make_page(study: Study, command: str) -> Page:
         left_out=left_out,
         notes=study.notes,
         made_with=study.made_with,
-        arms=study.arms,
+        groups=study.groups,
         own=own,
         shared=shared,
         command=command,
@@ -94,12 +94,12 @@ def _title(study: Study) -> str:
 
 
 def _summary(study: Study) -> str:
-    runs, arms = len(study.runs), len(study.arms)
+    runs, groups = len(study.runs), len(study.groups)
     seeds = sorted({run.seed for run in study.runs})
     unfinished = sum(run.standing is not None for run in study.runs)
     parts = [
         _count(runs, "run"),
-        _count(arms, "arm") if arms > 1 else "",
+        _count(groups, "arm") if groups > 1 else "",
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
         f"{unfinished} unfinished" if unfinished else "",
     ]
@@ -111,8 +111,8 @@ def _count(number: int, what: str) -> str:
 
 
 def _settings(study: Study) -> tuple[list[tuple[str, Any]], list[tuple[str, list[Any]]]]:
-    """Settings that the arms share, and those in which they differ, with a value an arm."""
-    found = [flattened(arm.runs[0].settings) for arm in study.arms]
+    """Settings that all groups share, and those in which they differ, with a value a group."""
+    found = [flattened(group.runs[0].settings) for group in study.groups]
     keys = [k for k in dict.fromkeys(k for own in found for k in own) if k != "output_dir"]
     values = {key: [own[key] for own in found if key in own] for key in keys}
     shared = {key: own[0] for key, own in values.items() if all(value == own[0] for value in own)}

@@ -12,12 +12,14 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from fedmem.core.checkpoint import Checkpoint
+from fedmem.core.data.interactions import ITEM_IDS
 from fedmem.core.errors import FedmemError
 from fedmem.core.model.experts import router_weights
+from fedmem.core.plots.palette import SERIES
 from fedmem.core.stages import FINETUNE_MOE
 from fedmem.features.table import read_items
 from fedmem.recommend.titles import find_table
-from fedmem.report.canvas import SERIES, height_of, legend, wrapped
+from fedmem.report.canvas import height_of, legend, wrapped
 from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import RecordedRun
 from fedmem.report.study import Study
@@ -105,17 +107,17 @@ def draw_genres(study: Study, figure: Figure) -> str:
 
 
 def _routings(study: Study) -> Iterator[Routing]:
-    """Of each arm, its first seed that can be looked at.
+    """Of each group, its first seed that can be looked at.
 
     Raises:
         NothingToDraw: there is none.
     """
     reasons = []
     any_found = False
-    for arm in study.arms:
-        for run in arm.runs:
+    for group in study.groups:
+        for run in group.runs:
             try:
-                yield _routing(arm.name, run)
+                yield _routing(group.name, run)
                 any_found = True
                 break
             except NothingToDraw as reason:
@@ -149,7 +151,7 @@ def _routing(arm: str, run: RecordedRun) -> Routing:
 def _genres(run: RecordedRun) -> dict[str, npt.NDArray[np.int64]]:
     """Dense ids of the items of each genre; none where no table tells of any."""
     table = find_table(Path(run.settings["data"]["dir"]))
-    ids = run.folder / "items.parquet"
+    ids = run.folder / ITEM_IDS
     if table is None or not ids.is_file():
         return {}
     listed = pq.read_table(ids).to_pydict()

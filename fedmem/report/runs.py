@@ -12,17 +12,17 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from fedmem.core.data.interactions import USER_IDS
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import load_outcomes
 from fedmem.core.evaluation.protocol import COLD_USERS, USERS, Ranks
 from fedmem.core.files.sealed import load_sealed
-from fedmem.runs.folder import STATE
+from fedmem.runs.folder import NOVELTY, RESULTS, ROUNDS, STATE
 from fedmem.runs.provenance import MadeWith
 from fedmem.runs.state import LAST, RunState
 
 Record = dict[str, Any]
 
-RESULTS, ROUNDS, NOVELTY = "results.json", "metrics.jsonl", "novelty.json"
 METRICS = ("sampled/HR@10", "sampled/NDCG@10", "full/HR@10", "full/NDCG@10")
 """The figures of a stage that are shown."""
 
@@ -138,7 +138,7 @@ def read_run(folder: Path, data_dir: Path | None = None) -> RecordedRun:
             rounds=list(_rounds(folder / ROUNDS)),
             standing=standing,
             hashes=hashes,
-            users=clients or _count_users(folder / "users.parquet") or ranked,
+            users=clients or _count_users(folder / USER_IDS) or ranked,
             novelty=_json(folder / NOVELTY) if (folder / NOVELTY).is_file() else None,
             ranks=ranks,
             cold_ranks={

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from fedmem.core.stages import CENTRALISED
-from fedmem.report.groups import Arm
+from fedmem.report.groups import RunGroup
 from fedmem.report.runs import METRICS, Record
 from fedmem.report.study import Study
 
@@ -15,27 +15,27 @@ HEADINGS = ("arm", "stage", "seeds", *(metric.replace("/", " ") for metric in ME
 
 
 def rows_of(study: Study) -> list[list[str]]:
-    """A cell for each of `HEADINGS`, of every stage of every arm; none without pooled training.
+    """A cell for each of `HEADINGS`, of every stage of every group; none without pooled training.
 
-    A share is that of the means over the seeds that both have; arms of other users are left out.
+    A share is that of the means over the seeds that both have; groups of other users are left out.
     """
-    pooled = next((arm for arm in study.arms if CENTRALISED.name in arm.stages()), None)
+    pooled = next((group for group in study.groups if CENTRALISED.name in group.stages()), None)
     if pooled is None:
         return []
-    return [row for arm in study.arms if arm is not pooled for row in _rows(arm, pooled)]
+    return [row for group in study.groups if group is not pooled for row in _rows(group, pooled)]
 
 
-def _rows(arm: Arm, pooled: Arm) -> Iterator[list[str]]:
+def _rows(group: RunGroup, pooled: RunGroup) -> Iterator[list[str]]:
     theirs = {(run.seed, run.users): run.result_of(CENTRALISED.name) for run in pooled.runs}
-    for stage in arm.stages():
+    for stage in group.stages():
         pairs = [
             (one, other)
-            for run in arm.runs
+            for run in group.runs
             if (one := run.result_of(stage)) and (other := theirs.get((run.seed, run.users)))
         ]
         if pairs:
             shares = [_share(pairs, metric) for metric in METRICS]
-            yield [arm.name, stage, str(len(pairs)), *(f"{share:.1%}" for share in shares)]
+            yield [group.name, stage, str(len(pairs)), *(f"{share:.1%}" for share in shares)]
 
 
 def _share(pairs: Sequence[tuple[Record, Record]], metric: str) -> float:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from fedmem.core.errors import FedmemError, nearest
 from fedmem.report.contrasts import Contrast, find_contrasts
-from fedmem.report.groups import Arm, join_arms
+from fedmem.report.groups import RunGroup, group_runs
 from fedmem.report.runs import RecordedRun, moved
 from fedmem.runs.resume import how_to_go_on
 
@@ -28,23 +28,23 @@ class Study:
 
     Attributes:
         runs: all of them.
-        arms: what they were joined to.
-        contrasts: arms less one of them, or stages less the first; none where no two compare.
+        groups: those of the same settings together.
+        contrasts: groups less one of them, or stages less the first; none where no two compare.
         notes: what is to be known of how runs were joined and compared.
     """
 
     runs: list[RecordedRun]
-    arms: list[Arm]
+    groups: list[RunGroup]
     contrasts: list[Contrast]
     notes: list[str]
 
     @classmethod
     def of(cls, runs: Sequence[RecordedRun], against: str | None = None) -> Study:
-        """Join runs to arms, and compare these.
+        """Group runs by their settings, and compare the groups.
 
         Args:
             runs: in any order.
-            against: name of the arm that the others are compared with; None: the first.
+            against: name of the group that the others are compared with; None: the first.
 
         Raises:
             FedmemError: no run has ended a stage, or there is no such arm.
@@ -55,14 +55,14 @@ class Study:
                 f"No stage has ended yet: {first.folder} {first.standing or 'has none'}.\n"
                 f"{how_to_go_on(first.folder)}"
             )
-        arms, notes = join_arms(runs)
-        names = [arm.name for arm in arms]
+        groups, notes = group_runs(runs)
+        names = [group.name for group in groups]
         if against is not None and against not in names:
             meant = nearest(against, names)
             hint = f"did you mean {meant}? There are" if meant else "there are"
             raise FedmemError(f"--against={against} is no arm of these runs: {hint} {_list(names)}")
-        contrasts, reasons = find_contrasts(arms, names.index(against) if against else 0)
-        return cls(list(runs), arms, contrasts, [*notes, *reasons])
+        contrasts, reasons = find_contrasts(groups, names.index(against) if against else 0)
+        return cls(list(runs), groups, contrasts, [*notes, *reasons])
 
     @property
     def made_with(self) -> list[str]:

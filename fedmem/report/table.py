@@ -1,4 +1,4 @@
-"""What every arm came to, stage by stage: the cells of a table, and the figures behind them."""
+"""What every group of runs came to, stage by stage: a table's cells, and the figures behind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fedmem.core.evaluation.statistics import mean_and_deviation
-from fedmem.report.groups import Arm
+from fedmem.report.groups import RunGroup
 from fedmem.report.runs import METRICS, moved
 from fedmem.report.study import Study
 from fedmem.runs.progress import clock
@@ -27,7 +27,7 @@ HEADINGS = (
 
 @dataclass(frozen=True)
 class Block:
-    """An arm in the table.
+    """A group of runs in the table: an arm.
 
     Attributes:
         arm: its name.
@@ -41,18 +41,18 @@ class Block:
 
 
 def blocks_of(study: Study) -> list[Block]:
-    """The table, arm by arm: mean ± s.d. over seeds, on the test items."""
+    """The table, group by group: mean ± s.d. over seeds, on the test items."""
     return [
         Block(
-            arm.name,
-            [list(_cells(arm, stage)) for stage in arm.stages() if arm.results_of(stage)],
+            group.name,
+            [list(_cells(group, stage)) for stage in group.stages() if group.results_of(stage)],
             "; ".join(
                 f"seed {run.seed} is unfinished, it {run.standing}"
-                for run in arm.runs
+                for run in group.runs
                 if run.standing
             ),
         )
-        for arm in study.arms
+        for group in study.groups
     ]
 
 
@@ -60,7 +60,7 @@ def to_frame(study: Study) -> pd.DataFrame:
     """A row for each stage of each run, with every figure as it was measured."""
     return pd.DataFrame(
         {
-            "arm": arm.name,
+            "arm": group.name,
             "seed": run.seed,
             "stage": stage,
             "finished": run.standing is None,
@@ -76,22 +76,22 @@ def to_frame(study: Study) -> pd.DataFrame:
             "made_with": str(run.made_with or ""),
             "folder": str(run.folder),
         }
-        for arm in study.arms
-        for run in arm.runs
+        for group in study.groups
+        for run in group.runs
         for stage in run.stages()
         if (result := run.result_of(stage)) is not None
     )
 
 
-def _cells(arm: Arm, stage: str) -> Iterator[str]:
-    results = arm.results_of(stage)
+def _cells(group: RunGroup, stage: str) -> Iterator[str]:
+    results = group.results_of(stage)
     yield stage
     yield str(len(results))
     for metric in METRICS:
         yield spread([result["test"][metric] for result in results if metric in result["test"]])
     yield " of ".join(_range([r[key] for r in results]) for key in ("best_round", "rounds"))
     yield f"{results[0]['trained_parameters']:,}"
-    bytes_moved = [sum(map(moved, own)) for run in arm.runs if (own := run.rounds_of(stage))]
+    bytes_moved = [sum(map(moved, own)) for run in group.runs if (own := run.rounds_of(stage))]
     yield f"{np.mean(bytes_moved) / 1e6:,.1f}" if bytes_moved else "–"
     yield clock(float(np.mean([result["seconds"] for result in results])))
 

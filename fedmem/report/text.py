@@ -6,9 +6,10 @@ import io
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console, JustifyMethod
+from rich.console import Console
 from rich.table import Table
 
+from fedmem.core.console import make_table, say
 from fedmem.report import differences, share
 from fedmem.report.runs import METRICS
 from fedmem.report.study import Study
@@ -17,11 +18,6 @@ from fedmem.report.table import HEADINGS, blocks_of
 Rows = list[list[str]]
 IN_TERMINAL = 2 + len(METRICS)
 """Columns of the arms' table that 80 letters have room for."""
-
-
-def say(console: Console, line: str) -> None:
-    """Print a line as it is."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_tables(study: Study, console: Console) -> None:
@@ -34,7 +30,7 @@ def print_tables(study: Study, console: Console) -> None:
         console,
     )
     if study.contrasts:
-        say(console, "")
+        say("", console)
         found = [(f"{c.name} − {c.against}", differences.rows_of(c), "") for c in study.contrasts]
         _print(differences.HEADINGS, found, console)
 
@@ -47,10 +43,9 @@ def _print(
     widths = [max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
 
     def lay(rows: Rows, header: bool = False) -> None:
-        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=header)
-        for place, (heading, width) in enumerate(zip(headings, widths, strict=True)):
-            justify: JustifyMethod = "right" if place else "left"
-            table.add_column(heading, justify=justify, no_wrap=True, min_width=width)
+        table = make_table(*headings, header=header)
+        for column, width in zip(table.columns, widths, strict=True):
+            column.min_width = width
         for row in rows:
             table.add_row(*row)
         console.print(table)
@@ -58,10 +53,10 @@ def _print(
     lay([], header=True)
     for name, rows, note in groups:
         if name:
-            say(console, f"\n{name}")
+            say(f"\n{name}", console)
         lay(rows)
         if note:
-            say(console, note)
+            say(note, console)
 
 
 def to_markdown(study: Study) -> str:

@@ -149,7 +149,7 @@ def test_each_seed_has_slices_of_its_own_cold_items(
     runs = [read_run(folder) for folder in find_runs([str(tmp_path)])]
     second, third = Study.of(runs).contrasts  # stages less the first, which has no content
     assert (second.cold, third.cold) == ([], [])
-    (arm,) = Study.of(runs).arms
+    (arm,) = Study.of(runs).groups
     contrast = _compare("3", "2", arm, "finetune_moe", arm, "align_projectors")
     sampled, full = contrast.slices["cold item"]
     assert (sampled.metric, full.metric) == ("cold_sampled/HR@10", "cold_full/HR@10")

@@ -16,7 +16,7 @@ def test_runs_that_differ_in_the_seed_or_in_place_and_speed_are_one_arm(make_run
         make_run("seed=0", "checkpoint.dir=elsewhere", "simulation.threads=1"),
         make_run("seed=2", "federation.nodes=4", "client.execution=loop"),
     ]
-    (arm,) = Study.of(runs).arms
+    (arm,) = Study.of(runs).groups
     assert [run.seed for run in arm.runs] == [0, 1, 2]
     assert arm.name == "ml-100k"
 
@@ -27,7 +27,7 @@ def test_an_arm_is_called_by_the_settings_in_which_it_differs(make_run: MakeRun)
         make_run("federation.num_clients=50", "strategy=fedavg"),
         make_run(),
     ]
-    assert [arm.name for arm in Study.of(runs).arms] == [
+    assert [arm.name for arm in Study.of(runs).groups] == [
         "optimizer=adam, num_clients=50",
         "optimizer=none, num_clients=50",
         "optimizer=adam, num_clients=all",
@@ -64,10 +64,10 @@ def test_an_arm_of_an_experiment_is_called_by_its_folder(make_run: MakeRun) -> N
         for arm, rounds in (("short", 3), ("long", 9))
         for seed in (0, 1)
     ]
-    arms = Study.of(runs).arms
+    arms = Study.of(runs).groups
     assert [(arm.name, len(arm.runs)) for arm in arms] == [("short", 2), ("long", 2)]
     other = [make_run("federation.rounds=5", folder="y/short/seed-0")]
-    names = [arm.name for arm in Study.of([*runs, *other]).arms]
+    names = [arm.name for arm in Study.of([*runs, *other]).groups]
     assert len(set(names)) == 3
     assert names[1] == "long"
     assert names[::2] == ["short (rounds=3)", "short (rounds=5)"]
@@ -77,7 +77,7 @@ def test_of_the_same_run_made_twice_the_finished_and_the_latter_count(make_run: 
     unfinished = make_run(folder="a", standing="stands after round 1")
     first, second = make_run(folder="b"), make_run(folder="c")
     study = Study.of([first, second, unfinished])
-    assert study.arms[0].runs == [second]
+    assert study.groups[0].runs == [second]
     assert len(study.notes) == 2
     assert str(first.folder) in study.notes[0]
 
