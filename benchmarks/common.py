@@ -16,12 +16,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from fedmem.core.console import make_table as console_table
+from fedmem.core.console import say
 from fedmem.runs.provenance import cpu_name
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-console = Console()
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,15 @@ def figure(value: float, unit: str = "") -> str:
 
 def make_table(title: str, columns: Sequence[str]) -> Table:
     """A table whose first column names its rows."""
-    table = Table(title=title, box=None, title_justify="left", pad_edge=False)
-    table.add_column(columns[0], no_wrap=True)
-    for column in columns[1:]:
-        table.add_column(column, justify="right", no_wrap=True)
+    table = console_table(*columns, gap=2)
+    table.title, table.title_justify = title, "left"
     return table
 
 
 def report(path: Path, table: Table, notes: str, machine: Machine, figures: object) -> None:
     """Print a table with its notes, and write the figures that it was made from."""
-    console.print(table)
-    console.print(f"{notes}\n{machine}", markup=False, highlight=False, soft_wrap=True)
+    Console().print(table)
+    say(f"{notes}\n{machine}")
     content = {"machine": asdict(machine), "figures": figures}
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    console.print(f"written to {path}", markup=False, highlight=False, soft_wrap=True)
+    say(f"written to {path}")

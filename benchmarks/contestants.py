@@ -19,6 +19,7 @@ from fedmem.core.model.parameters import Parameters, initial_parameters
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
+from fedmem.runs.folder import ROUNDS
 from fedmem.simulate import simulate
 
 
@@ -69,5 +70,5 @@ def fedmem_rounds(settings: Settings) -> list[float]:
 
 def read_rounds(settings: Settings) -> list[dict[str, Any]]:
     """What a run wrote about each of its rounds: `RoundRecord` as dictionaries."""
-    lines = (Path(settings.output_dir) / "metrics.jsonl").read_text().splitlines()
+    lines = (Path(settings.output_dir) / ROUNDS).read_text().splitlines()
     return [json.loads(line) for line in lines]

@@ -36,6 +36,8 @@ from common import Machine, figure, make_table, middle, report
 from fedmem.federation.deployment.local_federation import LocalFederation, Process
 from fedmem.federation_demo import deal_out
 from fedmem.runs.configuration import compose_settings
+from fedmem.runs.folder import RESULTS
+from fedmem.runs.folder import ROUNDS as METRICS
 
 ROUNDS = 15
 FEW_USERS = (
@@ -122,10 +124,10 @@ def measure(nodes: int, asked: Sequence[str]) -> tuple[list[Cost], dict[str, Any
                     parts.look()
                     time.sleep(1)
                 assert running.stdout is not None
-                if not (folder / "run" / "results.json").is_file():
+                if not (folder / "run" / RESULTS).is_file():
                     raise SystemExit(running.stdout.read())
             logs = [federation.log(f"node-{node}").read_text() for node in range(nodes)]
-        lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+        lines = (folder / "run" / METRICS).read_text().splitlines()
     records = [record for record in map(json.loads, lines) if record["messages"]]
     ran = dict.fromkeys(record["stage"] for record in records)
     costs = [_cost(stage, records, logs) for stage in ran]

@@ -17,9 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from common import Machine, console, figure, make_table, report
+from common import Machine, figure, make_table, report
 
 from fedmem.core.arrays import ranges
+from fedmem.core.console import say
 from fedmem.core.data.sampling import UserIndices
 from fedmem.core.errors import FedmemError
 from fedmem.core.memory import MemoryBank, Novelties, auto_threshold
@@ -91,7 +92,7 @@ def main() -> None:
     try:
         figures = measure(Node(settings), arguments.repeats)
     except FedmemError as error:
-        console.print(f"Skipped: {error}", markup=False)
+        say(f"Skipped: {error}")
         return
     table = make_table(settings.data.name, ("", ""))
     for name, value in figures.items():

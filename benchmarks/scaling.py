@@ -29,13 +29,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
-from common import Machine, console, figure, in_fresh_process, make_table, middle, report
+from common import Machine, figure, in_fresh_process, make_table, middle, report
 from contestants import read_rounds, run_quietly
 
+from fedmem.core.console import say
 from fedmem.core.data import load_interactions
 from fedmem.core.data.sampling import participants
 from fedmem.core.settings import Settings
 from fedmem.runs.configuration import compose_settings
+from fedmem.runs.folder import RESULTS
 
 SAMPLE_SECONDS = 1.0
 REFERENCE_USERS = 400
@@ -103,7 +105,7 @@ def measure(settings: Settings) -> Cost:
     with peak.watched():
         in_fresh_process(run_quietly, settings)
     output = Path(settings.output_dir)
-    (result,) = json.loads((output / "results.json").read_text())["stages"]
+    (result,) = json.loads((output / RESULTS).read_text())["stages"]
     rounds = read_rounds(settings)
     trained = [(r["seconds"] - r["evaluation_seconds"]) / r["users"] for r in rounds[1:]]
     validated = [r["evaluation_seconds"] / users for r in rounds if r["validation"]]
@@ -139,7 +141,7 @@ def main() -> None:
         sizes.append(("amazon-beauty", arguments.amazon_beauty, None))
     for data in ("ml-1m", "amazon-beauty"):
         if data not in {name for name, _, _ in sizes}:
-            console.print(f"{data}: left out, no --{data} FOLDER", markup=False, highlight=False)
+            say(f"{data}: left out, no --{data} FOLDER")
     if not sizes:
         parser.error("nothing to measure")
     costs: list[Cost] = []
@@ -157,7 +159,7 @@ def main() -> None:
             output = tempfile.mkdtemp(dir=folder)
             cost = measure(compose_settings([*arguments.overrides, *own], output_dir=output))
             costs.append(cost)
-            console.print(f"{data}, {cost.users:,} users: done", markup=False, highlight=False)
+            say(f"{data}, {cost.users:,} users: done")
     table = make_table(TITLE, ("data", "users", "items", *COLUMNS.values()))
     for cost in costs:
         values = (figure(getattr(cost, name)) for name in COLUMNS)

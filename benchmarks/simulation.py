@@ -25,13 +25,14 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from common import Machine, console, figure, in_fresh_process, make_table, middle, report
+from common import Machine, figure, in_fresh_process, make_table, middle, report
 from contestants import fedmem_rounds
 from course import Course
 from floor import floor_rounds
 from plain_flower import FLOWERS_CPUS, plain_rounds
 from rich.table import Table
 
+from fedmem.core.console import say
 from fedmem.core.data import load_interactions
 from fedmem.core.data.sampling import participants
 from fedmem.core.stages import STAGES, find_stage
@@ -113,7 +114,7 @@ def main() -> None:
                     taken = measure(course, contestant, stage, rounds)
                     seconds[stage][contestant] += taken
                     line = f"repeat {repeat + 1}, {stage}, {contestant}: {figure(middle(taken))} s"
-                    console.print(line, markup=False, highlight=False)
+                    say(line)
     report(
         Path(__file__).with_suffix(".json"),
         tabulate(seconds, users, settings.data.name),

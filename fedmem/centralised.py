@@ -1,4 +1,6 @@
-"""`python -m fedmem.centralised`: the SASRec of stage 1, trained on pooled data. No federation.
+"""Train stage 1 on pooled data, to compare with.
+
+    python -m fedmem.centralised data=ml-1m data.dir=FOLDER
 
 All histories lie in one place here, which fedmem is there to avoid: this is what a federated
 stage 1 is held up to. Model, loss, windows, dropout and both rankings are those of stage 1; what
@@ -10,6 +12,11 @@ state from which it goes on with `run.resume`.
 """
 
 from __future__ import annotations
+
+from fedmem.runs.command_line import answer_help, jobs_at_a_time, run_command
+
+if __name__ == "__main__":
+    answer_help(__doc__)  # before the imports below, which take seconds
 
 import math
 import time
@@ -35,7 +42,6 @@ from fedmem.core.settings import Settings
 from fedmem.core.stages import CENTRALISED
 from fedmem.core.training.batches import RoundKey, Rows
 from fedmem.core.training.optimizer_state import load_optimizer_state, optimizer_state
-from fedmem.runs.command_line import jobs_at_a_time, run_command
 from fedmem.runs.configuration import CONFIG_MODULE, pooled, to_settings
 from fedmem.runs.finish import finish_stage
 from fedmem.runs.folder import RunFolder, shown

@@ -1,4 +1,6 @@
-"""`python -m fedmem.certificates FOLDER --host …`: what a federation's machines trust.
+"""Make the certificates and keys of a federation.
+
+    python -m fedmem.certificates keys --host 10.0.0.1 --node shop --node depot
 
 An authority of the federation's own, the SuperLink's certificate signed by it, and a key for each
 node. Files that are there already are kept, so that a further node can be added later.
@@ -6,10 +8,8 @@ node. Files that are there already are kept, so that a further node can be added
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import ipaddress
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +24,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from fedmem.core.commands import command_parser
 from fedmem.core.errors import FedmemError, readable_exit
+from fedmem.core.files.atomic import replacing
 
 AUTHORITY_DAYS, SERVER_DAYS = 3650, 825
 CURVE = ec.SECP256R1()
@@ -173,20 +175,19 @@ def _write_key(
 
 
 def _write(path: Path, content: bytes, mode: int = 0o644) -> Path:
-    partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)
-    partial.touch(mode, exist_ok=False)
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.touch(mode, exist_ok=False)  # before anything secret is in it
+        partial.write_bytes(content)
     return path
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m fedmem.certificates", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--host", action="append", default=[], help="may be given more than once")
-    parser.add_argument("--node", action="append", default=[], help="a node's name; likewise")
+    parser = command_parser("certificates", __doc__)
+    add = parser.add_argument
+    add("folder", type=Path, help="where the files are kept; made if need be")
+    add("--host", action="append", default=[], help="name or address of the SuperLink; repeatable")
+    add("--node", action="append", default=[], help="name of a node; repeatable")
     arguments = parser.parse_args(argv)
     with readable_exit():
         made = make_certificates(arguments.folder, arguments.host, arguments.node)

@@ -1,16 +1,16 @@
-"""`python -m fedmem.download`: MovieLens-100K, ready for all stages, or MovieLens-1M.
+"""Fetch MovieLens-100K or MovieLens-1M.
 
-The interactions and titles of MovieLens-100K ship in the wheel of the package recbole, which pip
-fetches from wherever this machine's pip fetches packages; the content vectors are fedmem's own
-(`fedmem/assets`). MovieLens-1M comes from its publisher, GroupLens, who asks that it is not
-redistributed, and has no vectors.
+    python -m fedmem.download --data ml-1m FOLDER
+
+MovieLens-100K comes ready for all stages: its interactions and titles are in the wheel of the
+package recbole, which pip fetches from wherever this machine's pip fetches packages; the content
+vectors are fedmem's own (`fedmem/assets`). MovieLens-1M comes from its publisher, GroupLens, who
+asks that it is not redistributed, and has no vectors.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,7 +19,9 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
+from fedmem.core.commands import command_parser
 from fedmem.core.errors import FedmemError, readable_exit
+from fedmem.core.files.atomic import replacing
 
 REQUIREMENT = "recbole==1.2.1"
 IN_WHEEL = "recbole/dataset_example/ml-100k"
@@ -129,9 +131,8 @@ def _make(folder: Path) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_bytes(content)
 
 
 def _is_known(path: Path) -> bool:
@@ -144,9 +145,15 @@ def _sha256(content: bytes) -> str:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_parser("download", __doc__)
     parser.add_argument("folder", type=Path, nargs="?", help="default: data/NAME")
-    parser.add_argument("--data", choices=("ml-100k", "ml-1m"), default="ml-100k", metavar="NAME")
+    parser.add_argument(
+        "--data",
+        choices=("ml-100k", "ml-1m"),
+        default="ml-100k",
+        metavar="NAME",
+        help="ml-100k or ml-1m; default: ml-100k",
+    )
     arguments = parser.parse_args()
     folder = arguments.folder or Path("data") / arguments.data
     with readable_exit():

@@ -1,8 +1,10 @@
-"""`python -m fedmem.federation_demo`: SuperLink and three SuperNodes on this machine, for a look.
+"""Run a SuperLink and three SuperNodes on this machine.
+
+    python -m fedmem.federation_demo federation.rounds=2
 
 MovieLens-100K is dealt out to three nodes, a third of the users to each, with files of their own;
-what the nodes share is the catalogue of items and the items' vectors. Arguments are overrides of
-the run, as for `python -m fedmem.simulate`. All processes end with it, also after Ctrl-C.
+what the nodes share is the catalogue of items and the items' vectors. All processes end with it,
+also after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -16,14 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
+from fedmem.core.commands import command_parser
+from fedmem.core.console import say
 from fedmem.core.data import load_interactions
 from fedmem.core.data.content import KINDS
 from fedmem.core.errors import FedmemError, readable_exit
 from fedmem.core.settings import DataSettings
 from fedmem.federation.deployment.local_federation import LocalFederation
 from fedmem.runs.configuration import compose_settings
-from fedmem.runs.folder import shown
-from fedmem.runs.progress import say
+from fedmem.runs.folder import RESULTS, shown
 
 NODES = 3
 FEW_ROUNDS = ("federation.rounds=5", "federation.evaluate_every=5")
@@ -76,18 +79,21 @@ def demonstrate(overrides: Sequence[str], folder: Path) -> None:
             assert running.stdout is not None
             for line in running.stdout:
                 say(line.rstrip("\n"))
-    if not (folder / "run" / "results.json").is_file():
+    if not (folder / "run" / RESULTS).is_file():
         raise FedmemError("The run failed, see above.")
     say(f"{shown(folder)} holds the run, checkpoints, keys, logs and what the nodes remember")
 
 
 def main() -> None:
-    """The command."""
+    """The command; takes the settings that `python -m fedmem.simulate` takes."""
+    parser = command_parser("federation_demo", __doc__)
+    parser.add_settings()
+    settings = parser.parse_with_settings().settings
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, lambda number, _: sys.exit(128 + number))
     folder = Path("runs/federation-demo") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     with readable_exit("All that was started is gone."):
-        demonstrate(sys.argv[1:], folder.absolute())
+        demonstrate(settings, folder.absolute())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,10 @@
-"""`python -m fedmem.simulate`: a federation on simulated nodes, by Flower's Ray simulation."""
+"""Train the stages on simulated nodes of this machine.
+
+    python -m fedmem.simulate stage=all data=ml-1m data.dir=FOLDER
+
+Nodes are Flower's, simulated on Ray. A run leaves its checkpoints, `results.json`, `metrics.jsonl`
+and a state from which it goes on in a folder of its own, and ends with a table.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,11 @@ import os
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_enable_output_error_log_if_still_retry", "0")
+
+from fedmem.runs.command_line import answer_help, jobs_at_a_time, run_command
+
+if __name__ == "__main__":
+    answer_help(__doc__)  # before the imports below, which take seconds
 
 import contextlib
 import logging
@@ -30,6 +41,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
+from fedmem.core.console import say
 from fedmem.core.data import load_histories, print_summary, write_id_files
 from fedmem.core.data.sampling import participants
 from fedmem.core.errors import (
@@ -48,10 +60,9 @@ from fedmem.doctor import Case, preflight, print_findings
 from fedmem.federation.client_app import app as client_app
 from fedmem.federation.server_app import Run, make_server_app
 from fedmem.messaging.exchange import Interrupted
-from fedmem.runs.command_line import jobs_at_a_time, run_command
 from fedmem.runs.configuration import CONFIG_MODULE, to_settings
-from fedmem.runs.folder import NODES, RunFolder, shown
-from fedmem.runs.progress import make_progress, say
+from fedmem.runs.folder import FROZEN, NODES, RunFolder, shown
+from fedmem.runs.progress import make_progress
 from fedmem.runs.records import StageResult
 from fedmem.runs.results import print_results
 from fedmem.runs.resume import AUTO, absolute, go_on, how_to_go_on, own_settings
@@ -153,7 +164,7 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
                         "See that memory and processes are free, or ask for fewer "
                         "simulation.workers."
                     ) from error
-    shutil.rmtree(folder.path / "frozen", ignore_errors=True)
+    shutil.rmtree(folder.path / FROZEN, ignore_errors=True)
     if folder.state.done:
         shutil.rmtree(folder.path / NODES, ignore_errors=True)
     if run.stop.is_set() and not folder.state.done:

@@ -1,7 +1,12 @@
-"""`python -m fedmem.superlink`: Flower's SuperLink, which also tells of callers without TLS.
+r"""Run Flower's SuperLink, logging callers without TLS too.
 
-It takes the options of `flower-superlink`. That one closes a connection whose handshake fails and
-says nothing, so that whoever runs it cannot see why a node does not appear.
+    python -m fedmem.superlink --host 10.0.0.1 --port 8000 \
+        --ssl-ca-certfile keys/ca.crt --ssl-certfile keys/server.crt \
+        --ssl-keyfile keys/server.key --enable-supernode-auth
+
+It takes the options of `flower-superlink`, which closes a connection whose handshake fails without
+a word, so that whoever runs it cannot see why a node does not appear. docs/deployment.md goes
+through it step by step.
 """
 
 from __future__ import annotations
@@ -9,9 +14,11 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+import sys
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
+from fedmem.core.commands import description
 from fedmem.core.errors import FedmemError, readable_exit
 from fedmem.messaging.flower_internals import start_superlink
 
@@ -30,11 +37,11 @@ class WatchedHandshake(ssl.SSLObject):
             raise  # it goes on when more has come
         except ssl.SSLError as error:
             if self.server_side:
-                _tell(error)
+                _log(error)
             raise
 
 
-def _tell(error: ssl.SSLError) -> None:
+def _log(error: ssl.SSLError) -> None:
     reason = error.reason or str(error)
     if reason in NOT_TLS:
         reason = "it does not speak TLS: a node needs --root-certificates in place of --insecure"
@@ -43,6 +50,8 @@ def _tell(error: ssl.SSLError) -> None:
 
 def main() -> None:
     """The command."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        sys.stdout.write(f"{description(__doc__)}\n\n")  # before Flower's own list of options
     ssl.SSLContext.sslobject_class = WatchedHandshake
     with readable_exit():
         try:

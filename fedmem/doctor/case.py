@@ -18,6 +18,7 @@ from fedmem.core.model import Content
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage, find_stages
 from fedmem.doctor.arithmetic import parameter_counts
+from fedmem.runs.folder import RESULTS
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Case:
         Raises:
             FedmemError: there is none, or its file is damaged.
         """
-        path = folder / "results.json"
+        path = folder / RESULTS
         if not path.is_file():
             raise FedmemError(f"There is no finished run in {folder}: looked for {path}.")
         try:

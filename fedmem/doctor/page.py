@@ -1,4 +1,9 @@
-"""`python -m fedmem.doctor.page`: the checks as a page, made from the code."""
+"""Print docs/doctor.md, the doctor's checks as a page.
+
+    python -m fedmem.doctor.page > docs/doctor.md
+
+What a check looks at, when it warns and when it finds a problem is what its docstring says.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import re
 import sys
 from importlib import import_module
 
+from fedmem.core.commands import command_parser
 from fedmem.core.files.markdown import markdown_table
 from fedmem.core.stages import CONTROLS, STAGES
 from fedmem.doctor.checks import CHECKS
@@ -65,6 +71,7 @@ def describe(one: Check) -> tuple[str, str, str]:
 
 def main() -> None:
     """The command."""
+    command_parser("doctor.page", __doc__).parse_args()
     sys.stdout.write(page())
 
 

@@ -1,4 +1,4 @@
-"""`python -m fedmem.features`: make content vectors, or look at them with `inspect`."""
+"""Make content vectors of items, or measure them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,11 @@
-"""Make content vectors from an item table: the command, its options, and its progress."""
+"""Make text and image vectors from an item table.
+
+    python -m fedmem.features --items movies.dat --images posters/ --out FOLDER
+    python -m fedmem.features inspect data=ml-1m data.dir=FOLDER
+
+The same command goes on where it was stopped, and makes only what changed. `inspect` measures
+vectors that are there, and has a `--help` of its own.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +19,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fedmem.core.commands import command_parser
+from fedmem.core.console import say
 from fedmem.core.errors import FedmemError
 from fedmem.core.machine.device import local_gpus, resolve_device
 from fedmem.core.settings import DEVICES
@@ -68,12 +77,7 @@ def main(arguments: Sequence[str], console: Console | None = None) -> list[Cover
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    made = argparse.ArgumentParser(
-        prog="python -m fedmem.features",
-        description="Make text and image vectors from an item table. The same command goes on "
-        "where it was stopped, and makes only what changed.",
-        epilog="To look at vectors: python -m fedmem.features inspect --help",
-    )
+    made = command_parser("features", __doc__)
     add = made.add_argument
     add_table_options(made, tuple(COLUMNS), required=True)
     add("--out", type=Path, required=True, help="folder for the feature files")
@@ -125,7 +129,7 @@ def _make(
                 f"{encoder.width} numbers have {min(vectors.shape)} components."
             )
         vectors, kept = reduce_by_pca(vectors, args.image_width)
-        console.print(f"visual: {args.image_width} components keep {kept:.1%} of the variance")
+        say(f"visual: {args.image_width} components keep {kept:.1%} of the variance", console)
     path = write_features(args.out, f"{kind}_features", [i.id for i in items], ids, vectors)
     return Coverage(
         kind=kind,
@@ -159,6 +163,6 @@ def _progress(kind: str, total: int, console: Console) -> Iterator[Callable[[int
         nonlocal done
         before, done = done, done + count
         if before * 10 // total < done * 10 // total:
-            console.print(f"{kind}: {done:,} of {total:,} items", highlight=False)
+            say(f"{kind}: {done:,} of {total:,} items", console)
 
     yield advance

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
+from fedmem.core.console import make_table, say
+from fedmem.core.files.atomic import replacing
 from fedmem.runs.progress import clock
 
 NAMED_AT_MOST = 10
@@ -46,30 +46,27 @@ def write_coverage(path: Path, coverages: Sequence[Coverage]) -> None:
     """Write JSON by kind, beside what is there of the other kind."""
     content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     content |= {coverage.kind: asdict(coverage) for coverage in coverages}
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def print_coverage(coverages: Sequence[Coverage], console: Console) -> None:
     """Print a line a kind, which pictures could not be used, and how to go on."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column("")
-    for heading in ("items", "covered", "none", "unusable", "made now", "width", "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ("items", "covered", "none", "unusable", "made now", "width", "time")
+    table = make_table("", *headings, gap=2)
     for c in coverages:
         share = f"{c.covered:,} ({c.covered / c.items:.1%})"
         counts = [f"{n:,}" for n in (c.absent, len(c.unreadable), c.made)]
         table.add_row(c.kind, f"{c.items:,}", share, *counts, str(c.width), clock(c.seconds))
     console.print(table)
-
-    def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
     for c in coverages:
         for item, reason in list(c.unreadable.items())[:NAMED_AT_MOST]:
-            say(f"unusable, counted as missing: item {item}, {reason}")
+            say(f"unusable, counted as missing: item {item}, {reason}", console)
         if len(c.unreadable) > NAMED_AT_MOST:
-            say(f"and {len(c.unreadable) - NAMED_AT_MOST:,} more, all named in features.json")
+            say(
+                f"and {len(c.unreadable) - NAMED_AT_MOST:,} more, all named in features.json",
+                console,
+            )
     for c in coverages:
-        say(f"data.{c.kind}_file={Path(c.file).resolve()}")
+        say(f"data.{c.kind}_file={Path(c.file).resolve()}", console)

@@ -1,14 +1,21 @@
-"""Look at feature files before anything is trained on them: the command, and its text."""
+"""Measure the feature files of some data, before anything is trained on them.
+
+    python -m fedmem.features inspect data=ml-1m data.dir=FOLDER
+
+It prints how many items and interactions have a vector, whether neighbours in a history are more
+alike than random items, how novel interactions are, and the nearest items of five examples.
+"""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
+from fedmem.core.commands import Parser, command_parser
+from fedmem.core.console import make_table, say
 from fedmem.features.inspection import Inspection, inspect
 from fedmem.features.options import add_table_options, named_columns
 from fedmem.features.page import draw_page
@@ -33,65 +40,64 @@ def main(arguments: Sequence[str], console: Console | None = None) -> Inspection
     print_inspection(found, console)
     page = args.page or Path("runs") / settings.data.name / "features.png"
     draw_page(found, page)
-    console.print(f"page: {page}", markup=False, highlight=False, soft_wrap=True)
+    say(f"page: {page}", console)
     return found
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command's options."""
-    made = argparse.ArgumentParser(
-        prog="python -m fedmem.features inspect",
-        description="Measure the feature files of some data, before anything is trained on them.",
-    )
-    add = made.add_argument
-    add("settings", nargs="*", metavar="KEY=VALUE", help="as for a run: data=ml-1m data.dir=FOLDER")
+    made = command_parser("features inspect", __doc__)
+    made.add_settings()
     add_table_options(made, ("id", "title"))
-    add("--page", type=Path, metavar="PNG", help="default: runs/<data>/features.png")
+    made.add_argument("--page", type=Path, metavar="PNG", help="default: runs/<data>/features.png")
     return made
 
 
 def print_inspection(found: Inspection, console: Console) -> None:
     """Print all of it, in 80 columns."""
-
-    def say(line: str = "") -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    say(
+    write = partial(say, console=console)
+    write(
         f"{found.data}: {found.users:,} users, {found.items:,} items, "
         f"{found.interactions:,} interactions"
     )
-    say()
-    coverage = _table("", "width", "items\ncovered", "interactions\ncovered", "length\n5%")
-    for heading in ("\nmedian", "\n95%"):
-        coverage.add_column(heading, justify="right", no_wrap=True)
+    write()
+    headings = (
+        "width",
+        "items\ncovered",
+        "interactions\ncovered",
+        "length\n5%",
+        "\nmedian",
+        "\n95%",
+    )
+    coverage = make_table("", *headings, gap=2)
     for kind in found.kinds:
         shares = [f"{share:.1%}" for share in (kind.items, kind.interactions)]
         lengths = [f"{norm:.3f}" for norm in kind.norms[1:4]]
         coverage.add_row(kind.name, f"{kind.width}", *shares, *lengths)
     console.print(coverage)
-    say()
-    say("Mean cosine of two neighbours in a history, and of two random items:")
-    alike = _table("", "neighbours", "random", "difference", "95% interval")
+    write()
+    write("Mean cosine of two neighbours in a history, and of two random items:")
+    alike = make_table("", "neighbours", "random", "difference", "95% interval", gap=2)
     for kind in found.kinds:
         s = kind.similarity
         means = [f"{s.neighbours:.3f}", f"{s.random:.3f}", f"{s.difference:+.4f}"]
         alike.add_row(kind.name, *means, f"{s.low:+.4f} … {s.high:+.4f}")
     console.print(alike)
     for kind in found.kinds:
-        say(f"{kind.name}: {verdict(kind.similarity.low, kind.similarity.high)}")
-    say()
+        write(f"{kind.name}: {verdict(kind.similarity.low, kind.similarity.high)}")
+    write()
     quantiles = ", ".join(f"{found.novelty_quantile(q):.2f}" for q in (0.05, 0.25, 0.5, 0.75, 0.95))
-    say(f"Novelty at the 5, 25, 50, 75 and 95% quantiles: {quantiles}")
-    say(
+    write(f"Novelty at the 5, 25, 50, 75 and 95% quantiles: {quantiles}")
+    write(
         f"memory.threshold=auto takes {found.threshold:g}: {found.written:.1%} of the training "
         f"interactions\nare as novel (memory.write_ratio={found.write_ratio:g})"
     )
     for example in found.examples:
-        say()
-        say(f"Nearest to {example.title}")
+        write()
+        write(f"Nearest to {example.title}")
         for kind_name, nearest in example.nearest.items():
             for place, (title, cosine) in enumerate(nearest):
-                say(f"  {'' if place else kind_name:<7} {cosine:.2f}  {title}")
+                write(f"  {'' if place else kind_name:<7} {cosine:.2f}  {title}")
 
 
 def verdict(low: float, high: float) -> str:
@@ -101,11 +107,3 @@ def verdict(low: float, high: float) -> str:
     if high < 0:
         return "neighbours are less alike than random items: are these the right items' vectors?"
     return "no sign that the vectors know anything of what users do"
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column(headings[0])
-    for heading in headings[1:]:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from fedmem.core.files.atomic import replacing
 from fedmem.core.plots.novelty import NOVELTY, draw_novelty_bars
+from fedmem.core.plots.palette import BLUE, GREY, INK, PALE
 from fedmem.features.inspection import NEAREST, Inspection
 
 WIDTH, DPI = 6.4, 150
-INK, GREY, PALE, BLUE, RED = "#1b2a33", "#6f7d85", "#b4bfc5", "#0072b2", "#d55e00"
 TITLE, BODY, SMALL = 10.5, 9.0, 8.5
 TITLE_LENGTH = 68
 """Letters of a title that fit the page's width; more are cut."""
@@ -40,10 +40,8 @@ def draw_page(found: Inspection, path: Path) -> None:
     _draw_similarity(similarity, found)
     _draw_novelty(novelty, found)
     _draw_examples(neighbours.subplots(), found)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, dpi=DPI, format="png", facecolor="white")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=DPI, format="png", facecolor="white")
 
 
 def _dress(axes: Axes, title: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from fedmem.core.files.atomic import replacing
 
 Vectors = npt.NDArray[np.floating]
 
@@ -53,15 +54,13 @@ def write_features(
     unit = np.divide(values, length, out=np.zeros_like(values), where=length > 0).astype(np.float16)
     by_row = _are_rows(all_ids)
     path = folder / f"{name}.{'pt' if by_row else 'npz'}"
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         if by_row:
             rows = np.zeros((max(map(int, all_ids)) + 1, unit.shape[1]), dtype=np.float16)
             rows[[int(item) for item in ids]] = unit
             torch.save(torch.from_numpy(rows), file)
         else:
             np.savez(file, ids=np.array(ids, dtype=np.str_), vectors=unit)
-    os.replace(partial, path)
     return path
 
 

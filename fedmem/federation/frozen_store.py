@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from fedmem.core.files.atomic import replacing
 from fedmem.core.model.parameters import Parameters, content_hash
 
 KEPT = 4
@@ -47,11 +47,8 @@ class FrozenStore:
         """Keep parameters; their hash."""
         key = content_hash(parameters)
         self._held = {key: parameters}
-        path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        save_file(parameters, partial)
-        os.replace(partial, path)
+        with replacing(self._path(key)) as partial:
+            save_file(parameters, partial)
         self._remove_oldest()
         return key
 

@@ -1,8 +1,12 @@
-"""The command: options, the checkpoint, and what is printed."""
+"""List a user's best items, and the parts of their scores.
+
+    python -m fedmem.recommend --user 42 data=ml-1m data.dir=FOLDER
+
+Give it the settings of the run that made the checkpoint.
+"""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fedmem.core.checkpoint import Checkpoint, checkpoint_path
+from fedmem.core.commands import Parser, command_parser
+from fedmem.core.console import make_table, say
 from fedmem.core.data.sampling import participants
 from fedmem.core.errors import FedmemError, readable_exit
 from fedmem.core.node import Node
@@ -70,35 +76,32 @@ def run(arguments: Sequence[str] | None, console: Console) -> list[Recommended]:
     )
     ids = node.interactions.item_ids
     own = [str(item) for item in [*ids, *(() if new is None else new.ids[1:])]]
-    console.print(
+    say(
         f"{person.name}: {len(person.history):,} items, the latest "
         + "; ".join(titles.get(own[item], own[item]) for item in person.history[: -LATEST - 1 : -1])
         + f"\n{path}, {stage.name}, round {checkpoint.round}\n",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        console,
     )
     console.print(_table(found, own, titles))
     return found
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command's options; whatever else stands on its line is settings of the run."""
-    made = argparse.ArgumentParser(
-        prog="python -m fedmem.recommend",
-        description="The best items for a user, and what each score is made of.",
-        epilog="Settings are those of the run that made the checkpoint: "
-        "python -m fedmem.recommend --user 42 data=ml-1m data.dir=FOLDER",
-    )
+    made = command_parser("recommend", __doc__)
+    made.add_settings()
     who = made.add_mutually_exclusive_group(required=True)
     who.add_argument("--user", metavar="ID", help="a user of the data, by the data's own id")
     who.add_argument(
         "--history", metavar="ID,ID,…", help="the data's own ids of items, oldest first"
     )
-    made.add_argument("--top-k", type=int, default=10, metavar="K", help="how many; 10")
-    made.add_argument("--stage", help="whose checkpoint; the last that is there")
+    made.add_argument("--top-k", type=int, default=10, metavar="K", help="how many; default: 10")
+    made.add_argument("--stage", help="whose checkpoint; default: the last that has one")
     made.add_argument(
-        "--titles", type=Path, metavar="FILE", help="titles by id; a usual name in data.dir"
+        "--titles",
+        type=Path,
+        metavar="FILE",
+        help="titles by id; default: a usual name in data.dir",
     )
     made.add_argument(
         "--new-items",
@@ -111,9 +114,8 @@ def parser() -> argparse.ArgumentParser:
             f"--new-{kind}",
             type=Path,
             metavar="FILE",
-            help=f"their {kind} vectors; those of data.{kind}_file",
+            help=f"their {kind} vectors; default: those of data.{kind}_file",
         )
-    made.add_argument("settings", nargs="*", metavar="key=value", help="settings of the run")
     return made
 
 
@@ -136,17 +138,15 @@ def find_checkpoint(settings: Settings, name: str | None) -> tuple[Stage, Checkp
 
 
 def _table(found: list[Recommended], own: list[str], titles: dict[str, str]) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("", justify="right")
-    table.add_column("item", no_wrap=True)
-    table.add_column("title", overflow="ellipsis", no_wrap=True, max_width=34)
-    for heading in ("score", *PARTS):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = make_table("", "item", "title", "score", *PARTS)
+    rank, item, title = table.columns[:3]
+    rank.justify, item.justify, title.justify = "right", "left", "left"
+    title.overflow, title.max_width = "ellipsis", 34
     for place, one in enumerate(found, 1):
         name = own[one.item]
-        title = titles.get(name, "") + (" (new)" if one.is_new else "")
+        words = titles.get(name, "") + (" (new)" if one.is_new else "")
         parts = [f"{one.parts[part]:+.2f}" if one.parts[part] else "-" for part in PARTS]
-        table.add_row(str(place), name, title, f"{one.score:.2f}", *parts)
+        table.add_row(str(place), name, words, f"{one.score:.2f}", *parts)
     return table
 
 

@@ -18,10 +18,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import ValueType
 from hydra.types import RunMode
 
+from fedmem.core.commands import SETTINGS, description, wrapped
 from fedmem.core.errors import FedmemError, readable_exit
-from fedmem.core.machine.placement import this_machine
 from fedmem.runs.configuration import (
     CONFIGURATION_ERRORS,
+    choices,
     compose_settings,
     parse,
     readable,
@@ -30,6 +31,27 @@ from fedmem.runs.configuration import (
 
 ELSEWHERE = ("config_path", "config_name", "config_dir", "experimental_rerun")
 """Flags by which Hydra takes its configuration from another place than `conf/`."""
+FLAGS = """\
+Flags of Hydra:
+  -m, --multirun   a run for each combination of values: -m seed=0,1,2
+  --cfg job        print the settings and end
+  --info           print what Hydra makes of the command line and end
+  --hydra-help     list all flags"""
+
+
+def answer_help(docstring: str | None) -> None:
+    """Print what a Hydra program does and what it takes, and end; nothing unless `--help` asks.
+
+    Args:
+        docstring: of the program's module.
+    """
+    if not {"-h", "--help"} & set(sys.argv[1:]):
+        return
+    groups = [wrapped(", ".join(names), f"  {group:<15}  ") for group, names in choices().items()]
+    head = "Groups of settings, such as data=ml-1m:"
+    parts = (description(docstring), wrapped(SETTINGS), "\n".join([head, *groups]), FLAGS)
+    sys.stdout.write("\n\n".join(parts) + "\n")
+    sys.exit()
 
 
 def run_command(command: Callable[[], None]) -> None:
@@ -51,6 +73,8 @@ def run_command(command: Callable[[], None]) -> None:
 def jobs_at_a_time() -> int:
     """Runs of a sweep that Hydra's launcher has side by side; 1: they take turns, or it is none."""
     called = HydraConfig.get()
+    from fedmem.core.machine.placement import this_machine  # and torch, which --help can do without
+
     jobs = int(called.launcher.get("n_jobs") or 1) if called.mode == RunMode.MULTIRUN else 1
     return jobs if jobs > 0 else max(1, this_machine().cpus + 1 + jobs)  # as joblib counts them
 

@@ -6,6 +6,8 @@
 - `ranks.npz`: see `fedmem.core.evaluation.outcomes`, where they are kept.
 - `state/`: of the last round, and the best parameters of the stage under way.
 - `nodes/`: what simulated nodes remember of their users.
+- `frozen/`: the frozen rest of the stage under way, which simulated nodes share.
+- `items.parquet`, `users.parquet`: see `fedmem.core.data.interactions`.
 - `tensorboard/`, `mlflow_run_id`: see `fedmem.runs.tracking`.
 """
 
@@ -29,8 +31,12 @@ from fedmem.runs.records import StageResult
 from fedmem.runs.stage_progress import StageProgress
 from fedmem.runs.state import LAST, RunState
 
+ROUNDS = "metrics.jsonl"
+NOVELTY = "novelty.json"
+RESULTS = "results.json"
 STATE = "state"
 NODES = "nodes"
+FROZEN = "frozen"
 EVENTS = "tensorboard"
 MLFLOW_RUN = "mlflow_run_id"
 
@@ -50,7 +56,7 @@ class RunFolder:
         self.path = path
         self.state = state
         self._lock = lock
-        self._metrics = (path / "metrics.jsonl").open("ab")
+        self._metrics = (path / ROUNDS).open("ab")
         self._made_with = made_with(state.settings.simulation.device)  # while the code is as loaded
 
     @classmethod
@@ -74,7 +80,7 @@ class RunFolder:
             for left in (path / name).glob("*"):
                 if left.name != "lock":
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
-        for name in ("metrics.jsonl", "novelty.json", "results.json", OUTCOMES, MLFLOW_RUN):
+        for name in (ROUNDS, NOVELTY, RESULTS, OUTCOMES, MLFLOW_RUN):
             (path / name).unlink(missing_ok=True)
         folder = cls(path, RunState(settings, list(overrides), simulated_nodes), lock)
         folder.state.save(path / STATE)
@@ -95,7 +101,7 @@ class RunFolder:
         lock = _lock(path)
         try:
             state = RunState.load(path / STATE)
-            metrics = path / "metrics.jsonl"
+            metrics = path / ROUNDS
             size = metrics.stat().st_size if metrics.is_file() else 0
             if size < state.metrics_bytes:
                 raise FedmemError(f"{metrics} has lost rounds that {path / STATE} tells of.")
@@ -126,7 +132,7 @@ class RunFolder:
 
     def rounds(self, stage: str) -> list[dict[str, Any]]:
         """What was written of the stage's rounds."""
-        lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (self.path / ROUNDS).read_text(encoding="utf-8").splitlines()
         return [record for line in lines if (record := json.loads(line))["stage"] == stage]
 
     def end_round(self, record: Mapping[str, Any], stage: StageProgress) -> None:
@@ -161,7 +167,7 @@ class RunFolder:
 
     def keep_novelty(self, counts: Sequence[int], threshold: float) -> None:
         """Write the histogram of `fedmem.core.memory.novelty` and the threshold found from it."""
-        with replacing(self.path / "novelty.json") as partial:
+        with replacing(self.path / NOVELTY) as partial:
             partial.write_text(json.dumps({"threshold": threshold, "counts": list(counts)}) + "\n")
 
     def end_stage(self, result: Mapping[str, Any], checkpoint: str) -> None:
@@ -177,7 +183,7 @@ class RunFolder:
             "stages": self.state.results,
             "made_with": asdict(self._made_with),
         }
-        with replacing(self.path / "results.json") as partial:
+        with replacing(self.path / RESULTS) as partial:
             partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         self._move(done=True)
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
+from fedmem.core.console import say
 from fedmem.core.stages import Stage
 from fedmem.runs.folder import shown
 from fedmem.runs.records import SELECTED_BY, Observer, RoundRecord, StageResult
@@ -80,7 +81,7 @@ class PlainProgress:
         )
 
     def _print(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line, self._console)
 
 
 class LiveProgress:
@@ -128,9 +129,7 @@ class LiveProgress:
             **fields,  # type: ignore[arg-type]
         )
         for line in events(record, self._rounds):
-            self._progress.console.print(
-                f"round {record.round}: {line}", markup=False, highlight=False
-            )
+            say(f"round {record.round}: {line}", self._progress.console)
         self._rounds = record.last
 
     def on_result(self, result: StageResult) -> None:
@@ -152,11 +151,6 @@ def events(record: RoundRecord, rounds: int) -> list[str]:
     if record.last < rounds:
         lines.append(f"patience has run out: cools down, and ends after round {record.last}")
     return lines
-
-
-def say(line: str) -> None:
-    """Print a line as it is."""
-    Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def clock(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from fedmem.core.console import make_table, say
 from fedmem.core.settings import Settings
 from fedmem.runs.folder import shown
 from fedmem.runs.progress import clock
@@ -16,9 +17,8 @@ def print_results(
 ) -> None:
     """Print the table of the stages, on the test items."""
     console = console or Console()
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column(f"{settings.data.name}, test\nseed {settings.seed}", no_wrap=True)
-    for heading in (
+    table = make_table(
+        f"{settings.data.name}, test\nseed {settings.seed}",
         "sampled\nHR@10",
         "\nNDCG@10",
         "full\nHR@10",
@@ -27,8 +27,7 @@ def print_results(
         "params\ntrained",
         "MB a\nmessage",
         "\ntime",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
+    )
     for result in results:
         metrics = [
             f"{result.test[f'{ranking}/{metric}@10']:.4f}"
@@ -47,13 +46,11 @@ def print_results(
     if settings.evaluation.cold_items:
         console.print()
         console.print(_cold_table(results))
-    console.print(
+    say(
         f"sampled: the held-out item among {settings.evaluation.negatives} that the user never "
         "touched\nfull: among all items but the user's own\n"
         f"run: {shown(settings.output_dir)}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        console,
     )
 
 
@@ -66,10 +63,7 @@ def _cold_table(results: list[StageResult]) -> Table:
         "cold_picture": "by picture\nalone",
         "cold_id": "by ID\nalone",
     }
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("HR@10 on items\nkept from training", no_wrap=True)
-    for heading in columns.values():
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = make_table("HR@10 on items\nkept from training", *columns.values())
     for result in results:
         figures = [result.test.get(f"{ranking}/HR@10") for ranking in columns]
         table.add_row(result.stage, *("-" if x is None else f"{x:.4f}" for x in figures))

@@ -20,6 +20,8 @@ from fedmem.core.checkpoint.foreign import (
     read_foreign,
     way_out,
 )
+from fedmem.core.console import make_table
+from fedmem.core.evaluation.statistics import mean_and_deviation
 from fedmem.core.model.parameters import Parameters
 
 
@@ -75,13 +77,11 @@ def left_list(left: list[Left]) -> Text:
 
 def groups_table(parameters: Parameters) -> Table:
     """Parameter groups with count, mean and s.d."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("parameters")
-    for heading in ("count", "mean", "s.d."):
-        table.add_column(heading, justify="right")
+    table = make_table("parameters", "count", "mean", "s.d.", gap=2)
     for group, values in parameter_groups(parameters):
-        mean, deviation = mean_and_deviation(values)
-        table.add_row(Text(group), f"{len(values):,}", f"{mean:.5f}", f"{deviation:.5f}")
+        mean, deviation = mean_and_deviation(values.detach().numpy())
+        spread = f"{deviation:.5f}" if len(values) > 1 else "-"
+        table.add_row(Text(group), f"{len(values):,}", f"{mean:.5f}", spread)
     total = sum(value.numel() for value in parameters.values())
     table.add_row("all", f"{total:,}", "", "")
     return table
@@ -96,11 +96,6 @@ def parameter_groups(parameters: Parameters) -> Iterator[tuple[str, Tensor]]:
         groups.setdefault(".".join(parts[:depth]), []).append(value.reshape(-1).double())
     for group, values in groups.items():
         yield group, torch.cat(values)
-
-
-def mean_and_deviation(values: Tensor) -> tuple[float, float]:
-    """Mean and standard deviation; NaN where a value is not finite."""
-    return float(values.mean()), float(values.std(correction=0))
 
 
 def _facts(path: Path, facts: dict[str, str]) -> Table:

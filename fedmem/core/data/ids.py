@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from fedmem.core.files.atomic import replacing
 
 Ids = npt.NDArray[Any]
 """int64, or objects that are all `str`."""
@@ -116,10 +117,9 @@ def write_ids(path: Path, ids: Ids, first: int) -> None:
 
     The file is complete under its name, or not there.
     """
-    partial = path.with_name(path.name + ".partial")
     table = pa.table({"index": np.arange(first, first + len(ids)), "id": ids})
-    pq.write_table(table, partial)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        pq.write_table(table, partial)
 
 
 def _objects(text: pa.Array) -> Ids:

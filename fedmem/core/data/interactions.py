@@ -33,6 +33,8 @@ KNOWN_FILES = (
     "*.tsv",
 )
 """Names under which a folder's interactions are found, the first that is there."""
+ITEM_IDS, USER_IDS = "items.parquet", "users.parquet"
+"""Files of a run that hold the data's own id of each dense index."""
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,8 @@ def write_id_files(folder: Path, interactions: Interactions) -> None:
 
     Items count from 1, since 0 is padding; users from 0.
     """
-    write_ids(folder / "items.parquet", interactions.item_ids[1:], first=1)
-    write_ids(folder / "users.parquet", interactions.user_ids, first=0)
+    write_ids(folder / ITEM_IDS, interactions.item_ids[1:], first=1)
+    write_ids(folder / USER_IDS, interactions.user_ids, first=0)
 
 
 def find_file(settings: DataSettings) -> Path:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from fedmem.core.console import make_table, say
 from fedmem.core.data.content import KINDS, load_content
 from fedmem.core.data.ids import example
 from fedmem.core.data.interactions import Interactions, Loaded, load
@@ -31,33 +32,26 @@ def print_summary(settings: DataSettings, content: bool, console: Console | None
         FedmemError: the data cannot be read.
     """
     console = console or Console()
-
-    def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
     loaded = load(settings)
-    say(f"{loaded.path}: {loaded.layout}")
+    say(f"{loaded.path}: {loaded.layout}", console)
     console.print(_sizes(loaded))
-    say(_lengths(loaded.interactions))
+    say(_lengths(loaded.interactions), console)
     for kind, ids in (
         ("user", loaded.interactions.user_ids),
         ("item", loaded.interactions.item_ids),
     ):
         if ids.dtype == object:
-            say(f"{kind} ids are text, as {example(ids[1:])!r} is")
+            say(f"{kind} ids are text, as {example(ids[1:])!r} is", console)
     if content:
         found = load_content(settings, loaded.interactions)
         for kind, file in KINDS.items():
             if getattr(settings, file) is not None:
-                say(f"{kind}: {_coverage(getattr(found, kind)[1:])}")
+                say(f"{kind}: {_coverage(getattr(found, kind)[1:])}", console)
 
 
 def _sizes(loaded: Loaded) -> Table:
     """What was read, what each filter took of it, and what is left."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column("", overflow="fold")
-    for field in fields(Size):
-        table.add_column(field.name, justify="right", no_wrap=True)
+    table = make_table("", *(field.name for field in fields(Size)), gap=2)
     order = "timestamp" if loaded.in_time else "the file"
     table.add_row(f"read, in order of {order}", *_figures(loaded.read, ""))
     for dropped in loaded.dropped:

@@ -28,7 +28,6 @@ from fedmem.core.model.new_items import with_new_items
 from fedmem.core.settings import Settings
 
 BY_ID = "cold_id"
-COLD_RANKINGS = ("cold_sampled", "cold_full", "cold_text", "cold_picture", BY_ID)
 
 Ints = npt.NDArray[np.int32]
 Users = npt.NDArray[np.integer]

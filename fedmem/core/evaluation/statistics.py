@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.protocol import Ranks, metrics_of
@@ -62,7 +61,7 @@ class Difference:
         return mean_and_deviation(self.by_seed)
 
 
-def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+def mean_and_deviation(values: Sequence[float] | Floats) -> tuple[float, float]:
     """Mean and standard deviation (of a sample, n − 1); the latter is NaN of one value."""
     array = np.asarray(values, dtype=np.float64)
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else float("nan")
@@ -73,6 +72,8 @@ def paired_interval(ours: Floats, theirs: Floats, seed: int = 0) -> Interval:
     mean = float(np.mean(ours - theirs))
     if len(ours) < 2 or np.ptp(ours - theirs) == 0:
         return Interval(mean, mean, mean)
+    from scipy import stats  # takes a second, and most commands come here without a need for it
+
     found = stats.bootstrap(
         (ours, theirs),
         lambda a, b, axis: np.mean(a, axis=axis) - np.mean(b, axis=axis),

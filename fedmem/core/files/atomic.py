@@ -18,11 +18,12 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: by the name of `path`; what was there before stays.
     """
-    # By process: one that is about to die may still be writing beside the one that follows it.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    # By machine and process: another one may be writing the same file into a shared folder.
+    beside = f"{path.name}.{os.uname().nodename}"
+    partial = path.with_name(f"{beside}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
+        for left in path.parent.glob(f"{glob.escape(beside)}.*.partial"):
             if _is_of_the_dead(left):
                 left.unlink(missing_ok=True)
         yield partial

@@ -110,11 +110,6 @@ class TwoTierMemory:
         """What has to be kept to go on later; never changed in place."""
         return self._state
 
-    @property
-    def cursor(self) -> int:
-        """Interactions ingested so far: the place in the history where the next one stands."""
-        return int(self._state.counters[kernel.INGESTED])
-
     def update(self, item_id: int, loss: float = 0.0) -> None:
         """Ingest the user's next interaction.
 

@@ -7,9 +7,9 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from fedmem.core.memory.novelty import BINS
+from fedmem.core.plots.palette import PALE, RED
 
 NOVELTY = "novelty: 1 − largest cosine to the user's latest items"
-BELOW, WRITTEN = "#b4bfc5", "#d55e00"
 ROOM = 0.5
 """Novelty right of the threshold that its words take."""
 
@@ -28,9 +28,9 @@ def draw_novelty_bars(
     """
     edges = np.linspace(0, 2, BINS + 1)
     written = np.arange(BINS) >= round(threshold * BINS / 2)
-    for chosen, colour in ((~written, BELOW), (written, WRITTEN)):
+    for chosen, colour in ((~written, PALE), (written, RED)):
         axes.bar(edges[:-1][chosen], counts[chosen], 2 / BINS, align="edge", color=colour)
-    axes.axvline(threshold, color=WRITTEN, linewidth=1)
+    axes.axvline(threshold, color=RED, linewidth=1)
     axes.annotate(
         words,
         (threshold, 1),
@@ -39,7 +39,7 @@ def draw_novelty_bars(
         textcoords="offset points",
         va="top",
         fontsize=size,
-        color=WRITTEN,
+        color=RED,
     )
     seen = np.flatnonzero(counts)
     if len(seen):

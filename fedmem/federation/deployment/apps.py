@@ -14,6 +14,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedmem.core.console import say
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
 from fedmem.federation.client_app import app as client
@@ -21,7 +22,7 @@ from fedmem.federation.server_app import Run
 from fedmem.messaging.packing import pack_messages_of
 from fedmem.runs.configuration import compose_settings
 from fedmem.runs.folder import RunFolder
-from fedmem.runs.progress import make_progress, say
+from fedmem.runs.progress import make_progress
 from fedmem.runs.results import print_results
 from fedmem.runs.resume import absolute, go_on, own_settings
 from fedmem.runs.tracking import trackers

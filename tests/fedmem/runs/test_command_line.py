@@ -12,8 +12,8 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from fedmem.core.errors import FedmemError
+from fedmem.core.machine import placement
 from fedmem.core.machine.placement import Machine
-from fedmem.runs import command_line
 from fedmem.runs.command_line import check_command_line, jobs_at_a_time, settings_first
 from fedmem.runs.configuration import choices, readable
 
@@ -161,7 +161,7 @@ def test_jobs_at_a_time_are_those_of_the_launcher(
 ) -> None:
     called = OmegaConf.create({"launcher": launcher, "mode": mode})
     monkeypatch.setattr(HydraConfig, "get", lambda: called)
-    monkeypatch.setattr(command_line, "this_machine", lambda: Machine(cpus=8, gpus=0))
+    monkeypatch.setattr(placement, "this_machine", lambda: Machine(cpus=8, gpus=0))
     assert jobs_at_a_time() == jobs
 
 

@@ -1,0 +1,81 @@
+"""How a command describes itself: by the docstring of its module.
+
+The docstring's first line says what the command does, and `python -m fedmem` lists it. An indented
+example follows, then whatever else a user has to know; `--help` prints all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from fedmem.core.errors import MISTAKE_EXIT_CODE
+
+WIDTH = 78
+SETTINGS = (
+    "Settings of a run are given as key=value. docs/settings.md explains each of them, the files "
+    "of conf/ hold their defaults."
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """Options of a command; a mistake in them ends it with one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """As of `argparse`, without the list of all options."""
+        self.exit(MISTAKE_EXIT_CODE, f"fedmem: {message}. {self.prog} --help lists the options.\n")
+
+    def add_settings(self) -> None:
+        """Let settings of a run stand among the options."""
+        self.add_argument(
+            "settings", nargs="*", default=[], metavar="key=value", help="settings of the run"
+        )
+        self.epilog = wrapped(SETTINGS)
+
+    def parse_with_settings(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+        """The options, and as `settings` all else; what is no setting Hydra finds."""
+        asked, others = self.parse_known_intermixed_args(arguments)
+        asked.settings = [*asked.settings, *others]
+        return asked
+
+
+def command_parser(name: str, docstring: str | None) -> Parser:
+    """The parser of a command, whose help begins with the docstring of its module.
+
+    Args:
+        name: as in `python -m fedmem.<name>`.
+        docstring: of the module.
+    """
+    return Parser(
+        prog=f"python -m fedmem.{name}",
+        description=description(docstring),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def description(docstring: str | None) -> str:
+    """A docstring as a terminal shows it: paragraphs wrapped, indented blocks as they are."""
+    paragraphs = (docstring or "").strip().split("\n\n")
+    return "\n\n".join(each if each.startswith(" ") else wrapped(each) for each in paragraphs)
+
+
+def wrapped(paragraph: str, head: str = "") -> str:
+    """A paragraph beside its head, on lines of at most `WIDTH` letters; words stay whole."""
+    return textwrap.fill(
+        " ".join(paragraph.split()),
+        WIDTH,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def summary(file: Path) -> str:
+    """What the command in a file does: the first line of its docstring. Nothing is imported."""
+    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    return docstring.partition("\n")[0].rstrip(".")
