@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fedmem.core.commands import summary
 from fedmem.core.errors import FedmemError, readable_exit
-from fedmem.core.settings.schema import nearest
+from fedmem.core.errors import nearest
 
 COMMANDS = {
     "Data": ("download", "data", "features"),
