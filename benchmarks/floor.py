@@ -19,8 +19,9 @@ from contestants import Start, fill_memories
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fedmem.core.data import Windows, by_length
-from fedmem.core.data.sampling import UserIndices, participants, sample_round
+from fedmem.core.arrays import UserIndices, by_length
+from fedmem.core.data import Windows
+from fedmem.core.data.sampling import participants, sample_round
 from fedmem.core.machine.device import positions_at_once
 from fedmem.core.node import Node
 from fedmem.core.settings import ModelSettings, Settings

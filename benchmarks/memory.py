@@ -19,12 +19,10 @@ from pathlib import Path
 import numpy as np
 from common import Machine, figure, make_table, report
 
-from fedmem.core.arrays import ranges
+from fedmem.core.arrays import Floats, UserIndices, ranges
 from fedmem.core.console import say
-from fedmem.core.data.sampling import UserIndices
 from fedmem.core.errors import FedmemError
 from fedmem.core.memory import MemoryBank, Novelties, auto_threshold
-from fedmem.core.memory.novelty import Floats
 from fedmem.core.node import Node
 from fedmem.runs.configuration import compose_settings
 
@@ -46,7 +44,7 @@ def filled(node: Node, vectors: Floats, users: UserIndices, threshold: float) ->
     memory, interactions = node.settings.memory, node.interactions
     novelties = Novelties(interactions, vectors, memory.short_term_capacity)
     bank = MemoryBank(memory, threshold, novelties)
-    bank.ingest(users, np.diff(interactions.offsets)[users] - 2)
+    bank.ingest(users, interactions.held_out_positions("validation")[users])
     return bank
 
 

@@ -28,7 +28,8 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAdam
 from flwr.simulation import run_simulation
 
-from fedmem.core.data.sampling import UserIndices, participants, sample_round
+from fedmem.core.arrays import UserIndices
+from fedmem.core.data.sampling import participants, sample_round
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage, find_stage

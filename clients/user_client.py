@@ -10,9 +10,10 @@ import torch
 from flwr.client import NumPyClient
 from flwr.common import Config, NDArrays, Scalar
 
-from fedmem.core.data.sampling import UserIndices
+from fedmem.core.arrays import UserIndices
+from fedmem.core.data.interactions import Split
 from fedmem.core.evaluation.outcomes import Outcomes, sums_of
-from fedmem.core.evaluation.protocol import COLD, COLD_USERS, USERS, Split
+from fedmem.core.evaluation.protocol import COLD, COLD_USERS, USERS
 from fedmem.core.node import Node
 from fedmem.core.stages import Stage
 from fedmem.core.training.batches import RoundKey

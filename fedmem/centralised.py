@@ -30,11 +30,13 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from fedmem.core.arrays import UserIndices
 from fedmem.core.data import load_histories
-from fedmem.core.data.sampling import UserIndices, participants
+from fedmem.core.data.interactions import Split
+from fedmem.core.data.sampling import participants
 from fedmem.core.errors import FedmemError, readable_disk_errors, readable_exit
 from fedmem.core.evaluation.outcomes import Evaluation
-from fedmem.core.evaluation.protocol import RANKINGS, USERS, Split, means
+from fedmem.core.evaluation.protocol import RANKINGS, USERS, means
 from fedmem.core.machine.placement import share_of
 from fedmem.core.model.parameters import Parameters, initial_parameters
 from fedmem.core.node import Node

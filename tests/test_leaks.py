@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from fedmem.core.data import Interactions
-from fedmem.core.evaluation.protocol import HELD_OUT, Split, metrics_of
+from fedmem.core.data.interactions import HELD_OUT, Split
+from fedmem.core.evaluation.protocol import metrics_of
 from fedmem.core.evaluation.ranking import Scorer, ranks_among
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fedmem.core.data import load_interactions
-from fedmem.core.data.sampling import expected_work, share_out
+from fedmem.core.data.sampling import expected_work, share_out, targets_in_windows
 from fedmem.core.memory import auto_threshold
 from fedmem.core.node import Node
 from fedmem.core.stages import STAGES
@@ -132,6 +132,7 @@ def test_beauty_is_whole_and_its_work_can_be_shared_evenly() -> None:
     assert (interactions.num_users, interactions.num_items) == (40_226, 54_542)
     lengths = np.diff(interactions.offsets)
     assert (len(interactions.items), lengths.min(), lengths.max()) == (353_962, 5, 293)
-    work = expected_work(settings, lengths)
-    loads = [work[home].sum() for home in share_out(np.arange(40_226), work, 16)]
+    users = np.arange(interactions.num_users)
+    work = expected_work(settings, targets_in_windows(settings, interactions, users))
+    loads = [work[home].sum() for home in share_out(users, work, 16)]
     assert max(loads) < 1.001 * min(loads)

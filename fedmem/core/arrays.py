@@ -1,15 +1,51 @@
-"""Ragged arrays: many stretches of different length, one after the other."""
+"""Arrays that many parts share: their types, and stretches of different length end to end."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
+UserIndices = npt.NDArray[np.integer]
+"""Indices of users, from 0."""
+Positions = npt.NDArray[np.integer]
+"""Positions in users' own histories, from 0."""
+Places = npt.NDArray[np.int64]
+"""Indices into `Interactions.items`, where all histories stand end to end."""
+Ints = npt.NDArray[np.int32]
+"""Item ids, 0 where there is none; ranks and counters."""
+Floats = npt.NDArray[np.float32]
+"""Vectors, as models compute with them."""
 
-def ranges(
-    starts: npt.NDArray[np.integer], lengths: npt.NDArray[np.integer]
-) -> npt.NDArray[np.int64]:
+
+def starts_of(lengths: npt.NDArray[np.integer]) -> Places:
+    """Where each stretch [n] begins if all stand end to end."""
+    starts: Places = np.cumsum(lengths) - lengths
+    return starts
+
+
+def offsets_of(lengths: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Places:
+    """[n + 1]: stretch k of these lengths [n] is offsets[k] : offsets[k + 1]."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def ranges(starts: npt.NDArray[np.integer], lengths: npt.NDArray[np.integer]) -> Places:
     """start, start + 1, … [Σ lengths] of each stretch, one stretch after the other."""
-    begins = np.cumsum(lengths) - lengths  # of each stretch, in the result
-    found: npt.NDArray[np.int64] = np.repeat(starts - begins, lengths) + np.arange(lengths.sum())
+    found: Places = np.repeat(starts - starts_of(lengths), lengths) + np.arange(lengths.sum())
     return found
+
+
+def by_length(lengths: npt.NDArray[np.integer], at_once: int) -> Iterator[npt.NDArray[np.intp]]:
+    """Rows in batches of similar length, the longest first, so that little padding is computed.
+
+    Args:
+        lengths: [R] of each row.
+        at_once: positions of a batch at most, its padding counted; a longer row is a batch alone.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, at_once // max(int(lengths[order[start]]), 1))
+        yield order[start : start + size]
+        start += size

@@ -10,23 +10,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedmem.core.arrays import ranges
+from fedmem.core.arrays import Floats, Ints, Positions, UserIndices, ranges
 from fedmem.core.data import Histories, Interactions, Windows, load_histories
 from fedmem.core.data.ablation import content_of
-from fedmem.core.data.sampling import UserIndices
+from fedmem.core.data.interactions import Split
 from fedmem.core.evaluation.cold import rank_cold
-from fedmem.core.evaluation.protocol import (
-    HELD_OUT,
-    Ranks,
-    Split,
-    draw_negatives,
-    last_hidden,
-    rank_users,
-)
+from fedmem.core.evaluation.protocol import Ranks, draw_negatives, last_hidden, rank_users
 from fedmem.core.machine.device import local_gpus, resolve_device
 from fedmem.core.memory import MemoryBank, Novelties, item_vectors, novelty_histogram
 from fedmem.core.memory.bank import Packed
-from fedmem.core.memory.novelty import Floats, Ints
 from fedmem.core.memory.surprise import losses_at
 from fedmem.core.model import Content, Recommender
 from fedmem.core.settings import Settings
@@ -107,7 +99,7 @@ class Node:
         return self._models[stage.name]
 
     @cached_property
-    def negatives(self) -> npt.NDArray[np.int32]:
+    def negatives(self) -> Ints:
         """[U, C] what `sampled` sets beside the held-out item of each user who lives here."""
         count = self.settings.evaluation.negatives
         return draw_negatives(self.interactions, self.users, self.settings.seed, count)
@@ -135,10 +127,8 @@ class Node:
         return model
 
     def novelty_histogram(self) -> npt.NDArray[np.int64]:
-        """Over the users' training items; all that is told of them to find a threshold."""
-        first = self.interactions.offsets[self.users]
-        places = ranges(first, np.maximum(self._ends("validation"), 0))
-        return novelty_histogram(self.novelties.at(places))
+        """Over the users' training items; all that the server receives to find a threshold."""
+        return novelty_histogram(self.novelties.at(self.interactions.training_places(self.users)))
 
     def open_bank(self, threshold: float) -> MemoryBank:
         """The memories of the users that live here, empty where they were not opened before."""
@@ -216,11 +206,7 @@ class Node:
     def _frozen_last_hidden(self, model: Recommender, split: Split) -> Tensor:
         """[U, D] states just before the split's held-out item, of a backbone that is frozen."""
         if split not in self._last_hidden:
-            ends = self._ends(split)
-            histories = [
-                self.interactions.history(int(user))[:end]
-                for user, end in zip(self.users, ends, strict=True)
-            ]
+            histories = self.interactions.histories_before(split, self.users)
             self._last_hidden[split] = last_hidden(model, self.settings, histories)
         return self._last_hidden[split]
 
@@ -231,12 +217,12 @@ class Node:
 
     def _ends(self, split: Split) -> npt.NDArray[np.int64]:
         """Position [U] of the split's held-out item in each user's history."""
-        return self.interactions.lengths[self.users] - HELD_OUT[split]
+        return self.interactions.held_out_positions(split)[self.users]
 
     def _reads_at_held_out(self, split: Split) -> Ints:
         """[U, top_k] what each user's memory held just before the split's held-out item.
 
-        A memory that is already past it does not tell of it.
+        The item itself is not in it, even where the memory has already ingested it.
         """
         if split not in self._reads:
             self._reads[split] = self._replay(self.users, self._ends(split))
@@ -251,7 +237,7 @@ class Node:
             self._reads["training"] = self._replay(users, positions)
         return self._reads["training"]
 
-    def _replay(self, users: npt.NDArray[np.integer], positions: npt.NDArray[np.integer]) -> Ints:
+    def _replay(self, users: UserIndices, positions: Positions) -> Ints:
         """[n, top_k] what these users' memories held just before these positions."""
         if self.settings.ablation.memory:
             return self._open().replay(users, positions)

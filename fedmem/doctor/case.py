@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fedmem.core.arrays import UserIndices
 from fedmem.core.checkpoint import Checkpoint, load_parents
 from fedmem.core.data import Interactions, load_histories
 from fedmem.core.data.ablation import content_of
-from fedmem.core.data.sampling import UserIndices, participants
+from fedmem.core.data.sampling import participants
 from fedmem.core.errors import FedmemError
 from fedmem.core.machine.placement import Placement, place, this_machine
 from fedmem.core.model import Content

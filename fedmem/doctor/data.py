@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedmem.core.data.sampling import targets_in_windows
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import Verdict, check, ok, problem, warning
 
@@ -29,10 +30,10 @@ def histories(case: Case) -> Verdict:
     Warning: more than one user in ten has no target.
     Problem: no user has one.
     """
-    targets = np.maximum(case.interactions.lengths[case.users] - 3, 0)
+    targets = case.interactions.targets[case.users]
     without = int((targets == 0).sum())
-    held = case.settings.client.windows * case.settings.model.max_length
-    share = np.minimum(targets, held).sum() / max(targets.sum(), 1)
+    held = targets_in_windows(case.settings, case.interactions, case.users)
+    share = held.sum() / max(targets.sum(), 1)
     figure = f"{without:,} of {len(targets):,} users have no training target"
     if without == len(targets):
         return problem(figure, "use data with more than 3 interactions a user.")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from fedmem.core.arrays import ranges
+from fedmem.core.arrays import Floats
 from fedmem.core.evaluation.feature_quality import neighbour_similarity
 from fedmem.core.memory import Novelties, auto_threshold, item_vectors, novelty_histogram
 from fedmem.doctor.case import Case
@@ -19,7 +18,7 @@ WRITE_RATIOS = (0.01, 0.5)
 """Outside of this share of interactions written, a tier of 200 stays empty or forgets at once."""
 
 
-def _modalities(case: Case) -> dict[str, npt.NDArray[np.float32]]:
+def _modalities(case: Case) -> dict[str, Floats]:
     """Vectors [I, W] by modality, the padding left out."""
     return {"pictures": case.content.visual.numpy()[1:], "texts": case.content.text.numpy()[1:]}
 
@@ -124,8 +123,8 @@ def threshold(case: Case) -> Verdict:
     vectors = item_vectors(case.content.visual.numpy(), case.content.text.numpy())
     generator = np.random.default_rng(case.settings.seed)
     users = generator.permutation(case.users)[:SAMPLE_USERS]
-    places = ranges(found.offsets[users], np.maximum(found.lengths[users] - 2, 0))
-    novelty = Novelties(found, vectors, memory.short_term_capacity).at(places)
+    novelties = Novelties(found, vectors, memory.short_term_capacity)
+    novelty = novelties.at(found.training_places(users))
     auto = auto_threshold(novelty_histogram(novelty), memory.write_ratio)
     limit = auto if memory.threshold == "auto" else float(memory.threshold)
     known = novelty[~np.isnan(novelty)]

@@ -12,9 +12,9 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import psutil
 
+from fedmem.core.data.sampling import targets_in_windows
 from fedmem.core.evaluation.ranking import SHARED_AT_ONCE
 from fedmem.core.machine.device import POSITIONS_AT_ONCE
 from fedmem.core.stages import Stage
@@ -49,8 +49,7 @@ def memory_needed(case: Case, stage: Stage) -> float:
     worker += SCORE_COPIES * scores
     shared = FLOAT * len(users) * settings.evaluation.negatives
     if stage.content:
-        held = client.windows * model.max_length
-        targets = int(np.clip(case.interactions.lengths[users] - 3, 0, held).sum())
+        targets = int(targets_in_windows(settings, case.interactions, users).sum())
         at_once = client.micro_batch or POSITIONS_AT_ONCE["cpu"]
         worker += MEMORY_STAGE + MEMORY_HISTORY * interactions if stage.memory else CONTENT_STAGE
         worker += FLOAT * (2 * items * sum(case.widths) + at_once * client.negatives)

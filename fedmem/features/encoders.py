@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import nn
 
+from fedmem.core.arrays import Floats
 from fedmem.core.errors import FedmemError
 
-Floats = npt.NDArray[np.float32]
 Input_contra = TypeVar("Input_contra", contravariant=True)
 
 EFFICIENTNET = "efficientnet-lite0"

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fedmem.core.arrays import Floats
 from fedmem.core.evaluation.feature_quality import NeighbourSimilarity, neighbour_similarity
 from fedmem.core.memory import auto_threshold, item_vectors
-from fedmem.core.memory.novelty import BINS, Floats
+from fedmem.core.memory.novelty import BINS
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedmem.features.encoders import Floats
+from fedmem.core.arrays import Floats
 
 KEY_SIZE = 32
 """Bytes of a key: the SHA-256 of an encoder's raw input."""

@@ -25,7 +25,8 @@ COLUMNS = {
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
-Rows = list[dict[str, Any]]
+Row = dict[str, Any]
+"""Cells by the column's name."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def read_items(
     return items
 
 
-def _read_rows(path: Path) -> Rows:
+def _read_rows(path: Path) -> list[Row]:
     suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
     if suffix not in READERS:
         raise FedmemError(f"{path} is of no known form: use one of {', '.join(READERS)}.")
@@ -109,7 +110,7 @@ def _open(path: Path, encoding: str = "utf-8-sig") -> TextIO:
     return path.open(encoding=encoding, newline="")
 
 
-def _read_movies(path: Path) -> Rows:
+def _read_movies(path: Path) -> list[Row]:
     """MovieLens: id::title::genre|genre, in latin-1."""
     with _open(path, "latin-1") as file:
         lines = [line.rstrip("\r\n").split("::") for line in file if line.strip()]
@@ -119,7 +120,7 @@ def _read_movies(path: Path) -> Rows:
     return [dict(zip(("id", "title", "genres"), line, strict=True)) for line in lines]
 
 
-def _read_separated(path: Path, separator: str, quotes: bool = True) -> Rows:
+def _read_separated(path: Path, separator: str, quotes: bool = True) -> list[Row]:
     with _open(path) as file:
         table = csv.reader(
             file, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
@@ -136,7 +137,7 @@ def _read_separated(path: Path, separator: str, quotes: bool = True) -> Rows:
     return rows
 
 
-def _read_recbole(path: Path) -> Rows:
+def _read_recbole(path: Path) -> list[Row]:
     """RecBole: tabs, `name:type` in the header, the tokens of a class separated by spaces."""
     rows = [
         {name.partition(":")[0]: cell for name, cell in row.items()}
@@ -148,8 +149,8 @@ def _read_recbole(path: Path) -> Rows:
     return rows
 
 
-def _read_json_lines(path: Path) -> Rows:
-    rows: Rows = []
+def _read_json_lines(path: Path) -> list[Row]:
+    rows: list[Row] = []
     names: dict[str, None] = {}  # a line may lack what another has
     with _open(path) as file:
         for number, line in enumerate(file, 1):
@@ -165,7 +166,7 @@ def _read_json_lines(path: Path) -> Rows:
     return [{**dict.fromkeys(names), **row} for row in rows]
 
 
-def _read_parquet(path: Path) -> Rows:
+def _read_parquet(path: Path) -> list[Row]:
     table = pd.read_parquet(path, dtype_backend="pyarrow")  # whole numbers stay whole
     names = [str(name) for name in table.columns]
     return [
@@ -174,7 +175,7 @@ def _read_parquet(path: Path) -> Rows:
     ]
 
 
-READERS: Mapping[str, Callable[[Path], Rows]] = {
+READERS: Mapping[str, Callable[[Path], list[Row]]] = {
     ".csv": lambda path: _read_separated(path, ","),
     ".tsv": lambda path: _read_separated(path, "\t"),
     ".jsonl": _read_json_lines,

@@ -11,9 +11,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 
 from clients import CohortClient, UserClient
+from fedmem.core.data.interactions import Split
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import sums_of
-from fedmem.core.evaluation.protocol import Split
 from fedmem.core.memory import MemoryBank
 from fedmem.core.memory.memory_store import NodeStore, memory_key
 from fedmem.core.node import Node

@@ -14,8 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
+from fedmem.core.arrays import UserIndices
 from fedmem.core.data import Interactions, load_histories
-from fedmem.core.data.sampling import UserIndices, expected_work, participants, share_out
+from fedmem.core.data.sampling import (
+    expected_work,
+    participants,
+    share_out,
+    targets_in_windows,
+)
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
 from fedmem.federation.node_config import PARTITION, NodeConfig, is_simulated, require_whole
@@ -106,5 +112,5 @@ def _homes(settings_json: str, nodes: int) -> list[UserIndices]:
     settings = Settings.from_json(settings_json)
     interactions = load_histories(settings).warm
     users = _participants(settings, interactions)
-    work = expected_work(settings, interactions.lengths[users])
+    work = expected_work(settings, targets_in_windows(settings, interactions, users))
     return share_out(users, work, nodes)

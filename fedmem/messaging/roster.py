@@ -10,7 +10,7 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from fedmem.core.data.sampling import UserIndices
+from fedmem.core.arrays import UserIndices
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
 from fedmem.messaging.exchange import Interrupted, exchange, failure, nothing

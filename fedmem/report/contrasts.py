@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fedmem.core.data import Interactions, load_content, load_histories
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.protocol import Ranks
-from fedmem.core.evaluation.slices import Rows, slices_of
+from fedmem.core.evaluation.slices import slices_of
 from fedmem.core.evaluation.statistics import Difference, compare
 from fedmem.core.settings import Settings
 from fedmem.report.groups import RunGroup
@@ -70,7 +70,7 @@ class Contrast:
 
     def _slices_of(
         self, settings: dict[str, object], users: npt.NDArray[np.integer]
-    ) -> dict[str, Rows]:
+    ) -> dict[str, npt.NDArray[np.bool_]]:
         """Slices of one seed's users [U]; which items are cold, the seed decides."""
         try:
             own = Settings.from_dict(settings)
@@ -80,13 +80,13 @@ class Contrast:
         return slices_of(interactions, users, _has_picture(own, interactions))
 
 
-def _has_picture(settings: Settings, interactions: Interactions) -> Rows | None:
+def _has_picture(settings: Settings, interactions: Interactions) -> npt.NDArray[np.bool_] | None:
     """[I + 1] items that have one; None where the data have no pictures here."""
     file = settings.data.visual_file
     if file is None or not (Path(settings.data.dir) / file).is_file():
         return None
     visual = load_content(settings.data, interactions).visual
-    found: Rows = visual.any(dim=1).numpy()
+    found: npt.NDArray[np.bool_] = visual.any(dim=1).numpy()
     return found
 
 

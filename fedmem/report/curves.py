@@ -18,7 +18,7 @@ from fedmem.report.runs import RecordedRun, moved
 from fedmem.report.study import Study
 from fedmem.runs.records import SELECTED_BY
 
-Floats = npt.NDArray[np.float64]
+Values = npt.NDArray[np.float64]
 
 AXIS = "validation HR@10, sampled"
 
@@ -33,9 +33,9 @@ class Curve:
         values: [n] HR@10.
     """
 
-    rounds: Floats
-    bytes: Floats
-    values: Floats
+    rounds: Values
+    bytes: Values
+    values: Values
 
 
 def draw_learning_curves(study: Study, figure: Figure) -> str:
@@ -82,7 +82,7 @@ def _stage_starts(study: Study) -> list[int]:
     return [start for start in found.pop() if start] if len(found) == 1 else []
 
 
-def _draw(study: Study, axes: Axes, along: Callable[[Curve], Floats]) -> None:
+def _draw(study: Study, axes: Axes, along: Callable[[Curve], Values]) -> None:
     many = len(study.groups) > 1
     for place, group in enumerate(study.groups):
         named = False

@@ -15,7 +15,7 @@ from fedmem.report.runs import METRICS
 from fedmem.report.study import Study
 from fedmem.report.table import HEADINGS, blocks_of
 
-Rows = list[list[str]]
+TableRows = list[list[str]]
 IN_TERMINAL = 2 + len(METRICS)
 """Columns of the arms' table that 80 letters have room for."""
 
@@ -36,13 +36,13 @@ def print_tables(study: Study, console: Console) -> None:
 
 
 def _print(
-    headings: Sequence[str], groups: Sequence[tuple[str, Rows, str]], console: Console
+    headings: Sequence[str], groups: Sequence[tuple[str, TableRows, str]], console: Console
 ) -> None:
     """Groups of rows between their names and notes, in columns of one width."""
     columns = zip(headings, *(row for _, rows, _ in groups for row in rows), strict=True)
     widths = [max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
 
-    def lay(rows: Rows, header: bool = False) -> None:
+    def lay(rows: TableRows, header: bool = False) -> None:
         table = make_table(*headings, header=header)
         for column, width in zip(table.columns, widths, strict=True):
             column.min_width = width
@@ -68,7 +68,7 @@ def to_markdown(study: Study) -> str:
 def markdown_tables(study: Study) -> dict[str, str]:
     """Tables as Markdown, by what they tell; none is empty."""
     contrasts = {(c.name, c.against): c for c in study.contrasts}
-    tables: dict[str, tuple[Sequence[str], Rows]] = {
+    tables: dict[str, tuple[Sequence[str], TableRows]] = {
         "arms": (
             ["arm", *HEADINGS],
             [
@@ -90,7 +90,7 @@ def markdown_tables(study: Study) -> dict[str, str]:
     return {name: _markdown(headings, rows) for name, (headings, rows) in tables.items() if rows}
 
 
-def _markdown(headings: Sequence[str], rows: Rows) -> str:
+def _markdown(headings: Sequence[str], rows: TableRows) -> str:
     table = Table(box=box.MARKDOWN)
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="right" if place > 1 else "left", no_wrap=True)

@@ -9,14 +9,13 @@ from fedmem.core.data.interactions import (
     write_id_files,
 )
 from fedmem.core.data.summary import print_summary
-from fedmem.core.data.windows import Windows, by_length
+from fedmem.core.data.windows import Windows
 
 __all__ = [
     "Histories",
     "Interactions",
     "Windows",
     "absent_items",
-    "by_length",
     "load_content",
     "load_histories",
     "load_interactions",

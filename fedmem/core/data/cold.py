@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from fedmem.core.arrays import Places, UserIndices, offsets_of
 from fedmem.core.data.interactions import Interactions, load_interactions
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import DataSettings, Settings
@@ -28,9 +29,7 @@ class Histories:
     cold: Interactions
     before: npt.NDArray[np.int64]
 
-    def latest_cold(
-        self, users: npt.NDArray[np.integer]
-    ) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.int64]]:
+    def latest_cold(self, users: UserIndices) -> tuple[UserIndices, Places]:
         """The users who have a cold interaction with something warm before it, and the place in
         `cold.items` of the latest [n].
         """
@@ -96,11 +95,11 @@ def part(
         min_interactions: that a user needs.
         whole: whether the catalogues keep items that nobody here has touched.
     """
-    users = np.repeat(np.arange(interactions.num_users), interactions.lengths)
+    users = interactions.users
     cold = is_cold[interactions.items]
     kept = np.bincount(users[~cold], minlength=interactions.num_users) >= min_interactions
     # Warm interactions before each one, counted from the start of its user's history.
-    warm_before = np.concatenate([[0], np.cumsum(~cold)])
+    warm_before = offsets_of(~cold)
     before = warm_before[:-1] - warm_before[interactions.offsets[users]]
     kept |= interactions.lengths == 0
     chosen = kept[users]
@@ -125,11 +124,11 @@ def _of(
     of_items[0] = False  # padding
     items = np.flatnonzero(of_items)
     dense = np.searchsorted(items, interactions.items[of_interactions])
-    users = np.repeat(np.arange(interactions.num_users), interactions.lengths)[of_interactions]
+    users = interactions.users[of_interactions]
     lengths = np.bincount(users, minlength=interactions.num_users)[of_users]
     return replace(
         interactions,
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        offsets=offsets_of(lengths),
         items=(dense + 1).astype(np.int32),
         item_ids=interactions.item_ids[np.concatenate([[0], items])],
         user_ids=interactions.user_ids[of_users],

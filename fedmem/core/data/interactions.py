@@ -6,14 +6,16 @@ import functools
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from fedmem.core.arrays import Ints, Places, UserIndices, offsets_of, ranges
 from fedmem.core.data.catalogue import catalogue, places
 from fedmem.core.data.formats import Layout
 from fedmem.core.data.ids import Ids, fingerprint, padded, write_ids
-from fedmem.core.data.preparation import Dropped, Rows, Size, keep
+from fedmem.core.data.preparation import Dropped, Size, TableRows, keep
 from fedmem.core.data.readers import Table, read_table
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import DataSettings
@@ -36,6 +38,11 @@ KNOWN_FILES = (
 ITEM_IDS, USER_IDS = "items.parquet", "users.parquet"
 """Files of a run that hold the data's own id of each dense index."""
 
+Split = Literal["validation", "test"]
+HELD_OUT: dict[Split, int] = {"test": 1, "validation": 2}
+"""Leave one out by time: where a split's held-out item stands, from the end of a history. All items
+before both are for training."""
+
 
 @dataclass(frozen=True)
 class Interactions:
@@ -48,8 +55,8 @@ class Interactions:
         user_ids: [U] the data's own id of each user.
     """
 
-    offsets: npt.NDArray[np.int64]
-    items: npt.NDArray[np.int32]
+    offsets: Places
+    items: Ints
     item_ids: Ids
     user_ids: Ids
 
@@ -68,16 +75,52 @@ class Interactions:
         """[U] interactions of each user."""
         return np.diff(self.offsets)
 
-    def history(self, user: int) -> npt.NDArray[np.int32]:
-        """All of a user's items, oldest first: the last is for test, the one before validation."""
-        return self.items[self.offsets[user] : self.offsets[user + 1]]
-
-    def training(self, user: int) -> npt.NDArray[np.int32]:
-        """The user's items that training may look at."""
-        return self.history(user)[:-2]
+    @property
+    def users(self) -> npt.NDArray[np.int64]:
+        """[N] the user of each interaction."""
+        return np.repeat(np.arange(self.num_users), self.lengths)
 
     @cached_property
-    def training_sets(self) -> list[npt.NDArray[np.int32]]:
+    def training_lengths(self) -> npt.NDArray[np.int64]:
+        """[U] items of each user that training may look at."""
+        return np.maximum(self.held_out_positions("validation"), 0)
+
+    @property
+    def targets(self) -> npt.NDArray[np.int64]:
+        """[U] training items of each user with one before them to be predicted from."""
+        return np.maximum(self.training_lengths - 1, 0)
+
+    def held_out_positions(self, split: Split) -> npt.NDArray[np.int64]:
+        """[U] position in each history of the split's held-out item, below 0 if there is none."""
+        return self.lengths - HELD_OUT[split]
+
+    def held_out(self, split: Split, users: UserIndices) -> Ints:
+        """The split's held-out item of each of these users."""
+        return self.items[self.offsets[users + 1] - HELD_OUT[split]]
+
+    def starts_at(self, places: npt.NDArray[np.integer]) -> Places:
+        """Where in `items` the history begins that each of these places belongs to."""
+        return self.offsets[np.searchsorted(self.offsets, places, side="right") - 1]
+
+    def training_places(self, users: UserIndices) -> Places:
+        """Places in `items` of these users' training items, user by user."""
+        return ranges(self.offsets[users], self.training_lengths[users])
+
+    def history(self, user: int, end: int | None = None) -> Ints:
+        """A user's items, oldest first, up to a position; None: all of them."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]][:end]
+
+    def histories_before(self, split: Split, users: UserIndices) -> list[Ints]:
+        """What stands before the split's held-out item in the history of each of these users."""
+        ends = self.held_out_positions(split)
+        return [self.history(int(user), ends[user]) for user in users]
+
+    def training(self, user: int) -> Ints:
+        """The user's items that training may look at."""
+        return self.history(user, self.training_lengths[user])
+
+    @cached_property
+    def training_sets(self) -> list[Ints]:
         """Each user's training items, ascending, each once."""
         return [np.unique(self.training(user)) for user in range(self.num_users)]
 
@@ -160,7 +203,7 @@ def load(settings: DataSettings) -> Loaded:
     return Loaded(_assemble(table, rows, settings), path, layout, read, in_time, dropped)
 
 
-def _assemble(table: Table, rows: Rows, settings: DataSettings) -> Interactions:
+def _assemble(table: Table, rows: TableRows, settings: DataSettings) -> Interactions:
     """Dense histories of rows in which each user's stand together, in time order."""
     users, counts = np.unique(table.users[rows], return_counts=True)
     items, dense = np.unique(table.items[rows], return_inverse=True)
@@ -169,7 +212,7 @@ def _assemble(table: Table, rows: Rows, settings: DataSettings) -> Interactions:
     elsewhere = np.zeros(settings.first_index, dtype=np.int64)  # histories of other nodes' users
     unnamed = np.full(settings.first_index, "" if user_ids.dtype == object else 0, user_ids.dtype)
     return Interactions(
-        offsets=np.concatenate([[0], elsewhere, np.cumsum(counts)]).astype(np.int64),
+        offsets=offsets_of(np.concatenate([elsewhere, counts])),
         items=(places(seen, item_ids)[dense] + 1).astype(np.int32),
         item_ids=padded(item_ids),
         user_ids=np.concatenate([unnamed, user_ids]),

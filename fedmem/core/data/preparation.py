@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fedmem.core.data.readers import Table
 from fedmem.core.settings import DataSettings
 
-Rows = npt.NDArray[np.intp]
+TableRows = npt.NDArray[np.intp]
 """Places in a table, each user's together, in time order."""
 
 
@@ -24,7 +24,7 @@ class Size:
     interactions: int
 
     @classmethod
-    def of(cls, table: Table, rows: Rows) -> Size:
+    def of(cls, table: Table, rows: TableRows) -> Size:
         """The size of some rows of a table."""
         return cls(
             int(np.count_nonzero(np.bincount(table.users[rows]))),
@@ -48,7 +48,7 @@ class Dropped:
     size: Size
 
 
-def keep(table: Table, settings: DataSettings) -> tuple[Rows, list[Dropped]]:
+def keep(table: Table, settings: DataSettings) -> tuple[TableRows, list[Dropped]]:
     """The rows that are kept, and what was dropped on the way.
 
     The order: minimum rating, duplicates, users and items with too few interactions, most active
@@ -65,14 +65,16 @@ def keep(table: Table, settings: DataSettings) -> tuple[Rows, list[Dropped]]:
     return rows, dropped
 
 
-def _in_time_order(table: Table) -> Rows:
+def _in_time_order(table: Table) -> TableRows:
     """Each user's rows together, by timestamp where there is one; ties keep the file's order."""
     if table.timestamps is None:
         return np.argsort(table.users, kind="stable")
     return np.lexsort((table.timestamps, table.users))
 
 
-def _filters(table: Table, rows: Rows, settings: DataSettings) -> Iterator[tuple[str, Rows]]:
+def _filters(
+    table: Table, rows: TableRows, settings: DataSettings
+) -> Iterator[tuple[str, TableRows]]:
     if settings.min_rating is not None and table.ratings is not None:
         rows = rows[table.ratings[rows] >= settings.min_rating]
         yield f"rating under {settings.min_rating:g}", rows
@@ -91,17 +93,17 @@ def _filters(table: Table, rows: Rows, settings: DataSettings) -> Iterator[tuple
         yield f"before a user's latest {settings.max_history:,}", rows
 
 
-def _once(table: Table, rows: Rows, which: str) -> Rows:
+def _once(table: Table, rows: TableRows, which: str) -> TableRows:
     """Of a user's interactions with one item, the first or the last."""
     pairs = table.users[rows] * len(table.item_ids) + table.items[rows]
     step = 1 if which == "first" else -1
     _, found = np.unique(pairs[::step], return_index=True)
     places = np.sort(found if which == "first" else len(rows) - 1 - found)
-    once: Rows = rows[places]
+    once: TableRows = rows[places]
     return once
 
 
-def _core(table: Table, rows: Rows, users: int, items: int) -> Rows:
+def _core(table: Table, rows: TableRows, users: int, items: int) -> TableRows:
     """What is left when users and items with fewer interactions go, until none has fewer."""
     while True:
         user, item = table.users[rows], table.items[rows]
@@ -111,16 +113,16 @@ def _core(table: Table, rows: Rows, users: int, items: int) -> Rows:
         rows = rows[enough]
 
 
-def _most_active(table: Table, rows: Rows, count: int) -> Rows:
+def _most_active(table: Table, rows: TableRows, count: int) -> TableRows:
     """Of the users with most interactions; where two have as many, the lower id comes first."""
     user = table.users[rows]
     chosen = np.argsort(-np.bincount(user), kind="stable")[:count]
     return rows[np.isin(user, chosen)]
 
 
-def _latest(table: Table, rows: Rows, count: int) -> Rows:
+def _latest(table: Table, rows: TableRows, count: int) -> TableRows:
     """The latest of each user."""
     user = table.users[rows]
     from_the_end = np.cumsum(np.bincount(user))[user] - np.arange(len(rows))
-    latest: Rows = rows[from_the_end <= count]
+    latest: TableRows = rows[from_the_end <= count]
     return latest

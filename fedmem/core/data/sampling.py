@@ -8,11 +8,10 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
+from fedmem.core.arrays import UserIndices
+from fedmem.core.data.interactions import Interactions
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import FederationSettings, Settings
-
-UserIndices = npt.NDArray[np.integer]
-Floats = npt.NDArray[np.float64]
 
 RANKING_COST = 10.0  # measured in stage 1: 3 (short histories) to 15 targets, on both MovieLens
 
@@ -33,33 +32,39 @@ def participants(settings: FederationSettings, num_users: int, seed: int) -> Use
     return np.sort(order[: settings.num_clients])
 
 
-def expected_work(settings: Settings, lengths: npt.NDArray[np.integer]) -> Floats:
-    """Work [U] that each user causes in a round on average, in targets trained.
+def targets_in_windows(
+    settings: Settings, interactions: Interactions, users: UserIndices
+) -> npt.NDArray[np.int64]:
+    """Targets [U] that the windows of each of these users hold: what one local step trains on."""
+    held = settings.client.windows * settings.model.max_length
+    return np.minimum(interactions.targets[users], held)
 
-    Training a user costs as many as its windows hold, ranking one about `RANKING_COST`; the first
-    befalls a share of the users in every round, the second everybody when it is time.
+
+def expected_work(settings: Settings, targets: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+    """Expected work [U] of each user a round, in targets trained.
+
+    Training happens for a sampled share of the users each round; ranking, which costs about
+    `RANKING_COST` targets, for everyone at each validation.
 
     Args:
         settings: of the run.
-        lengths: [U] interactions of each user.
+        targets: [U] from `targets_in_windows`.
     """
-    held = settings.client.windows * settings.model.max_length
-    # Two interactions are held out, and the first is only an input.
-    targets = np.clip(lengths - 3, 0, held)
     federation = settings.federation
-    work: Floats = federation.fraction * targets + RANKING_COST / federation.evaluate_every
-    return work
+    work = federation.fraction * targets + RANKING_COST / federation.evaluate_every
+    return np.asarray(work, np.float64)
 
 
-def share_out(users: UserIndices, work: Floats, nodes: int) -> list[UserIndices]:
-    """The users that live at each simulated node, ascending, so that all have the like to do.
+def share_out(users: UserIndices, work: npt.NDArray[np.float64], nodes: int) -> list[UserIndices]:
+    """The users that live at each simulated node, ascending, balanced by expected work.
 
-    The longest goes first, each to the node that has the least so far; ties go by order. So every
-    process finds the same, and the busiest node has at most a third more than in the best sharing.
+    The user with most work goes first, each to the node that has the least so far; ties go by
+    order. So every process finds the same assignment, and the busiest node has at most a third more
+    work than in the best one.
 
     Args:
         users: [U] user indices.
-        work: [U] what each causes.
+        work: [U] from `expected_work`.
         nodes: how many share them.
     """
     homes: list[list[int]] = [[] for _ in range(nodes)]

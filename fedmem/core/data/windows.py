@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from fedmem.core.arrays import Ints, Places, UserIndices, offsets_of, ranges
 from fedmem.core.data.interactions import Interactions
 
 
@@ -32,13 +32,12 @@ class Windows:
 
     @classmethod
     def cut(
-        cls, interactions: Interactions, users: npt.NDArray[np.integer], windows: int, length: int
+        cls, interactions: Interactions, users: UserIndices, windows: int, length: int
     ) -> Windows:
         """Cut at most `windows` of at most `length` targets from each user, latest first."""
-        # All training items but the first have an item before them.
-        targets = np.maximum(interactions.lengths[users] - 3, 0)
+        targets = interactions.targets[users]
         counts = np.minimum(-(-targets // length), windows)
-        number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        number = ranges(np.zeros_like(counts), counts)
         end = np.repeat(targets, counts) + 1 - number * length
         start = np.maximum(end - length, 1)
         return cls(interactions, np.repeat(users, counts), number, start, end - start)
@@ -47,36 +46,21 @@ class Windows:
         return len(self.user)
 
     @cached_property
-    def offsets(self) -> npt.NDArray[np.int64]:
+    def offsets(self) -> Places:
         """[R + 1]: where targets stand one after the other, window r has offsets[r : r + 2]."""
-        return np.concatenate([[0], np.cumsum(self.lengths)])
+        return offsets_of(self.lengths)
 
-    def inputs(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+    def inputs(self, rows: npt.NDArray[np.integer]) -> Ints:
         """[B, T] the item before each target; padded on the right with 0 to the longest."""
         return self._items(rows, -1)
 
-    def targets(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+    def targets(self, rows: npt.NDArray[np.integer]) -> Ints:
         """[B, T] targets, padded on the right with 0 to the longest."""
         return self._items(rows, 0)
 
-    def _items(self, rows: npt.NDArray[np.integer], shift: int) -> npt.NDArray[np.int32]:
+    def _items(self, rows: npt.NDArray[np.integer], shift: int) -> Ints:
         lengths = self.lengths[rows, None]  # [B, 1]
         steps = np.arange(lengths.max(initial=0))  # [T]
         first = self.interactions.offsets[self.user[rows]] + self.start[rows] + shift
         places = np.minimum(first[:, None] + steps, len(self.interactions.items) - 1)
         return np.where(steps < lengths, self.interactions.items[places], 0)
-
-
-def by_length(lengths: npt.NDArray[np.integer], at_once: int) -> Iterator[npt.NDArray[np.intp]]:
-    """Rows in batches of similar length, the longest first, so that little padding is computed.
-
-    Args:
-        lengths: [R] of each row.
-        at_once: positions of a batch at most, its padding counted; a longer row is a batch alone.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, at_once // max(int(lengths[order[start]]), 1))
-        yield order[start : start + size]
-        start += size

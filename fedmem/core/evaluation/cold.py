@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fedmem.core.arrays import Ints, Positions, UserIndices
 from fedmem.core.data import Histories
 from fedmem.core.evaluation.protocol import Ranks, draw_negatives, last_hidden
 from fedmem.core.evaluation.ranking import by_embeddings, by_model, ranks_among, ranks_among_all
@@ -29,18 +29,15 @@ from fedmem.core.settings import Settings
 
 BY_ID = "cold_id"
 
-Ints = npt.NDArray[np.int32]
-Users = npt.NDArray[np.integer]
-
 
 @torch.no_grad()
 def rank_cold(
     model: Recommender,
     settings: Settings,
     histories: Histories,
-    users: Users,
+    users: UserIndices,
     content: Content | None,
-    read_memory: Callable[[Users, Users], Ints] | None,
+    read_memory: Callable[[UserIndices, Positions], Ints] | None,
 ) -> Ranks:
     """Rank the latest cold item of each user who has one, with something warm before it.
 
@@ -56,7 +53,7 @@ def rank_cold(
     warm, cold = histories.warm, histories.cold
     users, places = histories.latest_cold(users)
     before = histories.before[places]
-    pasts = [warm.history(int(u))[:end] for u, end in zip(users, before, strict=True)]
+    pasts = [warm.history(int(u), end) for u, end in zip(users, before, strict=True)]
     hidden = last_hidden(model, settings, pasts)
     positives = cold.items[places]
     negatives = draw_negatives(cold, users, settings.seed, settings.evaluation.negatives)

@@ -53,9 +53,8 @@ def neighbour_similarity(
     items, has_content = interactions.items, length[:, 0] > 0
 
     # Places of training items, and those of them that another training item follows.
-    lengths = np.maximum(interactions.lengths - 2, 0)
-    places = ranges(interactions.offsets[:-1], lengths)
-    firsts = ranges(interactions.offsets[:-1], np.maximum(lengths - 1, 0))
+    places = interactions.training_places(np.arange(interactions.num_users))
+    firsts = ranges(interactions.offsets[:-1], interactions.targets)
     places = places[has_content[items[places]]]
     left, right = items[firsts], items[firsts + 1]
     firsts = firsts[has_content[left] & has_content[right] & (left != right)]

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from fedmem.core.arrays import Ints
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.protocol import COLD_USERS, USERS, Ranks, count_of
 from fedmem.core.files.atomic import replacing
@@ -52,18 +52,15 @@ class Evaluation:
     bytes: int = 0
 
 
-Arrays = dict[str, npt.NDArray[np.int32]]
-
-
-def to_arrays(outcomes: Mapping[str, Ranks]) -> Arrays:
+def to_arrays(outcomes: Mapping[str, Ranks]) -> dict[str, Ints]:
     """Users and rankings by name, as they travel and are kept."""
-    arrays: Arrays = {}
+    arrays: dict[str, Ints] = {}
     for count, ranks in outcomes.items():
         arrays |= {count: ranks.users, **ranks.ranks}
     return arrays
 
 
-def from_arrays(arrays: Mapping[str, npt.NDArray[np.int32]]) -> Outcomes:
+def from_arrays(arrays: Mapping[str, Ints]) -> Outcomes:
     """The inverse of `to_arrays`."""
     return {
         count: Ranks(
@@ -121,7 +118,7 @@ def load_outcomes(folder: Path) -> dict[str, Outcomes]:
             arrays = dict(file)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise FedmemError(f"{path} cannot be read: {error}.") from error
-    stages: dict[str, Arrays] = {}
+    stages: dict[str, dict[str, Ints]] = {}
     for name, array in arrays.items():
         stage, _, own = name.partition("/")
         stages.setdefault(stage, {})[own] = array

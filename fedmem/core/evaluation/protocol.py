@@ -11,29 +11,27 @@ Items that were kept from training have rankings of their own, see `fedmem.core.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedmem.core.data import Interactions, absent_items, by_length
+from fedmem.core.arrays import Ints, UserIndices, by_length
+from fedmem.core.data import Interactions, absent_items
+from fedmem.core.data.interactions import Split
 from fedmem.core.evaluation.ranking import by_embeddings, by_model, ranks_among, ranks_among_all
 from fedmem.core.machine.device import positions_at_once
 from fedmem.core.model import Recommender
 from fedmem.core.model.dropout import NO_DROPOUT
 from fedmem.core.settings import Settings
 
-Split = Literal["validation", "test"]
 RANKINGS = ("sampled", "full")
 CUTOFFS = (5, 10, 20)
 COLD = "cold"
 """The rankings of cold items together; also what each of their names starts with."""
 USERS, COLD_USERS = "users", "cold_users"
 """Names under which the users are counted that any sums are over."""
-HELD_OUT: dict[Split, int] = {"test": 1, "validation": 2}
-"""Where the held-out item stands, from the end of the history."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,8 @@ class Ranks:
         ranks: by ranking, [U].
     """
 
-    users: npt.NDArray[np.int32]
-    ranks: dict[str, npt.NDArray[np.int32]]
+    users: Ints
+    ranks: dict[str, Ints]
 
     def sums(self, count: str = USERS) -> dict[str, float]:
         """The users under the name `count`, and for each ranking the sums of every metric."""
@@ -102,9 +100,7 @@ def sampled_negatives(
     return absent_items(touched, places)
 
 
-def draw_negatives(
-    interactions: Interactions, users: npt.NDArray[np.integer], seed: int, count: int
-) -> npt.NDArray[np.int32]:
+def draw_negatives(interactions: Interactions, users: UserIndices, seed: int, count: int) -> Ints:
     """[U, count] `sampled_negatives` of each user, filled up with 0."""
     drawn = np.zeros((len(users), count), dtype=np.int32)
     for row, user in enumerate(users):
@@ -118,11 +114,11 @@ def rank_users(
     model: Recommender,
     settings: Settings,
     interactions: Interactions,
-    users: npt.NDArray[np.integer],
+    users: UserIndices,
     split: Split,
     rankings: tuple[str, ...] = RANKINGS,
-    memory_reads: npt.NDArray[np.int32] | None = None,
-    negatives: npt.NDArray[np.int32] | None = None,
+    memory_reads: Ints | None = None,
+    negatives: Ints | None = None,
     hidden: Tensor | None = None,
 ) -> Ranks:
     """Rank the held-out item of each user.
@@ -140,19 +136,18 @@ def rank_users(
         negatives: [U, C] from `draw_negatives`; None: drawn here.
         hidden: [U, D] from `last_hidden` before the held-out items; None: computed here.
     """
-    held_out = HELD_OUT[split]
     if negatives is None and {"sampled", "content"} & set(rankings):
         count = settings.evaluation.negatives
         negatives = draw_negatives(interactions, users, settings.seed, count)
-    histories = [interactions.history(int(user)) for user in users]
     if hidden is None:
-        hidden = last_hidden(model, settings, [history[:-held_out] for history in histories])
-    positives = interactions.items[interactions.offsets[users + 1] - held_out]  # [U]
+        hidden = last_hidden(model, settings, interactions.histories_before(split, users))
+    positives = interactions.held_out(split, users)  # [U]
     scorer = by_model(model, hidden, memory_reads)
     ranks = {}
     for ranking in rankings:
         if ranking == "full":
-            found = ranks_among_all(scorer, positives, histories, interactions.num_items)
+            own = [interactions.history(int(user)) for user in users]
+            found = ranks_among_all(scorer, positives, own, interactions.num_items)
         else:
             assert negatives is not None
             by = scorer if ranking == "sampled" else by_embeddings(hidden, model.content())
@@ -162,9 +157,7 @@ def rank_users(
 
 
 @torch.no_grad()
-def last_hidden(
-    model: Recommender, settings: Settings, histories: list[npt.NDArray[np.int32]]
-) -> Tensor:
+def last_hidden(model: Recommender, settings: Settings, histories: list[Ints]) -> Tensor:
     """Hidden states [U, D] after the latest window of each history."""
     device, width = model.sasrec.norm.weight.device, settings.model.dim
     hidden = torch.empty(len(histories), width, device=device)

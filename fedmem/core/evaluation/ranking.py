@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fedmem.core.arrays import Ints
 from fedmem.core.model import Recommender
 
 OWN_AT_ONCE = {"cpu": 1 << 14, "cuda": 1 << 19}
@@ -24,8 +25,6 @@ SHARED_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 23}
 SHARED_READS_AT_ONCE = {"cpu": 1 << 22, "cuda": 1 << 19}
 """The same where each score also reads a memory. On CPUs a pair of candidate and entry costs the
 less, the more users share it."""
-
-Ints = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)

@@ -5,27 +5,23 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from fedmem.core.arrays import UserIndices, starts_of
 from fedmem.core.data import Interactions
-from fedmem.core.evaluation.protocol import HELD_OUT
 
-Rows = npt.NDArray[np.bool_]
 POPULARITY = ("head", "middle", "tail")
 LENGTHS = ("short", "medium", "long")
 
 
-def popularity_thirds(
-    interactions: Interactions, users: npt.NDArray[np.integer]
-) -> npt.NDArray[np.int64]:
+def popularity_thirds(interactions: Interactions, users: UserIndices) -> npt.NDArray[np.int64]:
     """[I + 1] the third that an item belongs to: 0 head, 1 middle, 2 tail.
 
     Items in order of how often these users trained on them are parted where a third and two thirds
     of the interactions are reached: the head is a few items, the tail most of them.
     """
-    counts = np.zeros(interactions.num_items + 1, dtype=np.int64)
-    for user in users:
-        np.add.at(counts, interactions.training(int(user)), 1)
+    trained_on = interactions.items[interactions.training_places(users)]
+    counts = np.bincount(trained_on, minlength=interactions.num_items + 1)
     order = np.argsort(-counts, kind="stable")
-    before = np.cumsum(counts[order]) - counts[order]
+    before = starts_of(counts[order])
     thirds = np.empty(len(counts), dtype=np.int64)
     thirds[order] = np.minimum(3 * before // max(int(counts.sum()), 1), 2)
     return thirds
@@ -33,9 +29,9 @@ def popularity_thirds(
 
 def slices_of(
     interactions: Interactions,
-    users: npt.NDArray[np.integer],
+    users: UserIndices,
     has_picture: npt.NDArray[np.bool_] | None = None,
-) -> dict[str, Rows]:
+) -> dict[str, npt.NDArray[np.bool_]]:
     """Which of these users [U] belong to each slice, by its name.
 
     Args:
@@ -43,7 +39,7 @@ def slices_of(
         users: [U] user indices.
         has_picture: [I + 1] items that have one; None: not known.
     """
-    test_items = interactions.items[interactions.offsets[users + 1] - HELD_OUT["test"]]
+    test_items = interactions.held_out("test", users)
     third = popularity_thirds(interactions, users)[test_items]
     found = {f"item: {name}": third == place for place, name in enumerate(POPULARITY)}
     lengths = interactions.lengths[users]

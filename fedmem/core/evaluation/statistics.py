@@ -22,8 +22,6 @@ CONFIDENCE = 0.95
 AT_ONCE = 1 << 22
 """Drawn numbers that are held at a time."""
 
-Floats = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Interval:
@@ -61,13 +59,15 @@ class Difference:
         return mean_and_deviation(self.by_seed)
 
 
-def mean_and_deviation(values: Sequence[float] | Floats) -> tuple[float, float]:
+def mean_and_deviation(values: Sequence[float] | npt.NDArray[np.float64]) -> tuple[float, float]:
     """Mean and standard deviation (of a sample, n − 1); the latter is NaN of one value."""
     array = np.asarray(values, dtype=np.float64)
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else float("nan")
 
 
-def paired_interval(ours: Floats, theirs: Floats, seed: int = 0) -> Interval:
+def paired_interval(
+    ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], seed: int = 0
+) -> Interval:
     """Mean of `ours` − `theirs`, [U] each of the same users, and its bootstrap 95% interval."""
     mean = float(np.mean(ours - theirs))
     if len(ours) < 2 or np.ptp(ours - theirs) == 0:
@@ -139,7 +139,7 @@ def compare(
 
 def _values(
     arm: Sequence[Ranks], metric: str, rows: Sequence[npt.NDArray[np.integer]]
-) -> list[Floats]:
+) -> list[npt.NDArray[np.float64]]:
     """The metric [u] of the users in each seed's rows [u]."""
     ranking, name = metric.split("/")
     return [

@@ -10,15 +10,13 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from fedmem.core.arrays import ranges
+from fedmem.core.arrays import Ints, Places, Positions, UserIndices, ranges, starts_of
 from fedmem.core.memory import kernel
-from fedmem.core.memory.novelty import Ints, Novelties, Places
+from fedmem.core.memory.novelty import Novelties
 from fedmem.core.memory.two_tier import MemoryStatistics, rules_of
 from fedmem.core.settings import MemorySettings
 
-Packed = dict[str, npt.NDArray[np.int32]]
-Users = npt.NDArray[np.integer]
-Positions = npt.NDArray[np.integer]
+Packed = dict[str, Ints]
 
 
 class MemoryBank:
@@ -63,12 +61,12 @@ class MemoryBank:
             self._stamp = digest.hexdigest()[:16]
         return self._stamp
 
-    def cursors(self, users: Users) -> Ints:
+    def cursors(self, users: UserIndices) -> Ints:
         """Interactions [U] of the users ingested so far."""
         cursors: Ints = self._counters[users, kernel.INGESTED]
         return cursors
 
-    def open_losses(self, users: Users, ends: Positions) -> Places:
+    def open_losses(self, users: UserIndices, ends: Positions) -> Places:
         """Places in `Interactions.items` that `ingest` wants the model's losses on.
 
         They are those before the users' positions `ends` [U], not ingested yet, whose items have no
@@ -81,7 +79,7 @@ class MemoryBank:
         return without
 
     def ingest(
-        self, users: Users, ends: Positions, losses: npt.NDArray[np.floating] | None = None
+        self, users: UserIndices, ends: Positions, losses: npt.NDArray[np.floating] | None = None
     ) -> None:
         """Ingest the users' interactions from their cursors up to positions `ends`, exclusive.
 
@@ -104,11 +102,11 @@ class MemoryBank:
         )
         self._counters, self._stamp = counters, None
 
-    def retrieve(self, users: Users) -> Ints:
+    def retrieve(self, users: UserIndices) -> Ints:
         """Items [U, top_k] that the users' memories give now, 0 where there is no entry."""
         return self.replay(users, self.cursors(users))
 
-    def replay(self, users: Users, positions: Positions) -> Ints:
+    def replay(self, users: UserIndices, positions: Positions) -> Ints:
         """Items [n, top_k] that the memory of each user [n] gave just before the position [n].
 
         The memory at a position holds only what came before it. Where it has gone further, it is
@@ -119,7 +117,7 @@ class MemoryBank:
         ends = begins + counts
         cursors = self.cursors(who)
         at_hand = positions[order[begins]] >= cursors  # it has not gone further
-        lt_begins = np.cumsum(_lt_sizes(self._counters)) - _lt_sizes(self._counters)
+        lt_begins = starts_of(_lt_sizes(self._counters))
         counters = np.where(at_hand[:, None], self._counters[who], 0)
         entries = ranges(lt_begins[who], _lt_sizes(counters))
         reads = kernel.Reads(
@@ -189,7 +187,7 @@ class MemoryBank:
 
     def _run(
         self,
-        users: Users,
+        users: UserIndices,
         starts: Positions,
         ends: Positions,
         counters: Ints,

@@ -5,13 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from fedmem.core.arrays import Floats, Places
 from fedmem.core.data import Interactions
 from fedmem.core.memory import kernel
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-Places = npt.NDArray[np.int64]
-"""Indices into `Interactions.items`."""
 
 BINS = 400
 """Bins of the histogram over [0, 2], the range of 1 − cosine."""
@@ -64,9 +60,7 @@ class Novelties:
         may hang on.
         """
         new = places[np.isnan(self._familiarity[places])]
-        offsets = self.interactions.offsets
-        first = offsets[np.searchsorted(offsets, new, side="right") - 1]
-        earliest = np.maximum(first, new - self._capacity)
+        earliest = np.maximum(self.interactions.starts_at(new), new - self._capacity)
         self._familiarity[new] = kernel.familiarities(
             self.interactions.items, new, earliest, self.catalogue
         )

@@ -25,8 +25,7 @@ def losses_at(
     The first position of a history has nothing before it to predict from: its loss is that of a
     guess.
     """
-    offsets, items = interactions.offsets, interactions.items
-    first = offsets[np.searchsorted(offsets, places, side="right") - 1]
+    items, first = interactions.items, interactions.starts_at(places)
     result = np.full(len(places), np.log(interactions.num_items))
     later = np.flatnonzero(places > first)
     hidden = last_hidden(model, settings, [items[first[k] : places[k]] for k in later])

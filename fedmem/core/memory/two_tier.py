@@ -21,8 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fedmem.core.arrays import Floats, Ints
 from fedmem.core.memory import kernel
-from fedmem.core.memory.novelty import Floats, Ints, catalogue_of
+from fedmem.core.memory.novelty import catalogue_of
 from fedmem.core.settings import MemorySettings
 
 

@@ -22,6 +22,7 @@ from fedmem.core.stages import Stage
 from fedmem.core.training.random_streams import Streams, words_of
 
 Rows = npt.NDArray[np.integer]
+"""Rows of `Windows`."""
 CPU = torch.device("cpu")
 
 

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedmem.core.data import Windows, by_length
+from fedmem.core.arrays import by_length
+from fedmem.core.data import Windows
 from fedmem.core.machine.device import positions_at_once
 from fedmem.core.model.backbone import SASRec
 from fedmem.core.model.dropout import NO_DROPOUT

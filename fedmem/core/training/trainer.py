@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
-from fedmem.core.data import Windows, by_length
-from fedmem.core.data.sampling import UserIndices
+from fedmem.core.arrays import UserIndices, by_length
+from fedmem.core.data import Windows
 from fedmem.core.machine.device import positions_at_once
 from fedmem.core.model import Recommender
 from fedmem.core.settings import ClientSettings, Settings

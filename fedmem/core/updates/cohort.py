@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedmem.core.data.sampling import UserIndices
+from fedmem.core.arrays import UserIndices
 from fedmem.core.training.batches import RoundKey
 from fedmem.core.training.trainer import LocalTrainer
 from fedmem.core.updates.filter import UpdateFilter

@@ -12,8 +12,8 @@ import pytest
 from fedmem.core.errors import FedmemError
 
 pytest.importorskip("PIL", reason="no fedmem[features]")
+from fedmem.core.arrays import Floats
 from fedmem.features.encode import Encoded, encode_items
-from fedmem.features.encoders import Floats
 from fedmem.features.sources import Texts
 from fedmem.features.store import KEY_SIZE, VectorStore
 from fedmem.features.table import Item

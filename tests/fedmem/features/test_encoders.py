@@ -15,7 +15,8 @@ from tests.fedmem.features.models import LAYOUTS, minilm, save_clip
 pytest.importorskip("PIL", reason="no fedmem[features]")
 from PIL import Image
 
-from fedmem.features.encoders import EFFICIENTNET, Floats, image_encoder, text_encoder
+from fedmem.core.arrays import Floats
+from fedmem.features.encoders import EFFICIENTNET, image_encoder, text_encoder
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from fedmem.core.data import absent_items, load_interactions, write_id_files
+from fedmem.core.arrays import offsets_of
+from fedmem.core.data import Interactions, absent_items, load_interactions, write_id_files
 from fedmem.core.data.interactions import find_file, load
 from fedmem.core.data.preparation import Dropped, Size
 from fedmem.core.errors import FedmemError
@@ -102,6 +103,22 @@ def test_training_leaves_out_the_last_two_items(tmp_path: Path) -> None:
     found = load_interactions(write(tmp_path, lines("::")))
     assert found.training(1).tolist() == [3, 1]
     assert [items.tolist() for items in found.training_sets] == [[4], [1, 3]]
+
+
+def test_leave_one_out_counts_positions_from_the_end_of_each_history() -> None:
+    items = np.arange(1, 9, dtype=np.int32)  # histories 1 2 3 4 5, then 6, then 7 8
+    found = Interactions(offsets_of(np.array([5, 1, 2])), items, np.arange(9), np.arange(3))
+    assert found.training_lengths.tolist() == [3, 0, 0]
+    assert found.targets.tolist() == [2, 0, 0]  # the first item is only an input
+    assert found.held_out_positions("validation").tolist() == [3, -1, 0]
+    assert found.held_out_positions("test").tolist() == [4, 0, 1]
+    assert found.held_out("validation", np.array([2, 0])).tolist() == [7, 4]
+    assert found.held_out("test", np.array([2, 0])).tolist() == [8, 5]
+    before = found.histories_before("test", np.array([0, 1, 2]))
+    assert [history.tolist() for history in before] == [[1, 2, 3, 4], [], [7]]
+    assert found.training_places(np.array([2, 0])).tolist() == [0, 1, 2]
+    assert found.starts_at(np.array([4, 5, 7])).tolist() == [0, 5, 6]
+    assert found.users.tolist() == [0, 0, 0, 0, 0, 1, 2, 2]
 
 
 def test_the_fingerprint_is_of_the_catalogue_and_not_of_the_users(tmp_path: Path) -> None:

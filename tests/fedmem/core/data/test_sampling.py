@@ -8,12 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fedmem.core.arrays import offsets_of
+from fedmem.core.data import Interactions
 from fedmem.core.data.sampling import (
     RANKING_COST,
     expected_work,
     participants,
     sample_round,
     share_out,
+    targets_in_windows,
 )
 from fedmem.core.errors import FedmemError
 from fedmem.runs.configuration import compose_settings
@@ -59,7 +62,12 @@ def test_work_is_of_targets_up_to_the_windows_and_of_ranking() -> None:
             "federation.evaluate_every=4",
         ]
     )
-    work = expected_work(settings, np.array([3, 4, 23, 24, 500]))
+    lengths = np.array([3, 4, 23, 24, 500])
+    items, nobody = np.ones(lengths.sum(), np.int32), np.zeros(5, np.int64)
+    interactions = Interactions(offsets_of(lengths), items, np.arange(2), nobody)
+    targets = targets_in_windows(settings, interactions, np.arange(5))
+    assert targets.tolist() == [0, 1, 20, 20, 20]
+    work = expected_work(settings, targets)
     ranking = RANKING_COST / 4
     assert work.tolist() == [ranking, ranking + 0.5, ranking + 10, ranking + 10, ranking + 10]
 

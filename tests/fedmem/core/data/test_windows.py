@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedmem.core.data import Interactions, Windows, by_length, load_interactions
+from fedmem.core.data import Interactions, Windows, load_interactions
 from fedmem.core.settings import Settings
 
 
@@ -119,22 +119,3 @@ def test_rows_are_padded_on_the_right_to_the_longest_of_them() -> None:
         [2, 3, 4, 5],
         [5, 0, 0, 0],
     ]
-
-
-def test_batches_hold_rows_of_similar_length_the_longest_first() -> None:
-    lengths = np.array([2, 9, 1, 3, 2, 0, 1])
-    batches = [rows.tolist() for rows in by_length(lengths, at_once=6)]
-    assert batches == [[1], [3, 0], [4, 2, 6], [5]]
-
-
-@pytest.mark.parametrize("at_once", [1, 5, 24, 10_000])
-def test_every_row_is_in_one_batch_and_no_batch_is_too_large(at_once: int) -> None:
-    lengths = np.random.default_rng(0).integers(1, 20, size=100)
-    batches = list(by_length(lengths, at_once))
-    assert sorted(np.concatenate(batches).tolist()) == list(range(100))
-    for rows in batches:
-        assert len(rows) == 1 or len(rows) * lengths[rows].max() <= at_once
-
-
-def test_no_rows_make_no_batch() -> None:
-    assert list(by_length(np.zeros(0, dtype=np.int64), 8)) == []

@@ -70,7 +70,7 @@ def equal(a: MemoryState, b: MemoryState) -> bool:
 
 def test_a_new_memory_is_empty() -> None:
     found = memory()
-    assert (short_term(found), long_term(found)) == ([], [])
+    assert (short_term(found), long_term(found), found.statistics().ingested) == ([], [], 0)
     items, mask = found.retrieve()
     assert items.tolist() == [0, 0, 0, 0]
     assert mask.tolist() == [False] * 4
