@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fedmem.core.model.kernel import relu_dot
+from fedmem.core.model.kernels.relu_dot import relu_dot
 from fedmem.core.settings import ModelSettings
 
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fedmem.core.model.kernel import read_out_moments
-from fedmem.core.model.shared_kernel import shared_read_out_moments
+from fedmem.core.model.kernels.read_out_moments import Moments, read_out_moments
+from fedmem.core.model.kernels.shared_moments import shared_moments
 from fedmem.core.settings import ModelSettings
 
 SHARPNESS = 4.0
@@ -36,8 +36,6 @@ SPREAD = 40.0
 PAIRS_AT_ONCE = 1 << 22
 """Pairs of a candidate and an entry that are held at a time where memories share their candidates,
 and each pair's numbers three or four times."""
-
-Moments = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ class MemoryExpert(nn.Module):
                 return _in_parts(some, items.numel() * self.heads, apart)
             along = value @ self._rows(tables.probe, some).mT
             odds = logits.sub_(largest).exp_() * (held > 0)[:, None]
-            o_u, o_sum, o_o = shared_read_out_moments(odds[0], along[0], places, sums, gram)
+            o_u, o_sum, o_o = shared_moments(odds[0], along[0], places, sums, gram)
             return o_u.mT[None], o_sum.mT[None], o_o.mT[None]
 
         def apart(some: Tensor) -> Moments:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedmem.core.model import experts
 from fedmem.core.model.experts import SHARPNESS, ExpertTables, MemoryExpert, Router
-from fedmem.core.model.shared_kernel import TILE, shared_read_out_moments
+from fedmem.core.model.kernels.shared_moments import TILE, shared_moments
 
 B, P, C, M, D, I = 2, 3, 4, 5, 8, 30  # noqa: E741 - as in the shapes
 
@@ -125,9 +125,9 @@ def test_candidates_shared_by_all_memories_are_read_as_apart(
 
     def watched(*given: Tensor) -> object:
         looked_up.append(given)
-        return shared_read_out_moments(*given)
+        return shared_moments(*given)
 
-    monkeypatch.setattr(experts, "shared_read_out_moments", watched)
+    monkeypatch.setattr(experts, "shared_moments", watched)
     module, items = expert(heads), held(3)
     items[0, 1] = ITEMS[0, 1]
     items[1, 2] = 0

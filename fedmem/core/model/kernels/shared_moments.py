@@ -1,7 +1,7 @@
-"""Read-outs of many memories for the same candidates, in one compiled pass on CPUs: rankings.
+"""shared_moments: `read_out_moments` of many memories for the same candidates, as rankings need.
 
-Like `fedmem.core.model.kernel`, but what concerns a pair of candidate and entry was computed once
-for all memories that hold the entry, and is only looked up here.
+What concerns a pair of candidate and entry was computed once for all memories that hold the entry,
+and is only looked up here. CPUs only, without gradients: the definition is `read_out_moments`.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from fedmem.core.model.kernel import as_arrays, jit
+from fedmem.core.model.kernels.compiled import as_arrays, jit
+from fedmem.core.model.kernels.read_out_moments import Moments
 
 TILE = 256
 """Candidates that are taken at once: what is held of them stays in the first two caches."""
 
 
-def shared_read_out_moments(
+def shared_moments(
     odds: Tensor, along: Tensor, places: Tensor, sums: Tensor, gram: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Moments:
     """`read_out_moments` where all positions share their candidates: each [Y, C]; no gradient.
 
     Args:

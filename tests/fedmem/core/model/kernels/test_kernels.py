@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmem.core.model.kernel import _ReadOutMoments, _ReluDot, read_out_moments, relu_dot
+from fedmem.core.model.kernels.read_out_moments import _ReadOutMoments, read_out_moments
+from fedmem.core.model.kernels.relu_dot import _ReluDot, relu_dot
 
 X, Y, C, G, H, M = 2, 3, 4, 5, 2, 3
 RELU_DOT = [(X, Y, G), (X, C, G), (X, Y, G)]
