@@ -5,7 +5,7 @@
 - `fedmem`: as users run it, the Ray simulation through Flower, by the seconds that its strategy
   records for a round; validations are taken off.
 - `plain`: Flower as its tutorials have it and as it comes, see `plain_flower.py`.
-- `tuned`: the same, told to give each client one core instead of two.
+- `tuned`: the same, with one core for each client instead of two.
 - `floor`: the same arithmetic without any federation, see `floor.py`.
 
 All train the same users in a round, from the same parameters, with the same loss and server

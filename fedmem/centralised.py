@@ -31,7 +31,6 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from fedmem.core.arrays import UserIndices
-from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.data import load_histories
 from fedmem.core.data.interactions import Split
 from fedmem.core.data.sampling import participants

@@ -37,7 +37,7 @@ def make_certificates(folder: Path, hosts: Sequence[str], nodes: Sequence[str]) 
     """Write what is not there yet.
 
     `ca.crt` goes to every machine, `server.crt` and `server.key` to the SuperLink's, and `NAME.key`
-    to the node of that name, whose `NAME.pub` the SuperLink is told. `ca.key` stays where it is.
+    to the node of that name; `NAME.pub` is registered at the SuperLink. `ca.key` stays where it is.
 
     Args:
         folder: where the files are kept; made if need be.

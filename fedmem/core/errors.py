@@ -68,8 +68,8 @@ def readable_file_errors(only: Collection[int] = (), after: str = "") -> Iterato
     except OSError as error:
         if only and error.errno not in only:
             raise
-        told = f"{error.filename or 'A file'}: {error.strerror or error}. {after}"
-        raise FedmemError(told.rstrip()) from error
+        message = f"{error.filename or 'A file'}: {error.strerror or error}. {after}"
+        raise FedmemError(message.rstrip()) from error
 
 
 @contextmanager

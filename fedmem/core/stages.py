@@ -112,7 +112,7 @@ def find_stages(names: Collection[str]) -> list[Stage]:
     """The stages of a run, controls among them.
 
     Raises:
-        FedmemError: there is none of a name, or they are not in their order, each once.
+        FedmemError: a name is unknown, or they are not in their order, each once.
     """
     stages = [find_stage(name) for name in names]
     in_order = [stage for stage in ALL_STAGES.values() if stage in stages]
@@ -128,7 +128,7 @@ def find_stage(name: str) -> Stage:
     """The stage or control of this name.
 
     Raises:
-        FedmemError: there is none.
+        FedmemError: the name is unknown.
     """
     if name not in ALL_STAGES:
         meant = nearest(name, ALL_STAGES)

@@ -20,7 +20,7 @@ SURE = 4.0
 """Standard errors that a figure has to be away from chance."""
 MOST_UNTOUCHED = 0.5
 LEAST_DIM = 64
-"""With fewer, lengths spread so widely before training that they tell little."""
+"""With fewer, lengths spread so widely before training that they say little."""
 
 
 def untouched(table: Tensor) -> float:

@@ -61,7 +61,7 @@ def threads(case: Case) -> Verdict:
 
 @check("trackers", quick=True)
 def trackers(case: Case) -> Verdict:
-    """What `tracking` asks to tell of the run.
+    """The trackers that `tracking` asks for.
 
     Problem: `tracking.mlflow`, and MLflow is not installed.
     """

@@ -67,9 +67,9 @@ def duplicates(case: Case) -> Verdict:
     figure = ", ".join(f"{share:.0%} of the {name}" for name, share in shares.items())
     figure = f"{figure} are another item's too"
     if min(shares.values()) == 1.0:
-        return problem(figure, "make the features again: they tell no item from another.")
+        return problem(figure, "make the features again: they are the same for all items.")
     if max(shares.values()) > MOST_DUPLICATES:
-        return warning(figure, "leave placeholders out: a row of zeros says that there is none.")
+        return warning(figure, "leave placeholders out: a row of zeros marks a missing vector.")
     return ok(figure)
 
 

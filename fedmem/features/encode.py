@@ -48,7 +48,7 @@ def encode_items(
         encoder: makes the vectors.
         store: of this encoder.
         batch_size: inputs that are encoded at once.
-        advance: is told how many more items are done.
+        advance: called with how many more items are done.
 
     Raises:
         FedmemError: the model gives values that are not finite.

@@ -65,7 +65,7 @@ def read_items(
     if not rows:
         raise FedmemError(f"{path} has no items.")
     columns = _find_columns(path, list(rows[0]), named)
-    told = _read_descriptions(descriptions) if descriptions else {}
+    texts = _read_descriptions(descriptions) if descriptions else {}
     find_image = _image_finder(path, "image" in columns, images)
     items: list[Item] = []
     first_row: dict[str, int] = {}
@@ -83,7 +83,7 @@ def read_items(
                 id=item,
                 title=cells.get("title", ""),
                 genres=", ".join(g.strip() for g in cells.get("genres", "").split("|")),
-                description=told.get(item) or cells.get("description", ""),
+                description=texts.get(item) or cells.get("description", ""),
                 image=find_image(item, cells.get("image", "")),
             )
         )
@@ -210,12 +210,12 @@ def _cell(value: Any) -> str:
 
 def _read_descriptions(path: Path) -> dict[str, str]:
     try:
-        told = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise FedmemError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(told, dict) or not all(isinstance(text, str) for text in told.values()):
+    if not isinstance(content, dict) or not all(isinstance(text, str) for text in content.values()):
         raise FedmemError(f"{path} must be one JSON object from item id to description.")
-    return {item: text.strip() for item, text in told.items()}
+    return {item: text.strip() for item, text in content.items()}
 
 
 def _image_finder(

@@ -41,7 +41,7 @@ def find_user(settings: Settings, histories: Histories, wanted: str) -> Person:
     """A user of the data.
 
     Raises:
-        FedmemError: there is none of this id.
+        FedmemError: there is no user of this id.
     """
     warm, cold = histories.warm, histories.cold
     ids = as_text(warm.user_ids)

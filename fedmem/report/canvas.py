@@ -98,7 +98,7 @@ def to_svg(figure: Figure, name: str, says: str) -> str:
     Args:
         figure: from `canvas`.
         name: of the plot, which its ids start with.
-        says: what a reader who cannot see it is told.
+        says: its description for readers who cannot see it.
     """
     file = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))

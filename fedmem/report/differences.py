@@ -64,7 +64,7 @@ def to_frame(study: Study) -> pd.DataFrame:
 
 
 def _slices(contrast: Contrast) -> dict[str, list[Difference]]:
-    """None where the data are not where they were, of which `draw_slices` tells."""
+    """Empty where the data are not where they were: `draw_slices` gives the reason."""
     try:
         return contrast.slices
     except FedmemError:

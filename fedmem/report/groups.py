@@ -24,7 +24,7 @@ class RunGroup:
     """Runs of the same settings and different seeds: an arm of an experiment, or any other.
 
     Attributes:
-        name: what tells it from the others.
+        name: unique among the arms.
         runs: by seed, one of each.
     """
 
@@ -88,22 +88,22 @@ def _experiment_arm(run: RecordedRun) -> Path | None:
 
 
 def _names(groups: Sequence[Sequence[RecordedRun]]) -> list[str]:
-    """What tells each group from the others."""
+    """A name for each group, all different."""
     firsts = [runs[0] for runs in groups]
-    folders, all_told = [_experiment_arm(run) for run in firsts], _tell_apart(firsts)
+    folders, distinctions = [_experiment_arm(run) for run in firsts], _distinctions(firsts)
     names = [
-        folder.name if folder else told or str(run.settings["data"]["name"])
-        for run, folder, told in zip(firsts, folders, all_told, strict=True)
+        folder.name if folder else own or str(run.settings["data"]["name"])
+        for run, folder, own in zip(firsts, folders, distinctions, strict=True)
     ]
     for name in {name for name in names if names.count(name) > 1}:
         alike = [place for place, other in enumerate(names) if other == name]
-        told = _tell_apart([firsts[place] for place in alike])
-        for place, more in zip(alike, told, strict=True):
+        further = _distinctions([firsts[place] for place in alike])
+        for place, more in zip(alike, further, strict=True):
             names[place] = f"{name} ({more or shown(firsts[place].folder.parent)})"
     return names
 
 
-def _tell_apart(runs: Sequence[RecordedRun]) -> list[str]:
+def _distinctions(runs: Sequence[RecordedRun]) -> list[str]:
     """Of each run the settings in which they differ; nothing where they do not."""
     settings = [identity(run) for run in runs]
     keys = dict.fromkeys(key for own in settings for key in own)

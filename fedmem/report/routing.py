@@ -110,7 +110,7 @@ def _routings(study: Study) -> Iterator[Routing]:
     """Of each group, its first seed that can be looked at.
 
     Raises:
-        NothingToDraw: there is none.
+        NothingToDraw: no arm has one.
     """
     reasons = []
     any_found = False
@@ -149,7 +149,7 @@ def _routing(arm: str, run: RecordedRun) -> Routing:
 
 
 def _genres(run: RecordedRun) -> dict[str, npt.NDArray[np.int64]]:
-    """Dense ids of the items of each genre; none where no table tells of any."""
+    """Dense ids of the items of each genre; empty without a table that has genres."""
     table = find_table(Path(run.settings["data"]["dir"]))
     ids = run.folder / ITEM_IDS
     if table is None or not ids.is_file():

@@ -1,4 +1,4 @@
-"""Runs as their folders tell of them, finished or not."""
+"""Runs as read from their folders, finished or not."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class RecordedRun:
         return int(self.settings["seed"])
 
     def result_of(self, stage: str) -> Record | None:
-        """What a stage came to; None where it has not, or is none of the run's."""
+        """What a stage came to; None where it has not ended, or the run has no such stage."""
         return next((result for result in self.results if result["stage"] == stage), None)
 
     def rounds_of(self, stage: str) -> list[Record]:
@@ -147,11 +147,11 @@ def read_run(folder: Path, data_dir: Path | None = None) -> RecordedRun:
             made_with=_made_with(content),
         )
     except (KeyError, TypeError) as error:
-        raise FedmemError(f"{folder / RESULTS} is none of a run: {error!r} is missing.") from error
+        raise FedmemError(f"{folder / RESULTS} is not of a run: {error!r} is missing.") from error
 
 
 def _made_with(content: Record) -> MadeWith | None:
-    """None where the run is of a version that did not tell, or told otherwise."""
+    """None where the run is of a version that recorded nothing, or something else."""
     with contextlib.suppress(KeyError, TypeError):
         return MadeWith(**content["made_with"])
     return None
@@ -194,12 +194,12 @@ def _json(path: Path) -> Record:
     except ValueError as error:
         raise FedmemError(f"{path} is damaged: {error}.") from error
     if not isinstance(content, dict):
-        raise FedmemError(f"{path} is none of a run.")
+        raise FedmemError(f"{path} is not of a run.")
     return content
 
 
 def _hashes(path: Path) -> dict[str, str]:
-    """The checkpoints that a state tells of, whichever version it is of; none where it is gone."""
+    """The checkpoints that a state names, whichever version it is of; empty if it is gone."""
     with contextlib.suppress(FedmemError):
         return dict(load_sealed(path, "run's state")[0].get("checkpoints", {}))
     return {}

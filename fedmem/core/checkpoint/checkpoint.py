@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file a stage, whole or not there, with all that tells if it fits."""
+"""Checkpoints: one safetensors file a stage, complete or absent, with what says if it fits."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 A backbone fits if all of its tensors have the names and shapes of ours. SASRec as it is commonly
 ported to PyTorch does not, though its tensors could be renamed: it pads on the left, attends to the
 padding, counts positions from there and has another epsilon in its LayerNorms, and its file does
-not tell whether it normalises before or after a sub-layer. The same numbers would give other hidden
+not say whether it normalises before or after a sub-layer. The same numbers would give other hidden
 states for every history shorter than the window.
 """
 
@@ -119,7 +119,7 @@ def read_foreign(path: Path) -> Parameters:
 
 
 def diagnose(tensors: Parameters) -> Diagnosis:
-    """Tell what the tensors are, and which of them our backbone can take."""
+    """Find out what the tensors are, and which of them our backbone can take."""
     prefix, sizes = _backbone_sizes(tensors)
     expected = backbone_shapes(sizes) if sizes else {}
     fitting = {

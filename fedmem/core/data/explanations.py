@@ -18,7 +18,7 @@ def explanation(path: Path, layout: Layout, encoding: str, error: Exception) -> 
         path: of the file.
         layout: that its first lines have.
         encoding: of text.
-        error: what the reader said, told where no line is found to be wrong.
+        error: the reader's own, repeated where no line is found to be wrong.
     """
     first: str | None = None
     try:

@@ -27,7 +27,7 @@ WITHOUT_HEADER = {"pairs": ROLES[:2], "ratings": ROLES}
 SEPARATORS = ("::", "\t", ",", ";", " ")
 SEPARATOR_NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons", " ": "spaces", "::": "::"}
 LOOKED_AT = 1 << 16
-"""Characters of a file's beginning that tell its format."""
+"""Characters at the beginning of a file from which its format is recognised."""
 USUAL_NAMES = {
     "user": "user userid uid reviewerid customerid visitorid sessionid session username",
     "item": "item itemid iid movieid movie asin parentasin productid product isbn bookid trackid "

@@ -184,7 +184,7 @@ def load_interactions(settings: DataSettings) -> Interactions:
 
 @functools.lru_cache(maxsize=2)
 def load(settings: DataSettings) -> Loaded:
-    """`load_interactions`, with what is told of them.
+    """`load_interactions`, with how they came about.
 
     Raises:
         FedmemError: as `load_interactions`.
@@ -232,7 +232,7 @@ def find_file(settings: DataSettings) -> Path:
     """The file that `data.path` names, or the one in a folder whose name is recognised.
 
     Raises:
-        FedmemError: there is none.
+        FedmemError: there is no such file.
     """
     path = Path(settings.dir) / settings.path
     if path.is_file():

@@ -89,7 +89,7 @@ def numbers(column: pa.ChunkedArray, dates: bool) -> Numbers:
     """A column [N] as numbers; dates, where they are allowed, as nanoseconds since 1970.
 
     Raises:
-        BadValue: one is missing, or is none.
+        BadValue: a value is missing, or is not a number.
     """
     if column.null_count:
         raise BadValue(int(np.argmax(column.is_null().to_numpy())), "is missing")

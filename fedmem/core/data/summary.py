@@ -1,4 +1,4 @@
-"""What is told of data before they are trained on."""
+"""A summary of data, printed before they are trained on."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Item features as files hold them: a matrix by item id, or rows that are keyed by it.
 
 A matrix (`.pt`, `.npy`, `.safetensors`) has the vector of the item with id n in row n, so it wants
-ids that are whole numbers from 0. A keyed file tells the id of each row: `.npz` as two arrays,
+ids that are whole numbers from 0. A keyed file gives the id of each row: `.npz` as two arrays,
 `ids` and `vectors`; `.parquet` as an item column, and either one column of lists or one column a
 dimension. Nothing that a file holds is executed. Large files are mapped, not read, where the format
 allows: `.npy`, `.safetensors` and torch's own.
@@ -56,7 +56,7 @@ def read_vectors(path: Path, item_column: str | None) -> Vectors:
     """Open a file of item features.
 
     Args:
-        path: of the file; its suffix tells the format.
+        path: of the file; its suffix determines the format.
         item_column: of Parquet; None: the usual names and `id` are recognised.
 
     Raises:
@@ -133,7 +133,7 @@ def _read_parquet(path: Path, item_column: str | None) -> Vectors:
     if len(lists) > 1:
         raise FedmemError(f"{path} has more than one column of vectors: {', '.join(lists)}.")
     others = lists or [name for name in names if name != item]
-    table = file.read([item, *others]).drop_null()  # an item without a vector is one that is absent
+    table = file.read([item, *others]).drop_null()  # an item without a vector counts as absent
     rows = _of_lists(path, table[lists[0]]) if lists else _of_columns(path, table.select(others))
     return _keyed(rows, table[item])
 

@@ -7,8 +7,8 @@
 - `<stage>/cold_users` [C] and the rankings of `fedmem.core.evaluation.cold` [C], where
   `evaluation.cold_items` keeps items from training.
 
-A user is told by a place in the data, never by name. Only a simulation, or training on pooled data,
-has this file: in a real federation no rank leaves its node.
+A user is identified by an index into the data, never by name. Only a simulation, or training on
+pooled data, has this file: in a real federation no rank leaves its node.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ COUNTS = (USERS, COLD_USERS)
 
 
 def joined(parts: Sequence[Outcomes]) -> Outcomes:
-    """Those of several nodes together, users ascending; nothing where no node told any."""
+    """Those of several nodes together, users ascending; empty where no node sent any."""
     found: Outcomes = {}
     for count in parts[0] if parts else ():
         own = [part[count] for part in parts]

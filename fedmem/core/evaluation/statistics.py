@@ -3,7 +3,7 @@
 Two arms are compared on the same users, each with its own held-out item and its own negatives, so
 what users differ in falls out of the difference (B. Efron and R. Tibshirani, "An Introduction to
 the Bootstrap", 1993). An interval speaks of users: were others drawn, the mean difference would
-come to lie in it 95 times of 100. What seeds change is told apart.
+come to lie in it 95 times of 100. What seeds change is reported apart.
 """
 
 from __future__ import annotations

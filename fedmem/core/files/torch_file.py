@@ -15,7 +15,7 @@ from fedmem.core.errors import FedmemError
 
 
 def is_torch_file(path: Path) -> bool:
-    """Whether the file begins like one of `torch.save`: a zip archive, or a pickle of old."""
+    """Whether the file begins like one of `torch.save`: a zip archive, or an old pickle."""
     with path.open("rb") as file:
         start = file.read(4)
     return start == b"PK\x03\x04" or start[:1] == b"\x80"
@@ -32,7 +32,7 @@ def read_torch_file(path: Path, mapped: bool = False) -> Any:
         mapped: leave the numbers of a zip archive on the disk until they are looked at.
 
     Raises:
-        FedmemError: the file cannot be read, is damaged, or names more than weights need.
+        FedmemError: the file cannot be read, is damaged, or refers to more than tensors need.
     """
     try:
         archived = zipfile.is_zipfile(path)
@@ -46,7 +46,9 @@ def read_torch_file(path: Path, mapped: bool = False) -> Any:
             return torch.load(path, "cpu", weights_only=True, mmap=mapped and archived)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"names {named[1]}, which is no weight" if named else "is no file of weights"
+        what = (
+            f"refers to {named[1]}, which is not a tensor" if named else "is not a file of tensors"
+        )
         raise FedmemError(
             f"{path} {what}; reading it could run code, so nothing of it was read.\n"
             "Save tensors alone: torch.save(model.state_dict(), FILE)."
@@ -54,7 +56,7 @@ def read_torch_file(path: Path, mapped: bool = False) -> Any:
     except FedmemError:
         raise
     except Exception as error:
-        # Torch tells of a damaged file by exceptions of many kinds.
+        # Torch raises exceptions of many kinds for a damaged file.
         raise FedmemError(
             f"{path} cannot be read as a file of torch.save: it is cut short, damaged or of "
             f"another kind ({type(error).__name__})."

@@ -24,7 +24,7 @@ class MemoryBank:
 
     Kept are, of every user, the counters and the long-term entries, and where items without content
     surprised. The short-term tier is the stretch of the history that ends at the cursor, and how
-    many entries and surprises a user has is told by the counters.
+    many entries and surprises a user has follows from the counters.
 
     Args:
         settings: rules of every memory.

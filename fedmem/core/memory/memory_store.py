@@ -28,7 +28,7 @@ def memory_key(settings: Settings, frozen_hash: str, rules: str) -> str:
 
     Args:
         settings: of the run.
-        frozen_hash: of what the stage does not train, which tells whence it started.
+        frozen_hash: of what the stage does not train: identifies the starting checkpoint.
         rules: `MemoryBank.rules`.
     """
     kept = {k: v for k, v in asdict(settings).items() if k not in ELSEWHERE}

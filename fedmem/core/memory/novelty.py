@@ -74,7 +74,7 @@ class Novelties:
 
 
 def novelty_histogram(values: Floats) -> npt.NDArray[np.int64]:
-    """Counts [BINS] over [0, 2]: what a node tells of its users' novelties."""
+    """Counts [BINS] over [0, 2]: what a node sends of its users' novelties."""
     known = np.clip(values[~np.isnan(values)], 0.0, 2.0)
     return np.histogram(known, bins=BINS, range=(0.0, 2.0))[0].astype(np.int64)
 

@@ -31,7 +31,7 @@ NEVER = -1e9
 """Logit of a place without an entry."""
 
 SPREAD = 40.0
-"""Logits of a candidate this far apart have odds whose squares float32 still tells from 0."""
+"""Logits of a candidate this far apart have odds whose squares are still above 0 in float32."""
 
 PAIRS_AT_ONCE = 1 << 22
 """Pairs of a candidate and an entry that are held at a time where memories share their candidates,

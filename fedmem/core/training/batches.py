@@ -167,7 +167,7 @@ class BatchMaker:
     def _draw_negatives(self, users: npt.NDArray[np.integer], streams: Streams) -> Tensor:
         """Items [B, C] outside the users' *training* items.
 
-        Leaving out the whole history would tell which items are held out.
+        Leaving out the whole history would reveal which items are held out.
         """
         interactions = self._windows.interactions
         present = [interactions.training_sets[user] for user in users]

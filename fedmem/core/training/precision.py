@@ -16,7 +16,7 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies in bfloat16 faster than in float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Older versions of torch cannot tell.
+    # Older versions of torch cannot say.
     known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
