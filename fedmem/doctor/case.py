@@ -1,4 +1,4 @@
-"""What is looked at: the settings of a run, and what they lead to, read when first asked for."""
+"""What the doctor examines: a run's settings and what they lead to, read when first needed."""
 
 from __future__ import annotations
 
@@ -87,9 +87,8 @@ class Case:
         address = self.settings.simulation.ray_address
         if address is None:
             return place(self.settings, [this_machine()], len(self.users))
-        from fedmem.core.machine.cluster import (
-            survey,  # Ray takes a second, and may be what is broken
-        )
+        # Imported here since Ray takes a second, and may be what is broken.
+        from fedmem.core.machine.cluster import survey
 
         return place(self.settings, survey(address), len(self.users))
 
@@ -103,10 +102,6 @@ class Case:
             found |= load_parents(self.settings, stage, catalogue, made_here)
             made_here.add(stage.name)
         return found
-
-    def result_of(self, stage: str) -> dict[str, Any] | None:
-        """What a finished run says of a stage; None where it had no such stage."""
-        return self.results.get(stage)
 
     def made(self, stage: str) -> Checkpoint:
         """The checkpoint that a finished run left of a stage."""

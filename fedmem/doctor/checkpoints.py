@@ -12,7 +12,7 @@ from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.checkpoint.sanity import training_loss
 from fedmem.core.stages import ALIGN_PROJECTORS, PRETRAIN_SASREC
 from fedmem.doctor.case import Case
-from fedmem.doctor.finding import LATER, MEMORY, Verdict, check, ok, problem, warning
+from fedmem.doctor.finding import LATER, MEMORY, Finding, check, ok, problem, warning
 
 START = 0.02
 """S.d. of an item embedding before any training."""
@@ -34,7 +34,7 @@ def untouched(table: Tensor) -> float:
 
 
 @check("checkpoints", LATER, quick=True)
-def checkpoints(case: Case) -> Verdict:
+def checkpoints(case: Case) -> Finding:
     """The checkpoints of earlier stages are there, whole by their own hash, of these data and this
     model size, and each was trained from the one before.
 
@@ -50,7 +50,7 @@ def checkpoints(case: Case) -> Verdict:
 
 
 @check("values", LATER, quick=True)
-def values(case: Case) -> Verdict:
+def values(case: Case) -> Finding:
     """All parameters of those checkpoints are numbers.
 
     Problem: one is not finite, as after a learning rate that was too high.
@@ -64,7 +64,7 @@ def values(case: Case) -> Verdict:
 
 
 @check("item embeddings", LATER, quick=True)
-def item_embeddings(case: Case) -> Verdict:
+def item_embeddings(case: Case) -> Finding:
     """Mean, s.d. and share of rows as long as before training, in the checkpoint of stage 1; and
     its loss on 30 users' training items.
 
@@ -92,7 +92,7 @@ def item_embeddings(case: Case) -> Verdict:
 
 
 @check("trained parameters", LATER, quick=True)
-def trained_parameters(case: Case) -> Verdict:
+def trained_parameters(case: Case) -> Finding:
     """Parameters that each stage trains: 139,714 in stage 2 with pictures 512 and texts 384 wide.
 
     Problem: the checkpoint of stage 2 was trained on features of other widths.
@@ -112,7 +112,7 @@ def trained_parameters(case: Case) -> Verdict:
 
 
 @check("alignment", MEMORY, quick=True)
-def alignment(case: Case) -> Verdict:
+def alignment(case: Case) -> Finding:
     """Mean cosine of content to its own item's ID embedding, against that to all items'.
 
     The content of an item is the sum of its projected picture and text.

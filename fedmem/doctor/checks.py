@@ -1,13 +1,14 @@
-"""All checks in their order, and how they are done."""
+"""All checks in their order, and how they are run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from fedmem.core.errors import FedmemError
 from fedmem.doctor import checkpoints, data, environment, features, outcome, resources
 from fedmem.doctor.case import Case
-from fedmem.doctor.finding import Check, Finding, Level, Verdict, problem
+from fedmem.doctor.finding import Check, Finding, Level, problem
 
 CHECKS: tuple[Check, ...] = (
     data.interactions,
@@ -45,23 +46,24 @@ CHECKS: tuple[Check, ...] = (
 
 
 def examine(case: Case, checks: Iterable[Check] = CHECKS) -> Iterator[Finding]:
-    """Do the checks that matter to the stages of a run, before it starts or after it.
+    """Run the checks that matter to the stages of a run, before it starts or after it.
 
-    A mistake that keeps several checks from looking is told once.
+    A mistake that several checks meet is reported once.
     """
     stages = {stage.name for stage in case.stages}
-    told: set[str] = set()
+    reported: set[str] = set()
     for one in checks:
         if not stages.intersection(one.stages) or one.after != bool(case.results):
             continue
         try:
-            verdict = one.look(case)
+            finding = one.look(case)
         except FedmemError as error:
-            if str(error) in told:
+            if str(error) in reported:
                 continue
-            told.add(str(error))
-            verdict = _of_error(error)
-        yield Finding(verdict.level, one.name, verdict.figure, verdict.advice)
+            reported.add(str(error))
+            figure, _, advice = str(error).partition("\n")
+            finding = problem(figure, advice.replace("\n", " "))
+        yield replace(finding, check=one.name)
 
 
 def preflight(case: Case) -> list[Finding]:
@@ -77,8 +79,3 @@ def preflight(case: Case) -> list[Finding]:
         if finding.level is Level.WARNING:
             warnings.append(finding)
     return warnings
-
-
-def _of_error(error: FedmemError) -> Verdict:
-    figure, _, advice = str(error).partition("\n")
-    return problem(figure, advice.replace("\n", " "))

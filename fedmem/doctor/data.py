@@ -6,11 +6,11 @@ import numpy as np
 
 from fedmem.core.data.sampling import targets_in_windows
 from fedmem.doctor.case import Case
-from fedmem.doctor.finding import Verdict, check, ok, problem, warning
+from fedmem.doctor.finding import Finding, check, ok, problem, warning
 
 
 @check("interactions", quick=True)
-def interactions(case: Case) -> Verdict:
+def interactions(case: Case) -> Finding:
     """The file of interactions is there, whole, and leaves users.
 
     Problem: it is missing, is no table, or no user has `data.min_interactions`.
@@ -24,7 +24,7 @@ def interactions(case: Case) -> Verdict:
 
 
 @check("histories", quick=True)
-def histories(case: Case) -> Verdict:
+def histories(case: Case) -> Finding:
     """Users have something to train on: a history less the first and the two held-out items.
 
     Warning: more than one user in ten has no target.
@@ -43,7 +43,7 @@ def histories(case: Case) -> Verdict:
 
 
 @check("round", quick=True)
-def round_size(case: Case) -> Verdict:
+def round_size(case: Case) -> Finding:
     """Users of a round, and how often each takes part.
 
     Warning: a stage has too few rounds for a user to be drawn even once on average.
@@ -70,7 +70,7 @@ def round_size(case: Case) -> Verdict:
 
 
 @check("rankings", quick=True)
-def rankings(case: Case) -> Verdict:
+def rankings(case: Case) -> Finding:
     """Items enough for the `sampled` ranking.
 
     Warning: some users have touched so many that fewer than `evaluation.negatives` are left.
@@ -85,7 +85,7 @@ def rankings(case: Case) -> Verdict:
 
 
 @check("loss", quick=True)
-def loss(case: Case) -> Verdict:
+def loss(case: Case) -> Finding:
     """Every stage has something to minimise.
 
     Problem: no term of the loss by which a stage trains has a weight.

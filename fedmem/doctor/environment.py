@@ -14,14 +14,14 @@ from packaging.requirements import Requirement
 from fedmem.core.machine.device import local_gpus, resolve_device
 from fedmem.core.training.precision import check_precision
 from fedmem.doctor.case import Case
-from fedmem.doctor.finding import Verdict, check, ok, problem, warning
+from fedmem.doctor.finding import Finding, check, ok, problem, warning
 from fedmem.runs.tracking import require_installed
 
 SHOWN = ("flwr", "ray", "torch", "numpy", "hydra-core")
 
 
 @check("versions")
-def versions(_: Case) -> Verdict:
+def versions(_: Case) -> Finding:
     """Python and the packages that fedmem asks for.
 
     Problem: one is missing, or of a version that fedmem does not work with.
@@ -45,7 +45,7 @@ def versions(_: Case) -> Verdict:
 
 
 @check("threads")
-def threads(case: Case) -> Verdict:
+def threads(case: Case) -> Finding:
     """Workers and their threads, against the cores.
 
     Warning: more threads than cores; they wait for each other.
@@ -60,7 +60,7 @@ def threads(case: Case) -> Verdict:
 
 
 @check("trackers", quick=True)
-def trackers(case: Case) -> Verdict:
+def trackers(case: Case) -> Finding:
     """The trackers that `tracking` asks for.
 
     Problem: `tracking.mlflow`, and MLflow is not installed.
@@ -71,7 +71,7 @@ def trackers(case: Case) -> Verdict:
 
 
 @check("Ray")
-def ray(case: Case) -> Verdict:
+def ray(case: Case) -> Finding:
     """Ray can be imported, and the cluster at `simulation.ray_address` answers.
 
     Problem: it cannot, or none answers in 30 seconds.
@@ -87,7 +87,7 @@ def ray(case: Case) -> Verdict:
 
 
 @check("GPU")
-def gpu(case: Case) -> Verdict:
+def gpu(case: Case) -> Finding:
     """The device of `simulation.device`, and whether it has `client.precision`.
 
     Problem: CUDA is asked for and finds no GPU, or bfloat16 where it would only be imitated.

@@ -8,7 +8,7 @@ from fedmem.core.arrays import Floats
 from fedmem.core.evaluation.feature_quality import neighbour_similarity
 from fedmem.core.memory import Novelties, auto_threshold, item_vectors, novelty_histogram
 from fedmem.doctor.case import Case
-from fedmem.doctor.finding import CONTENT, MEMORY, Verdict, check, ok, problem, warning
+from fedmem.doctor.finding import CONTENT, MEMORY, Finding, check, ok, problem, warning
 
 LEAST_COVERAGE = 0.5
 MOST_DUPLICATES = 0.2
@@ -24,7 +24,7 @@ def _modalities(case: Case) -> dict[str, Floats]:
 
 
 @check("features", CONTENT, quick=True)
-def features(case: Case) -> Verdict:
+def features(case: Case) -> Finding:
     """Both feature files are there, readable, finite, and have a row for every item.
 
     Problem: one is not, or the data have none (then only stage 1 can run).
@@ -34,7 +34,7 @@ def features(case: Case) -> Verdict:
 
 
 @check("coverage", CONTENT, quick=True)
-def coverage(case: Case) -> Verdict:
+def coverage(case: Case) -> Finding:
     """Share of the interactions whose item has a vector; rows of zeros have none.
 
     Warning: below one half in pictures or texts.
@@ -52,7 +52,7 @@ def coverage(case: Case) -> Verdict:
 
 
 @check("duplicates", CONTENT, quick=True)
-def duplicates(case: Case) -> Verdict:
+def duplicates(case: Case) -> Finding:
     """Items whose vector is exactly that of another item, such as a placeholder's.
 
     Warning: more than a fifth of those that have one.
@@ -74,7 +74,7 @@ def duplicates(case: Case) -> Verdict:
 
 
 @check("norms", CONTENT, quick=True)
-def norms(case: Case) -> Verdict:
+def norms(case: Case) -> Finding:
     """Lengths of the vectors, on which the projectors' step depends.
 
     Warning: the longest is more than 20 times the median.
@@ -92,7 +92,7 @@ def norms(case: Case) -> Verdict:
 
 
 @check("quality", CONTENT, quick=True)
-def quality(case: Case) -> Verdict:
+def quality(case: Case) -> Finding:
     """Mean cosine of items that follow each other in a history, less that of random pairs.
 
     Warning: in pictures or in texts the 95% interval of the difference is not above 0. They are
@@ -113,7 +113,7 @@ def quality(case: Case) -> Verdict:
 
 
 @check("threshold", MEMORY, quick=True)
-def threshold(case: Case) -> Verdict:
+def threshold(case: Case) -> Finding:
     """Share of the interactions novel enough for long-term memory, from 200 users.
 
     Warning: with a `memory.threshold` that is a number, below 1% or above 50%.

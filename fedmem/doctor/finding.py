@@ -27,58 +27,49 @@ class Finding:
 
     Attributes:
         level: how bad it is.
-        what: the check's name.
         figure: what was seen, with its numbers.
         advice: what to do; empty where all is well.
+        check: the check's name; `examine` puts it there.
     """
 
     level: Level
-    what: str
     figure: str
     advice: str = ""
+    check: str = ""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """A finding that does not know its check yet."""
-
-    level: Level
-    figure: str
-    advice: str = ""
-
-
-def ok(figure: str) -> Verdict:
+def ok(figure: str) -> Finding:
     """All is well."""
-    return Verdict(Level.OK, figure)
+    return Finding(Level.OK, figure)
 
 
-def warning(figure: str, advice: str) -> Verdict:
-    """It can run, and may not be what is wanted."""
-    return Verdict(Level.WARNING, figure, advice)
+def warning(figure: str, advice: str) -> Finding:
+    """It can run, but may not be what is wanted."""
+    return Finding(Level.WARNING, figure, advice)
 
 
-def problem(figure: str, advice: str) -> Verdict:
-    """It cannot run, or what comes out is of no use."""
-    return Verdict(Level.PROBLEM, figure, advice)
+def problem(figure: str, advice: str) -> Finding:
+    """It cannot run, or its result is of no use."""
+    return Finding(Level.PROBLEM, figure, advice)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that the doctor looks at.
+    """One thing that the doctor examines.
 
     Attributes:
         name: as it is printed.
         stages: the stages that it matters to.
-        quick: whether `fedmem.simulate` does it before every run.
-        after: whether it looks at a finished run, and not at what is about to start.
-        look: does it; a `FedmemError` that it raises is a problem.
+        quick: whether `fedmem.simulate` runs it before every run.
+        after: whether it examines a finished run, and not one about to start.
+        look: does it; a `FedmemError` that it raises is reported as a problem.
     """
 
     name: str
     stages: tuple[str, ...]
     quick: bool
     after: bool
-    look: Callable[[Case], Verdict]
+    look: Callable[[Case], Finding]
 
     @property
     def subject(self) -> str:
@@ -94,7 +85,7 @@ MEMORY = tuple(name for name, stage in ALL_STAGES.items() if stage.memory)
 
 def check(
     name: str, stages: tuple[str, ...] = ALL, *, quick: bool = False, after: bool = False
-) -> Callable[[Callable[[Case], Verdict]], Check]:
+) -> Callable[[Callable[[Case], Finding]], Check]:
     """Make a check of a function.
 
     Its docstring goes into `docs/doctor.md`: what is looked at, and after `Warning:` and `Problem:`

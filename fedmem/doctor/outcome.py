@@ -1,4 +1,4 @@
-"""What a finished run came to, and what to try where that is too little."""
+"""The results of a finished run, and what to try where they are poor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from fedmem.core.model.experts import router_weights
 from fedmem.core.stages import ALIGN_PROJECTORS, FINETUNE_MOE, PRETRAIN_SASREC
 from fedmem.doctor.case import Case
-from fedmem.doctor.finding import MEMORY, Verdict, check, ok, problem, warning
+from fedmem.doctor.finding import MEMORY, Finding, check, ok, problem, warning
 
 METRIC = "sampled/HR@10"
 NEAR = 0.05
@@ -31,7 +31,7 @@ def _margin(case: Case, rate: float) -> float:
 
 
 @check("figures", after=True)
-def figures(case: Case) -> Verdict:
+def figures(case: Case) -> Finding:
     """HR@10 of every stage on the test items, `sampled`.
 
     Problem: a figure is not finite.
@@ -44,7 +44,7 @@ def figures(case: Case) -> Verdict:
 
 
 @check("best round", after=True)
-def best_round(case: Case) -> Verdict:
+def best_round(case: Case) -> Finding:
     """The round that each stage kept, of those that it ran.
 
     Warning: round 0, so the stage kept what it started from; or one of the first tenth.
@@ -65,7 +65,7 @@ def best_round(case: Case) -> Verdict:
 
 
 @check("stage 2", (ALIGN_PROJECTORS.name,), after=True)
-def stage_2(case: Case) -> Verdict:
+def stage_2(case: Case) -> Finding:
     """HR@10 of stage 2 against stage 1.
 
     Warning: lower by more than 0.05, where content disturbs the ranking.
@@ -79,7 +79,7 @@ def stage_2(case: Case) -> Verdict:
 
 
 @check("stage 3", (FINETUNE_MOE.name,), after=True)
-def stage_3(case: Case) -> Verdict:
+def stage_3(case: Case) -> Finding:
     """HR@10 of stage 3 against stage 1.
 
     Warning: lower.
@@ -92,8 +92,8 @@ def stage_3(case: Case) -> Verdict:
     )
 
 
-def _against(case: Case, name: str, allowed: float, advice: str) -> Verdict:
-    first, later = case.result_of(PRETRAIN_SASREC.name), case.result_of(name)
+def _against(case: Case, name: str, allowed: float, advice: str) -> Finding:
+    first, later = case.results.get(PRETRAIN_SASREC.name), case.results.get(name)
     if later is None:
         return ok(f"{name} is not of this run")
     if first is None:
@@ -104,12 +104,12 @@ def _against(case: Case, name: str, allowed: float, advice: str) -> Verdict:
 
 
 def _memories(case: Case) -> dict[str, float]:
-    result = case.result_of(FINETUNE_MOE.name) or {}
+    result = case.results.get(FINETUNE_MOE.name, {})
     return {name: float(value) for name, value in (result.get("memory") or {}).items()}
 
 
 @check("memory filled", MEMORY, after=True)
-def memory_filled(case: Case) -> Verdict:
+def memory_filled(case: Case) -> Finding:
     """st_size, lt_size and write ratio of the users' memories at the test.
 
     Warning: with `memory.threshold=auto`, a write ratio off its target by more than a half; or
@@ -141,7 +141,7 @@ def memory_filled(case: Case) -> Verdict:
 
 
 @check("router", MEMORY, after=True)
-def router(case: Case) -> Verdict:
+def router(case: Case) -> Finding:
     """The router's weights over the items: mean of each expert, and s.d. between items.
 
     Warning: the s.d. is below 0.01 for every expert: all items get the same weights.
@@ -163,7 +163,7 @@ def router(case: Case) -> Verdict:
 
 
 @check("load balance", MEMORY, after=True)
-def load_balance(case: Case) -> Verdict:
+def load_balance(case: Case) -> Finding:
     """Mean weight of each expert, and Σ(usage − 1/E)².
 
     Warning: an expert has less than 5%.
@@ -180,7 +180,7 @@ def load_balance(case: Case) -> Verdict:
 
 
 @check("memory counts", MEMORY, after=True)
-def memory_counts(case: Case) -> Verdict:
+def memory_counts(case: Case) -> Finding:
     """γ: the weights of content and of memory in the score.
 
     Warning: memory's is below 0.01, so the experts add nothing.

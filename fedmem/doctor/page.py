@@ -58,10 +58,10 @@ def page() -> str:
 def _row(one: Check) -> tuple[str, ...]:
     numbers = dict.fromkeys(NUMBERS[name] for name in one.stages)
     stages = "all" if one.stages == ALL else ", ".join(numbers)
-    return (one.name, stages, "yes" if one.quick else "", *describe(one))
+    return (one.name, stages, "yes" if one.quick else "", *parts_of(one))
 
 
-def describe(one: Check) -> tuple[str, str, str]:
+def parts_of(one: Check) -> tuple[str, str, str]:
     """What a check looks at, when it warns, and when it finds a problem; from its docstring."""
     text = " ".join((inspect.getdoc(one.look) or "").split())
     parts = re.split(r" ?(Warning|Problem): ", text)

@@ -18,7 +18,7 @@ def print_findings(findings: Iterable[Finding], console: Console) -> Level:
     for finding in findings:
         worst = max(worst, finding.level)
         line = Text(f"{finding.level.name.lower():<8}", STYLES[finding.level])
-        line.append(f"{finding.what}: {finding.figure.removesuffix('.')}.", "default")
+        line.append(f"{finding.check}: {finding.figure.removesuffix('.')}.", "default")
         if finding.advice:
             line.append(f" To do: {finding.advice}", "default")
         console.print(line, soft_wrap=True)

@@ -20,7 +20,7 @@ from fedmem.core.machine.device import POSITIONS_AT_ONCE
 from fedmem.core.stages import Stage
 from fedmem.core.training.losses import SAMPLES_AT_LEAST
 from fedmem.doctor.case import Case
-from fedmem.doctor.finding import Verdict, check, ok, problem, warning
+from fedmem.doctor.finding import Finding, check, ok, problem, warning
 
 MB = 1e6
 RAY, SERVER, WORKER = 370 * MB, 460 * MB, 530 * MB
@@ -76,7 +76,7 @@ def memory_free() -> float:
 
 
 @check("memory", quick=True)
-def memory(case: Case) -> Verdict:
+def memory(case: Case) -> Finding:
     """Memory of all processes at the peak, estimated, against what is free.
 
     On a Ray cluster it is not looked at.
@@ -97,7 +97,7 @@ def memory(case: Case) -> Verdict:
 
 
 @check("disk", quick=True)
-def disk(case: Case) -> Verdict:
+def disk(case: Case) -> Finding:
     """Room for checkpoints and the run's own files, where they are going to be.
 
     Warning: less than twice of what is needed.

@@ -290,7 +290,7 @@ def test_every_check_has_a_fault_and_a_name_of_its_own() -> None:
 def test_a_check_sees_its_fault(name: str, faulty: Faulty) -> None:
     make, level, words = FAULTS[name]
     finding = see(make(faulty), name)
-    assert (finding.level, finding.what) == (level, name)
+    assert (finding.level, finding.check) == (level, name)
     assert words in finding.figure
     assert finding.advice or name in ("features", "trackers", "Ray", "GPU")
 
@@ -337,7 +337,7 @@ def _aligned(visual: Tensor, text: Tensor) -> Change:
 
 
 def test_only_what_matters_to_the_stages_is_looked_at(faulty: Faulty) -> None:
-    names = {finding.what for finding in examine(Case(faulty.make("stage=pretrain_sasrec")))}
+    names = {finding.check for finding in examine(Case(faulty.make("stage=pretrain_sasrec")))}
     assert names.isdisjoint({"features", "checkpoints", "alignment", "router"})
     assert {"interactions", "memory", "versions"} <= names
 
@@ -345,12 +345,12 @@ def test_only_what_matters_to_the_stages_is_looked_at(faulty: Faulty) -> None:
 def test_one_mistake_is_told_once(faulty: Faulty) -> None:
     settings = faulty.make("data.path=none.dat")
     findings = [f for f in examine(Case(settings)) if "none.dat" in f.figure]
-    assert [finding.what for finding in findings] == ["interactions"]
+    assert [finding.check for finding in findings] == ["interactions"]
 
 
 def test_preflight_gives_warnings_and_raises_the_first_problem(faulty: Faulty) -> None:
     warned = preflight(Case(faulty.make("evaluation.negatives=39")))
-    assert "rankings" in {finding.what for finding in warned}
+    assert "rankings" in {finding.check for finding in warned}
     assert {finding.level for finding in warned} == {WARNING}
     with pytest.raises(FedmemError, match=r"fraction=0\.04.*\n.*federation\.fraction to at least"):
         preflight(Case(faulty.make("federation.fraction=0.04")))

@@ -8,7 +8,7 @@ import pytest
 
 from fedmem.doctor import CHECKS
 from fedmem.doctor.finding import Check
-from fedmem.doctor.page import describe, page
+from fedmem.doctor.page import page, parts_of
 
 PAGE = Path(__file__).parents[3] / "docs" / "doctor.md"
 
@@ -19,6 +19,6 @@ def test_the_page_is_current() -> None:
 
 @pytest.mark.parametrize("one", CHECKS, ids=lambda one: one.name)
 def test_a_check_says_what_it_looks_at_and_when_it_complains(one: Check) -> None:
-    looks_at, warning, problem = describe(one)
+    looks_at, warning, problem = parts_of(one)
     assert looks_at
     assert warning or problem
