@@ -64,7 +64,7 @@ class Machine:
 def in_fresh_process(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """A function's result from a process that has run nothing before it.
 
-    So no contestant finds the threads, the caches or the memory that another one left behind.
+    So no system finds the threads, the caches or the memory that another one left behind.
     """
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *args, **kwargs).result()

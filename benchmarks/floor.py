@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from contestants import Start, fill_memories
+from systems import Start, fill_memories
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from common import Machine, figure, in_fresh_process, make_table, middle, report
-from contestants import Start, read_rounds, run_quietly
+from systems import Start, read_rounds, run_quietly
 from torch.profiler import ProfilerActivity, profile
 
 from fedmem.core.data.sampling import participants, sample_round

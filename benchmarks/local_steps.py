@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 from common import Machine, figure, in_fresh_process, make_table, middle, report
-from contestants import Start, fill_memories
-from course import Course
+from staged_settings import StagedSettings
+from systems import Start, fill_memories
 
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
@@ -62,12 +62,12 @@ def main() -> None:
     names = arguments.stages.split(",")
     seconds: dict[str, dict[str, list[float]]] = {name: {way: [] for way in WAYS} for name in names}
     with tempfile.TemporaryDirectory() as folder:
-        course = Course(arguments.overrides, names, Path(folder))
+        staged = StagedSettings(arguments.overrides, names, Path(folder))
         for _ in range(arguments.repeats):
             for name in names:
                 for way in WAYS:
                     own = (f"client.local_steps={arguments.steps}", f"client.execution={way}")
-                    settings, stage = course.settings(name, 1, *own), find_stage(name)
+                    settings, stage = staged.settings(name, 1, *own), find_stage(name)
                     seconds[name][way] += in_fresh_process(train, settings, stage, arguments.users)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else machine.cpu
     columns = ("stage", *(f"{way}, ms\na user" for way in WAYS), "loop /\nstacked")

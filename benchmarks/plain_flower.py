@@ -19,7 +19,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from contestants import Start, fill_memories
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.client import NumPyClient
 from flwr.clientapp import ClientApp
@@ -27,6 +26,7 @@ from flwr.common import NDArrays, Scalar
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAdam
 from flwr.simulation import run_simulation
+from systems import Start, fill_memories
 
 from fedmem.core.arrays import UserIndices
 from fedmem.core.data.sampling import participants, sample_round

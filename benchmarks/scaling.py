@@ -30,7 +30,7 @@ from pathlib import Path
 
 import psutil
 from common import Machine, figure, in_fresh_process, make_table, middle, report
-from contestants import read_rounds, run_quietly
+from systems import read_rounds, run_quietly
 
 from fedmem.core.console import say
 from fedmem.core.data import load_interactions

@@ -9,8 +9,8 @@
 - `floor`: the same arithmetic without any federation, see `floor.py`.
 
 All train the same users in a round, from the same parameters, with the same loss and server
-step. Each run of a contestant is a process of its own whose first round is not counted; the
-contestants take turns over the repeats, so that a machine that slows down hits all of them. Shown
+step. Each run of a system is a process of its own whose first round is not counted; the
+systems take turns over the repeats, so that a machine that slows down hits all of them. Shown
 are the medians over all counted rounds. Stages 2 and 3 start from checkpoints that are trained for
 two rounds in a temporary folder first: how well they rank does not change how long a round takes.
 A stage that keeps hidden states from round to round is run as long as it is by default, since a
@@ -26,11 +26,11 @@ import tempfile
 from pathlib import Path
 
 from common import Machine, figure, in_fresh_process, make_table, middle, report
-from contestants import fedmem_rounds
-from course import Course
 from floor import floor_rounds
 from plain_flower import FLOWERS_CPUS, plain_rounds
 from rich.table import Table
+from staged_settings import StagedSettings
+from systems import fedmem_rounds
 
 from fedmem.core.console import say
 from fedmem.core.data import load_interactions
@@ -38,10 +38,10 @@ from fedmem.core.data.sampling import participants
 from fedmem.core.stages import STAGES, find_stage
 from fedmem.runs.configuration import compose_settings
 
-CONTESTANTS = ("plain", "tuned", "fedmem", "floor")
+SYSTEMS = ("plain", "tuned", "fedmem", "floor")
 PLAIN_CPUS = {"plain": FLOWERS_CPUS, "tuned": 1}
 Seconds = dict[str, dict[str, list[float]]]
-"""Of every counted round, by stage and contestant."""
+"""Of every counted round, by stage and system."""
 
 
 def counted(stage: str) -> int:
@@ -49,14 +49,14 @@ def counted(stage: str) -> int:
     return 5 if STAGES[stage].trains_backbone else compose_settings().of_stage(stage).rounds - 1
 
 
-def measure(course: Course, contestant: str, stage: str, rounds: int) -> list[float]:
+def measure(staged: StagedSettings, system: str, stage: str, rounds: int) -> list[float]:
     """Seconds of the counted rounds of one run."""
-    settings = course.settings(stage, rounds)
-    if contestant == "fedmem":
+    settings = staged.settings(stage, rounds)
+    if system == "fedmem":
         return in_fresh_process(fedmem_rounds, settings)
-    if contestant == "floor":
+    if system == "floor":
         return in_fresh_process(floor_rounds, settings, find_stage(stage), rounds)
-    cpus = PLAIN_CPUS[contestant]
+    cpus = PLAIN_CPUS[system]
     return in_fresh_process(plain_rounds, settings, find_stage(stage), rounds, cpus)
 
 
@@ -64,17 +64,15 @@ def tabulate(seconds: Seconds, users: int, data: str) -> Table:
     """Medians and their ratios, a stage a row."""
     ratios = ("plain /\nthis", "tuned /\nthis", "this /\nfloor", "stage 1\n/ this")
     title = f"{data}, {users:,} users a round: seconds a round"
-    table = make_table(title, ("stage", *CONTESTANTS, *ratios))
-    medians = {
-        stage: {name: middle(of[name]) for name in CONTESTANTS} for stage, of in seconds.items()
-    }
+    table = make_table(title, ("stage", *SYSTEMS, *ratios))
+    medians = {stage: {name: middle(of[name]) for name in SYSTEMS} for stage, of in seconds.items()}
     first = medians.get("pretrain_sasrec", {}).get("fedmem", float("nan"))
     for stage, of in medians.items():
         own = of["fedmem"]
         ratio = (of["plain"] / own, of["tuned"] / own, own / of["floor"], first / own)
         table.add_row(
             stage,
-            *(figure(of[name]) for name in CONTESTANTS),
+            *(figure(of[name]) for name in SYSTEMS),
             *(figure(value, "×") for value in ratio),
         )
     return table
@@ -94,27 +92,24 @@ def main() -> None:
     machine = Machine.this()
     stages, overrides = arguments.stages.split(","), arguments.overrides
     plain_repeats = 0 if arguments.without_plain else arguments.plain_repeats
-    repeats = dict.fromkeys(CONTESTANTS, arguments.repeats) | dict.fromkeys(
-        PLAIN_CPUS, plain_repeats
-    )
-    seconds: Seconds = {stage: {contestant: [] for contestant in CONTESTANTS} for stage in stages}
+    repeats = dict.fromkeys(SYSTEMS, arguments.repeats) | dict.fromkeys(PLAIN_CPUS, plain_repeats)
+    seconds: Seconds = {stage: {system: [] for system in SYSTEMS} for stage in stages}
     settings = compose_settings(overrides)
     interactions = load_interactions(settings.data)
     everyone = participants(settings.federation, interactions.num_users, settings.seed)
     users = max(1, round(settings.federation.fraction * len(everyone)))
     with tempfile.TemporaryDirectory() as folder:
-        course = Course(overrides, stages, Path(folder))
+        staged = StagedSettings(overrides, stages, Path(folder))
         for repeat in range(max(repeats.values())):
             for stage in stages:
-                for contestant in CONTESTANTS:
-                    if repeat >= repeats[contestant]:
+                for system in SYSTEMS:
+                    if repeat >= repeats[system]:
                         continue
-                    slow = contestant in PLAIN_CPUS
+                    slow = system in PLAIN_CPUS
                     rounds = arguments.plain_rounds if slow else arguments.rounds or counted(stage)
-                    taken = measure(course, contestant, stage, rounds)
-                    seconds[stage][contestant] += taken
-                    line = f"repeat {repeat + 1}, {stage}, {contestant}: {figure(middle(taken))} s"
-                    say(line)
+                    taken = measure(staged, system, stage, rounds)
+                    seconds[stage][system] += taken
+                    say(f"repeat {repeat + 1}, {stage}, {system}: {figure(middle(taken))} s")
     report(
         Path(__file__).with_suffix(".json"),
         tabulate(seconds, users, settings.data.name),

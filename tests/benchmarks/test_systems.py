@@ -1,4 +1,4 @@
-"""The contestants of the benchmark compute the same."""
+"""The systems of the benchmark compute the same."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from contestants import Start, fill_memories
 from floor import SASRec, bare_gradient
 from plain_flower import PlainClient
+from systems import Start, fill_memories
 
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings

@@ -1,4 +1,4 @@
-"""What a benchmark of several stages runs: each from checkpoints that were trained briefly."""
+"""Settings of single stages, each of which starts from checkpoints that were trained briefly."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import tempfile
 from pathlib import Path
 
 from common import in_fresh_process
-from contestants import run_quietly
+from systems import run_quietly
 
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES, find_stage
 from fedmem.runs.configuration import compose_settings
 
 
-class Course:
-    """One set of settings, with the checkpoints that its stages start from.
+class StagedSettings:
+    """Settings of a run for each stage, with the checkpoints that it starts from.
 
     Args:
         overrides: settings as on the command line.

@@ -1,6 +1,6 @@
-"""What the contestants of `simulation.py` have in common: where a stage starts, and fedmem itself.
+"""The systems that `simulation.py` compares: where a stage starts in each, and fedmem itself.
 
-A contestant is a function of settings, stage and rounds that returns the seconds of each round
+A system is a function of settings, stage and rounds that returns the seconds of each round
 after the first, which also loads data and fills caches.
 """
 
@@ -69,6 +69,6 @@ def fedmem_rounds(settings: Settings) -> list[float]:
 
 
 def read_rounds(settings: Settings) -> list[dict[str, Any]]:
-    """What a run wrote about each of its rounds: `RoundRecord` as dictionaries."""
+    """The rounds of a run, each a `fedmem.runs.records.RoundRecord` as a dictionary."""
     lines = (Path(settings.output_dir) / ROUNDS).read_text().splitlines()
     return [json.loads(line) for line in lines]
