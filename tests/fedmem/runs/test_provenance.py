@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import fedmem
-from fedmem.runs import provenance as module
+from fedmem.runs import provenance
 from fedmem.runs.provenance import MadeWith, made_with
 
 
@@ -25,8 +25,8 @@ def test_the_commit_is_that_of_the_checkout_which_the_code_is_a_part_of(
     code = tmp_path / "fedmem" / "made_with.py"
     code.parent.mkdir()
     code.write_text("")
-    monkeypatch.setattr(module, "__file__", str(code))
-    commit = module._commit.__wrapped__
+    monkeypatch.setattr(provenance, "__file__", str(code))
+    commit = provenance._commit.__wrapped__
     assert commit() is None
     git(tmp_path, "init")
     (tmp_path / "other").write_text("")
@@ -43,8 +43,8 @@ def test_the_commit_is_that_of_the_checkout_which_the_code_is_a_part_of(
 
 def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert module._commit.__wrapped__() is None
-    assert module._gpu.__wrapped__() is None
+    assert provenance._commit.__wrapped__() is None
+    assert provenance._gpu.__wrapped__() is None
 
 
 def test_gpus_are_named_as_the_driver_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_gpus_are_named_as_the_driver_does(tmp_path: Path, monkeypatch: pytest.M
     tool.write_text("#!/bin/sh\necho NVIDIA A\necho NVIDIA B\necho NVIDIA A\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert module._gpu.__wrapped__() == "2 × NVIDIA A, NVIDIA B"
+    assert provenance._gpu.__wrapped__() == "2 × NVIDIA A, NVIDIA B"
 
 
 def test_it_is_told_in_a_line() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.core.training import random_streams as streams
+from fedmem.core.training import random_streams
 from fedmem.core.training.random_streams import Streams, words_of
 
 
@@ -86,7 +86,7 @@ def test_a_long_number_is_the_entropy_that_numpy_takes_it_for(number: int) -> No
 def test_threads_draw_the_same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths, widths = np.array([9, 2, 7, 7, 1]), [8, 3]
     alone = Streams(entropy(5)).noise(lengths, widths)
-    monkeypatch.setattr(streams, "BYTES_A_THREAD", 1)
+    monkeypatch.setattr(random_streams, "BYTES_A_THREAD", 1)
     together = Streams(entropy(5)).noise(lengths, widths)
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
