@@ -23,6 +23,7 @@ from fedmem.core.arrays import UserIndices, by_length
 from fedmem.core.data import Windows
 from fedmem.core.data.sampling import participants, sample_round
 from fedmem.core.machine.device import positions_at_once
+from fedmem.core.model.parameters import submodule
 from fedmem.core.node import Node
 from fedmem.core.settings import ModelSettings, Settings
 from fedmem.core.stages import Stage
@@ -92,7 +93,7 @@ def bare_gradient(model: SASRec, windows: Windows, users: UserIndices, positions
 def bare_pytorch(settings: Settings, node: Node, start: Start) -> TrainRound:
     """Rounds of stage 1, in torch alone."""
     model = SASRec(settings.model, node.interactions.num_items)
-    model.load_state_dict({n.removeprefix("sasrec."): v for n, v in start.parameters.items()})
+    model.load_state_dict(submodule(start.parameters, "sasrec"))
     adam = make_adam(settings, list(model.parameters()))
     positions = positions_at_once(settings.client.micro_batch, torch.device("cpu"))
 

@@ -55,10 +55,10 @@ def make_certificates(folder: Path, hosts: Sequence[str], nodes: Sequence[str]) 
         folder.mkdir(parents=True, exist_ok=True)
         authority, authority_key = _authority(folder, made)
         if not (folder / "server.crt").exists():
-            _make_server(folder, hosts, authority, authority_key, made)
+            made += _make_server(folder, hosts, authority, authority_key)
         for node in nodes:
             if not (folder / f"{node}.key").exists():
-                _make_node(folder, node, made)
+                made += _make_node(folder, node)
     except OSError as error:
         raise FedmemError(f"{error.filename} cannot be written: {error.strerror}.") from error
     return made
@@ -85,7 +85,7 @@ def _authority(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    made += [_write_key(key_path, key), _write(certificate_path, _pem(certificate))]
+    made += [_write_key(key_path, key), _write_pem(certificate_path, certificate)]
     return certificate, key
 
 
@@ -94,8 +94,7 @@ def _make_server(
     hosts: Sequence[str],
     authority: x509.Certificate,
     authority_key: ec.EllipticCurvePrivateKey,
-    made: list[Path],
-) -> None:
+) -> list[Path]:
     if not hosts:
         raise FedmemError("Give --host NAME or --host ADDRESS: how nodes will reach the SuperLink.")
     key = ec.generate_private_key(CURVE)
@@ -109,16 +108,13 @@ def _make_server(
         .add_extension(issuer, critical=False)
         .sign(authority_key, hashes.SHA256())
     )
-    made += [
-        _write_key(folder / "server.key", key),
-        _write(folder / "server.crt", _pem(certificate)),
-    ]
+    return [_write_key(folder / "server.key", key), _write_pem(folder / "server.crt", certificate)]
 
 
-def _make_node(folder: Path, node: str, made: list[Path]) -> None:
+def _make_node(folder: Path, node: str) -> list[Path]:
     key = ec.generate_private_key(CURVE)
     public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    made += [
+    return [
         _write(folder / f"{node}.pub", public + b"\n"),
         _write_key(folder / f"{node}.key", key, PrivateFormat.OpenSSH),
     ]
@@ -164,8 +160,8 @@ def _host(text: str) -> x509.GeneralName:
         return x509.DNSName(text)
 
 
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(Encoding.PEM)
+def _write_pem(path: Path, certificate: x509.Certificate) -> Path:
+    return _write(path, certificate.public_bytes(Encoding.PEM))
 
 
 def _write_key(

@@ -38,6 +38,11 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
+def first_line(error: Exception) -> str:
+    """What an error of a library says, in one line without a full stop."""
+    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
+
+
 @contextmanager
 def readable_exit(interrupted: str = "") -> Iterator[None]:
     """End the command with one or two lines for a user's mistake or Ctrl-C, never a traceback.

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fedmem.core.model.experts import router_weights
+from fedmem.core.model.parameters import router_weights
 from fedmem.core.stages import ALIGN_PROJECTORS, FINETUNE_MOE, PRETRAIN_SASREC
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import MEMORY, Finding, check, ok, problem, warning
@@ -70,12 +70,8 @@ def stage_2(case: Case) -> Finding:
 
     Warning: lower by more than 0.05, where content disturbs the ranking.
     """
-    return _against(
-        case,
-        ALIGN_PROJECTORS.name,
-        NEAR,
-        "look at the features' quality; lower strategy.learning_rate; raise loss.alignment.",
-    )
+    advice = "look at the features' quality; lower strategy.learning_rate; raise loss.alignment."
+    return _against(case, ALIGN_PROJECTORS.name, NEAR, advice)
 
 
 @check("stage 3", (FINETUNE_MOE.name,), after=True)
@@ -84,12 +80,8 @@ def stage_3(case: Case) -> Finding:
 
     Warning: lower.
     """
-    return _against(
-        case,
-        FINETUNE_MOE.name,
-        0.0,
-        "keep loss.identity=1, run more rounds, lower strategy.learning_rate; see alignment above.",
-    )
+    advice = "run more rounds with loss.identity=1, lower strategy.learning_rate; see alignment."
+    return _against(case, FINETUNE_MOE.name, 0.0, advice)
 
 
 def _against(case: Case, name: str, allowed: float, advice: str) -> Finding:

@@ -9,7 +9,7 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging
 
-from fedmem.core.errors import FedmemError
+from fedmem.core.errors import FedmemError, first_line
 
 SECONDS_TO_ANSWER = 10
 
@@ -27,13 +27,13 @@ def load(model: str, device: str) -> SentenceTransformer:
     except Exception as error:
         if Path(model).is_dir():
             raise FedmemError(
-                f"{model} holds no model that sentence-transformers can read: {_first_line(error)}"
+                f"{model} holds no model that sentence-transformers can read: {first_line(error)}"
             ) from error
     _ask_hub(model)
     try:
         return SentenceTransformer(model, device=device)
     except Exception as error:
-        raise FedmemError(f"{model} cannot be loaded from the hub: {_first_line(error)}") from error
+        raise FedmemError(f"{model} cannot be loaded from the hub: {first_line(error)}") from error
 
 
 def _ask_hub(model: str) -> None:
@@ -47,10 +47,6 @@ def _ask_hub(model: str) -> None:
     except Exception as error:
         raise FedmemError(
             f"{model} is no local folder, and the Hugging Face hub cannot be asked for it: "
-            f"{_first_line(error)}.\nWithout a network give the path of a folder that holds the "
+            f"{first_line(error)}.\nWithout a network give the path of a folder that holds the "
             "model."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -92,6 +92,15 @@ def height_of(names: Sequence[str], least: float) -> float:
     return len(names) * max(least, ROW * (lines + 0.5))
 
 
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Rows from the top down at 0, 1, …, with their names in the place of an axis."""
+    axes.set_yticks(range(len(names)), [wrapped(name) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+
+
 def to_svg(figure: Figure, name: str, says: str) -> str:
     """The figure as an element of a page: no size of its own, ids of its own.
 

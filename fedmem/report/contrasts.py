@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmem.core.data import Interactions, load_content, load_histories
-from fedmem.core.errors import FedmemError
+from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.evaluation.protocol import Ranks
 from fedmem.core.evaluation.slices import slices_of
 from fedmem.core.evaluation.statistics import Difference, compare
@@ -108,7 +108,7 @@ def find_contrasts(groups: Sequence[RunGroup], against: int) -> tuple[list[Contr
             try:
                 contrasts.append(_contrast(group.name, base.name, group, base))
             except FedmemError as error:
-                reasons.append(f"{group.name} less {base.name}: {str(error).rstrip('.')}")
+                reasons.append(f"{group.name} less {base.name}: {first_line(error)}")
     if not contrasts:
         for group in groups:
             contrasts += _stages(group, group.name if len(groups) > 1 else "")

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from fedmem.core.errors import FedmemError
+from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.evaluation.statistics import Difference
 from fedmem.core.plots.palette import GREY, SERIES
-from fedmem.report.canvas import height_of, legend, wrapped
+from fedmem.report.canvas import height_of, legend, name_rows
 from fedmem.report.contrasts import SLICED, Contrast
 from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import METRICS
@@ -83,8 +83,7 @@ def draw_differences(study: Study, figure: Figure) -> str:
             found = contrast.differences[METRICS.index(metric)]
             _draw_interval(axes, row, found, SERIES[0])
         _dress(axes, metric)
-    sides[0].set_yticks(range(len(names)), [wrapped(name) for name in names])
-    sides[0].set_ylim(len(names) - 0.4, -0.6)
+    name_rows(sides[0], names)
     return (
         f"Less {_against(study)}, on the test items. Dots are seeds; an interval speaks of users, "
         "by the bootstrap over them, and one that excludes 0 is drawn thick."
@@ -99,7 +98,7 @@ def draw_slices(study: Study, figure: Figure) -> str:
         names = list(study.contrasts[0].slices)
         found = [[c.slices.get(name) for name in names] for c in study.contrasts]
     except FedmemError as error:
-        raise NothingToDraw(str(error).splitlines()[0].rstrip(".")) from error
+        raise NothingToDraw(first_line(error)) from error
     figure.set_figheight(1.3 + len(names) * (0.2 + 0.09 * len(found)))
     sides = figure.subplots(1, 2, sharey=True)
     group_names = [group.name for group in study.groups]  # each has one colour on all of the page
@@ -117,8 +116,7 @@ def draw_slices(study: Study, figure: Figure) -> str:
                 if differences:
                     _draw_interval(axes, row + shift[number], differences[place], colour, False)
         _dress(axes, metric)
-    sides[0].set_yticks(range(len(names)), names)
-    sides[0].set_ylim(len(names) - 0.4, -0.6)
+    name_rows(sides[0], names)
     legend(figure, sides[0])
     cold = "; cold items were kept from training, and are ranked among such items and among all"
     return (

@@ -22,8 +22,8 @@ class Plot:
     Attributes:
         name: for links and ids.
         title: its heading.
-        draw: draws a study on a figure and returns what is to be known of it; raises
-            `NothingToDraw`. Its docstring's first line says what the plot shows.
+        draw: draws a study on a figure and returns the caption; raises `NothingToDraw`. Its
+            docstring's first line says what the plot shows.
         height: of the figure, in inches.
     """
 
@@ -32,22 +32,23 @@ class Plot:
     draw: Callable[[Study, Figure], str]
     height: float = 2.8
 
+    @property
+    def shows(self) -> str:
+        """What it shows, in a sentence."""
+        return (self.draw.__doc__ or "").strip().splitlines()[0]
+
 
 @dataclass(frozen=True)
 class Panel:
     """A plot in the page.
 
     Attributes:
-        name: for links and ids.
-        title: its heading.
-        shows: what it shows, in a sentence.
-        caption: what is to be known of it.
+        plot: which.
+        caption: what a reader needs to know of it.
         svg: the picture.
     """
 
-    name: str
-    title: str
-    shows: str
+    plot: Plot
     caption: str
     svg: str
 
@@ -58,8 +59,7 @@ def draw(plot: Plot, study: Study) -> Panel:
     Raises:
         NothingToDraw: no run has what it shows.
     """
-    shows = (plot.draw.__doc__ or "").strip().splitlines()[0]
     with canvas(plot.name, plot.height) as figure:
         caption = plot.draw(study, figure)
-        svg = to_svg(figure, plot.name, f"{plot.title}: {shows}")
-    return Panel(plot.name, plot.title, shows, caption, svg)
+        svg = to_svg(figure, plot.name, f"{plot.title}: {plot.shows}")
+    return Panel(plot, caption, svg)

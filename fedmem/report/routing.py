@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 
 from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.data.interactions import ITEM_IDS
-from fedmem.core.errors import FedmemError
-from fedmem.core.model.experts import router_weights
+from fedmem.core.errors import FedmemError, first_line
+from fedmem.core.model.parameters import router_weights
 from fedmem.core.plots.palette import SERIES
 from fedmem.core.stages import FINETUNE_MOE
 from fedmem.features.table import read_items
 from fedmem.recommend.titles import find_table
-from fedmem.report.canvas import height_of, legend, wrapped
+from fedmem.report.canvas import height_of, legend, name_rows
 from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import RecordedRun
 from fedmem.report.study import Study
@@ -63,12 +63,9 @@ def draw_router(study: Study, figure: Figure) -> str:
             axes.plot([first, third], [y, y], color=colour, linewidth=4, solid_capstyle="butt")
             label = name if place == 0 else None
             axes.plot(middle, y, "o", color=colour, markersize=5, label=label)
-    axes.set_yticks(range(len(found)), [wrapped(routing.arm) for routing in found])
-    axes.set_ylim(len(found) - 0.4, -0.6)
+    name_rows(axes, [routing.arm for routing in found])
     axes.set_xlim(left=0)
-    axes.grid(axis="x")
     axes.set_xlabel("weight, of the experts' sum of 1")
-    axes.tick_params(axis="y", length=0)
     legend(figure, axes)
     spreads = ", ".join(
         f"{expert} {spread:.3f}"
@@ -93,11 +90,7 @@ def draw_genres(study: Study, figure: Figure) -> str:
         means = [routing.weights[items - 1, number].mean() for _, items in rows]
         axes.plot(means, range(len(rows)), "o", color=SERIES[number], markersize=5, label=expert)
         axes.axvline(routing.weights[:, number].mean(), color=SERIES[number], linewidth=0.8)
-    axes.set_yticks(range(len(rows)), [f"{genre} ({len(items):,})" for genre, items in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x")
+    name_rows(axes, [f"{genre} ({len(items):,})" for genre, items in rows])
     axes.set_xlabel("mean weight")
     legend(figure, axes)
     return (
@@ -136,7 +129,7 @@ def _routing(arm: str, run: RecordedRun) -> Routing:
     try:
         checkpoint = Checkpoint.load(path)
     except FedmemError as error:
-        raise NothingToDraw(str(error).rstrip(".")) from error
+        raise NothingToDraw(first_line(error)) from error
     if checkpoint.hash != run.hashes.get(FINETUNE_MOE.name, checkpoint.hash):
         raise NothingToDraw(
             f"{path} is of another run since: give each run of a sweep its own checkpoint.dir"

@@ -34,10 +34,10 @@ def inspect(path: Path) -> RenderableType:
     if is_foreign(path):
         tensors = read_foreign(path)
         return describe_foreign(diagnose(tensors), tensors, path)
-    return describe(Checkpoint.load(path), path)
+    return describe_checkpoint(Checkpoint.load(path), path)
 
 
-def describe(checkpoint: Checkpoint, path: Path) -> RenderableType:
+def describe_checkpoint(checkpoint: Checkpoint, path: Path) -> RenderableType:
     """A checkpoint: stage, data, sizes, parents and parameter groups."""
     table = checkpoint.parameters.get("sasrec.item_emb.weight")
     facts = {

@@ -11,7 +11,7 @@ import torch
 from fedmem.core.data import Interactions, Windows
 from fedmem.core.model.backbone import SASRec
 from fedmem.core.model.dropout import NO_DROPOUT
-from fedmem.core.model.parameters import Parameters
+from fedmem.core.model.parameters import Parameters, submodule
 from fedmem.core.settings import ModelSettings
 from fedmem.core.training.losses import cross_entropy_over_items
 
@@ -32,11 +32,9 @@ def training_loss(
         settings: its sizes.
         interactions: the histories.
     """
-    prefix = "sasrec."
-    backbone = {k.removeprefix(prefix): v for k, v in parameters.items() if k.startswith(prefix)}
     with torch.random.fork_rng(devices=[]):
         model = SASRec(settings, interactions.num_items)
-    model.load_state_dict(backbone, strict=True)
+    model.load_state_dict(submodule(parameters, "sasrec"), strict=True)
     generator, count = np.random.default_rng(0), min(SAMPLE_USERS, interactions.num_users)
     users = np.sort(generator.choice(interactions.num_users, count, replace=False))
     windows = Windows.cut(interactions, users, 1, settings.max_length)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fedmem.core.data.files import numbered_lines
-from fedmem.core.data.ids import Ids, as_text, to_ids
+from fedmem.core.data.ids import Ids, comparable, to_ids
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import DataSettings
 
@@ -31,7 +31,7 @@ def catalogue(settings: DataSettings, seen: Ids) -> Ids:
     ids: Ids = np.unique(to_ids(pa.array([line for line in lines if line], pa.string())))
     if not len(ids):
         raise FedmemError(f"{path} is empty: it must hold the ids of all items, one a line.")
-    lacking = np.setdiff1d(*_comparable(seen, ids))
+    lacking = np.setdiff1d(*comparable(seen, ids))
     if len(lacking):
         raise FedmemError(
             f"The catalogue {path} lacks item {lacking[0]} of these data: all nodes need one and "
@@ -42,14 +42,7 @@ def catalogue(settings: DataSettings, seen: Ids) -> Ids:
 
 def places(ids: Ids, of: Ids) -> npt.NDArray[np.intp]:
     """Places [n] of ids in a catalogue that has them all."""
-    ids, of = _comparable(ids, of)
+    ids, of = comparable(ids, of)
     order = np.argsort(of)
     found: npt.NDArray[np.intp] = order[np.searchsorted(of, ids, sorter=order)]
     return found
-
-
-def _comparable(one: Ids, other: Ids) -> tuple[Ids, Ids]:
-    """Both as text, unless both are whole numbers."""
-    if object in (one.dtype, other.dtype):
-        return as_text(one), as_text(other)
-    return one, other

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedmem.core.data.ids import as_text, example
+from fedmem.core.data.ids import comparable, example
 from fedmem.core.data.interactions import WITH_FEATURES, Interactions, how_to_get
 from fedmem.core.data.vectors import Vectors, read_vectors
 from fedmem.core.errors import FedmemError
@@ -72,17 +72,15 @@ def _by_row(
 ) -> npt.NDArray[np.int64]:
     """Places [I] of the items' rows where the row is the item's id."""
     ids, found = interactions.item_ids[1:], len(vectors.rows)
-    if ids.dtype == object:
+    is_text = ids.dtype == object
+    if is_text or ids.min() < 0:
+        what = f"the item ids of these data are text, as {example(ids)!r} is" if is_text else ""
         raise FedmemError(
-            f"{path} has its {found} rows by item id, and the item ids of these data are text, as "
-            f"{example(ids)!r} is.\nFor {key} use a file that is keyed by id: .parquet or .npz."
-        )
-    smallest, largest = int(ids.min()), int(ids.max())
-    if smallest < 0:
-        raise FedmemError(
-            f"{path} has its {found} rows by item id, and an id of these data is {smallest}.\n"
+            f"{path} has its {found} rows by item id, and "
+            f"{what or f'an id of these data is {ids.min()}'}.\n"
             f"For {key} use a file that is keyed by id: .parquet or .npz."
         )
+    largest = int(ids.max())
     if found <= largest:
         raise FedmemError(
             f"{path} has {found} rows, and {key} needs {largest + 1}: "
@@ -95,10 +93,8 @@ def _by_id(
     path: Path, key: str, vectors: Vectors, interactions: Interactions
 ) -> npt.NDArray[np.int64]:
     """Places [I] of the items' rows where each row has its id; -1 where there is none."""
-    wanted, given = interactions.item_ids[1:], vectors.ids
-    assert given is not None
-    if object in (wanted.dtype, given.dtype):
-        wanted, given = as_text(wanted), as_text(given)
+    assert vectors.ids is not None
+    wanted, given = comparable(interactions.item_ids[1:], vectors.ids)
     distinct, first = np.unique(given, return_index=True)
     if len(distinct) < len(given):
         twice = np.setdiff1d(np.arange(len(given)), first)[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedmem.core.data.files import numbered_lines
 from fedmem.core.data.formats import Layout, split
-from fedmem.core.errors import FedmemError
+from fedmem.core.errors import FedmemError, first_line
 
 
 def explanation(path: Path, layout: Layout, encoding: str, error: Exception) -> FedmemError:
@@ -30,7 +30,7 @@ def explanation(path: Path, layout: Layout, encoding: str, error: Exception) -> 
                     return FedmemError(f"{path}, line {number} {wrong}.")
     except FedmemError as found:
         return found
-    return FedmemError(f"{path} cannot be read as {layout}: {_first_line(error)}.")
+    return FedmemError(f"{path} cannot be read as {layout}: {first_line(error)}.")
 
 
 def place_of(path: Path, layout: Layout, encoding: str, row: int) -> str:
@@ -46,7 +46,7 @@ def _wrong(line: str, layout: Layout, first: str) -> str | None:
         return None
     if layout.format == "jsonl":
         return _wrong_json(line, layout, json.loads(first))
-    found, expected = len(split(line, layout)), len(layout.names)
+    found, expected = len(split(line, layout.separator)), len(layout.names)
     if found == expected:
         return None
     return f"has {found} columns where {expected} are expected ({layout})"
@@ -70,7 +70,3 @@ def _wrong_json(line: str, layout: Layout, first: dict[str, Any]) -> str | None:
 def _short(cell: object) -> str:
     text = repr(cell)
     return text if len(text) <= 60 else text[:60] + "…"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else repr(error)

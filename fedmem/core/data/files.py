@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import pyarrow as pa
+
 from fedmem.core.errors import FedmemError
 
 MAX_LINE = 1 << 20
@@ -27,6 +29,14 @@ def is_gzip(path: Path) -> bool:
 def open_bytes(path: Path) -> BinaryIO:
     """The file's bytes, unpacked where they are gzipped."""
     return cast(BinaryIO, gzip.open(path)) if is_gzip(path) else path.open("rb")
+
+
+def parquet_source(path: Path) -> str | pa.BufferReader:
+    """What Arrow reads Parquet from: the file itself, or what was gzipped."""
+    if not is_gzip(path):
+        return str(path)
+    with open_bytes(path) as file:
+        return pa.BufferReader(file.read())
 
 
 @contextmanager

@@ -18,8 +18,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fedmem.core.data.files import is_gzip, numbered_lines, open_bytes, readable
-from fedmem.core.errors import FedmemError
+from fedmem.core.data.files import numbered_lines, open_bytes, parquet_source, readable
+from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.settings import ColumnSettings, DataSettings
 
 ROLES = ("user", "item", "rating", "timestamp")
@@ -64,6 +64,9 @@ class Layout:
         return f"{self.format} ({columns}{by})"
 
 
+SEQUENCES = Layout("sequences", " ", (), {}, 0)
+
+
 def recognise(path: Path, settings: DataSettings) -> Layout:
     """The layout of a file, of `data.format` where that is not `auto`.
 
@@ -94,11 +97,6 @@ def recognise(path: Path, settings: DataSettings) -> Layout:
     return _without_header(path, lines, wanted)
 
 
-def split(line: str, layout: Layout) -> list[str]:
-    """A line's cells."""
-    return _split(line, layout.separator)
-
-
 def _require(path: Path, wanted: str, found: Layout) -> Layout:
     if wanted not in ("auto", found.format):
         raise FedmemError(f"{path} reads as {found}, and data.format={wanted} was asked for.")
@@ -116,7 +114,8 @@ def _beginning(path: Path, encoding: str) -> list[tuple[int, str]]:
     return lines
 
 
-def _split(line: str, separator: str) -> list[str]:
+def split(line: str, separator: str) -> list[str]:
+    """A line's cells."""
     if separator == "::":
         return line.split(separator)
     return next(csv.reader([line], delimiter=separator))
@@ -163,12 +162,10 @@ def _listed(names: Sequence[str]) -> str:
 
 def _parquet(path: Path, columns: ColumnSettings) -> Layout:
     try:
-        with readable(path), open_bytes(path) as file:
-            source = pa.BufferReader(file.read()) if is_gzip(path) else str(path)
-            names = pq.read_schema(source).names
+        with readable(path):
+            names = pq.read_schema(parquet_source(path)).names
     except (pa.ArrowException, UnicodeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise FedmemError(f"{path} cannot be read as Parquet: {reason}.") from error
+        raise FedmemError(f"{path} cannot be read as Parquet: {first_line(error)}.") from error
     return Layout("parquet", "", tuple(names), _roles(path, names, columns), 0)
 
 
@@ -183,7 +180,7 @@ def _json_lines(path: Path, first: str, columns: ColumnSettings) -> Layout:
 def _with_header(path: Path, number: int, line: str, columns: ColumnSettings) -> Layout | None:
     """The layout of a table whose first line names a user or an item; None where it does not."""
     for separator in SEPARATORS[1:]:
-        names = [name.strip() for name in _split(line, separator)]
+        names = [name.strip() for name in split(line, separator)]
         named = any(find_column(role, names, vars(columns)[role]) for role in ROLES[:2])
         if named and len(names) > 1:
             kind = "csv" if separator != "\t" else "recbole" if ":" in line else "tsv"
@@ -199,14 +196,14 @@ def _without_header(path: Path, lines: list[str], wanted: str) -> Layout:
         )
     separator = next((s for s in SEPARATORS if s in lines[0]), " ")
     if wanted == "sequences":
-        return _sequences()
-    rows = [_split(line, separator) for line in lines]
+        return SEQUENCES
+    rows = [split(line, separator) for line in lines]
     width = len(rows[0])
     differing = next((i for i, row in enumerate(rows) if len(row) != width), None)
     one_line_each = len({line.split()[0] for line in lines}) == len(lines)
     uneven = differing is not None or width > len(ROLES)
     if wanted == "auto" and uneven and one_line_each and separator in "\t ":
-        return _sequences()
+        return SEQUENCES
     if wanted != "auto" or width in (2, 4):
         return _columns(path, rows, separator, wanted)
     found = (
@@ -219,10 +216,6 @@ def _without_header(path: Path, lines: list[str], wanted: str) -> Layout:
         "Known are user item rating timestamp, user item, one user a line, and columns with names: "
         "say which with data.columns.user and data.columns.item."
     )
-
-
-def _sequences() -> Layout:
-    return Layout("sequences", " ", (), {}, 0)
 
 
 def _columns(path: Path, rows: list[list[str]], separator: str, wanted: str) -> Layout:

@@ -92,6 +92,13 @@ def as_text(ids: Ids) -> Ids:
     return ids if ids.dtype == object else ids.astype(str).astype(object)
 
 
+def comparable(one: Ids, other: Ids) -> tuple[Ids, Ids]:
+    """Both as text, unless both are whole numbers."""
+    if object in (one.dtype, other.dtype):
+        return as_text(one), as_text(other)
+    return one, other
+
+
 def example(ids: Ids) -> str:
     """Of ids [n] that are text, one that is no whole number, where there is one."""
     texts = [str(text) for text in ids]

@@ -33,11 +33,7 @@ class Size:
         )
 
     def __sub__(self, other: Size) -> Size:
-        return Size(
-            self.users - other.users,
-            self.items - other.items,
-            self.interactions - other.interactions,
-        )
+        return Size(*(vars(self)[name] - vars(other)[name] for name in vars(self)))
 
 
 @dataclass(frozen=True)

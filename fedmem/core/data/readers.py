@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import json
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from fedmem.core.data.explanations import explanation, place_of
-from fedmem.core.data.files import MAX_LINE, is_gzip, numbered_lines, open_bytes, readable
+from fedmem.core.data.files import MAX_LINE, numbered_lines, open_bytes, parquet_source, readable
 from fedmem.core.data.formats import ROLES, Layout, recognise
 from fedmem.core.data.ids import BadValue, Ids, encode
 from fedmem.core.errors import FedmemError
@@ -110,7 +111,8 @@ def numbers(column: pa.ChunkedArray, dates: bool) -> Numbers:
             return values
     if not pa.types.is_string(column.type):
         raise BadValue(0, f"is of type {column.type}, which is no number")
-    row = _first_that_does_not_cast(column, kinds[-1])
+    starts = range(len(column))  # from one on that does not cast, no longer beginning does either
+    row = bisect_left(starts, True, key=lambda n: _cast(column[: n + 1], kinds[-1]) is None)
     what = "number" if kinds[-1] in NUMBERS else "date like the first"
     raise BadValue(row, f"{column[row].as_py()[:60]!r} is no {what}")
 
@@ -120,17 +122,6 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
         return column.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
-
-
-def _first_that_does_not_cast(column: pa.ChunkedArray, kind: pa.DataType) -> int:
-    good, bad = 0, len(column)  # the first `good` do, the first `bad` do not
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        if _cast(column[good:middle], kind) is None:
-            bad = middle
-        else:
-            good = middle
-    return good
 
 
 def _read_columns(path: Path, layout: Layout, settings: DataSettings) -> Columns:
@@ -208,9 +199,8 @@ def _read_json_lines(path: Path, layout: Layout, settings: DataSettings) -> Colu
 
 
 def _read_parquet(path: Path, layout: Layout, _settings: DataSettings) -> Columns:
-    with open_bytes(path) as file:
-        source = pa.BufferReader(file.read()) if is_gzip(path) else str(path)
-        table = pq.read_table(source, columns=list(layout.roles.values()), memory_map=True)
+    names = list(layout.roles.values())
+    table = pq.read_table(parquet_source(path), columns=names, memory_map=True)
     columns = {}
     for role, name in layout.roles.items():
         column = table[name]

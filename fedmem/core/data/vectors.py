@@ -25,7 +25,7 @@ from torch import Tensor
 
 from fedmem.core.data.formats import find_column
 from fedmem.core.data.ids import BadValue, Ids, encode
-from fedmem.core.errors import FedmemError
+from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.files.torch_file import read_torch_file
 
 
@@ -71,9 +71,8 @@ def read_vectors(path: Path, item_column: str | None) -> Vectors:
     except BadValue as bad:
         raise FedmemError(f"{path}, row {bad.row + 1}: the item {bad.reason}.") from bad
     except Exception as error:
-        lines = str(error).strip().splitlines() or [repr(error)]
         raise FedmemError(
-            f"{path} holds no vectors that can be read safely: {lines[0][:200].rstrip('.')}."
+            f"{path} holds no vectors that can be read safely: {first_line(error)[:200]}."
         ) from error
     rows = vectors.rows
     numeric = (

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from fedmem.core.arrays import ranges
 from fedmem.core.data import Interactions
+from fedmem.core.evaluation.statistics import bootstrap_interval
 
-CONFIDENCE = 0.95
 RESAMPLES = 2000
 
 
@@ -74,23 +74,8 @@ def neighbour_similarity(
     if len(present) < 2:
         return NeighbourSimilarity(*[float("nan")] * 5)
     sums, counts = np.bincount(user, near - far), np.bincount(user)
-    from scipy import stats  # takes a second, and most commands come here without a need for it
-
-    interval = stats.bootstrap(
-        (sums, counts),
-        lambda s, n, axis: s.sum(axis) / n.sum(axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=100,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=generator,
-    ).confidence_interval
-    return NeighbourSimilarity(
-        neighbours=float(near.mean()),
-        random=float(far.mean()),
-        difference=float((near - far).mean()),
-        low=float(interval.low),
-        high=float(interval.high),
+    low, high = bootstrap_interval(
+        (sums, counts), lambda s, n, axis: s.sum(axis) / n.sum(axis), RESAMPLES, 100, generator
     )
+    alike, unlike, difference = (float(x.mean()) for x in (near, far, near - far))
+    return NeighbourSimilarity(alike, unlike, difference, low, high)

@@ -8,8 +8,9 @@ come to lie in it 95 times of 100. What seeds change is reported apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,20 +73,38 @@ def paired_interval(
     mean = float(np.mean(ours - theirs))
     if len(ours) < 2 or np.ptp(ours - theirs) == 0:
         return Interval(mean, mean, mean)
-    from scipy import stats  # takes a second, and most commands come here without a need for it
-
-    found = stats.bootstrap(
+    low, high = bootstrap_interval(
         (ours, theirs),
         lambda a, b, axis: np.mean(a, axis=axis) - np.mean(b, axis=axis),
+        RESAMPLES,
+        max(1, AT_ONCE // len(ours)),
+        np.random.default_rng(seed),
+    )
+    return Interval(mean, low, high)
+
+
+def bootstrap_interval(
+    samples: tuple[npt.NDArray[np.generic], ...],
+    statistic: Callable[..., Any],
+    resamples: int,
+    at_once: int,
+    generator: np.random.Generator,
+) -> tuple[float, float]:
+    """The 95% interval of a statistic of paired samples [U], vectorised over their `axis`."""
+    from scipy import stats  # takes a second, and most commands come here without a need for it
+
+    interval = stats.bootstrap(
+        samples,
+        statistic,
         paired=True,
         vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=max(1, AT_ONCE // len(ours)),
+        n_resamples=resamples,
+        batch=at_once,
         confidence_level=CONFIDENCE,
         method="percentile",
-        rng=np.random.default_rng(seed),
+        rng=generator,
     ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high))
+    return float(interval.low), float(interval.high)
 
 
 def compare(

@@ -132,21 +132,8 @@ class MemoryBank:
 
     def statistics(self) -> MemoryStatistics:
         """Sums over all memories."""
-        settings = self._settings
-        ingested, promotions, merges, evictions, surprises = self._counters.sum(0).tolist()
         memories = int(np.count_nonzero(self._counters[:, kernel.INGESTED]))
-        short_term = np.minimum(self._counters[:, kernel.INGESTED], settings.short_term_capacity)
-        return MemoryStatistics(
-            st_size=int(short_term.sum()),
-            lt_size=len(self._long_term),
-            st_capacity=memories * settings.short_term_capacity,
-            lt_capacity=memories * settings.long_term_capacity,
-            ingested=ingested,
-            promotions=promotions,
-            merges=merges,
-            evictions=evictions,
-            surprises=surprises,
-        )
+        return MemoryStatistics.of(self._settings, self._counters, len(self._long_term), memories)
 
     def pack(self) -> Packed:
         """All memories as a few arrays of int32: a user's parts stand one after the other.

@@ -61,6 +61,16 @@ class MemoryStatistics:
     evictions: int
     surprises: int
 
+    @classmethod
+    def of(
+        cls, settings: MemorySettings, counters: Ints, lt_size: int, memories: int
+    ) -> MemoryStatistics:
+        """Of so many memories with these counters [n, 5], as of `MemoryState`, and LT entries."""
+        short_term = np.minimum(counters[:, kernel.INGESTED], settings.short_term_capacity)
+        capacities = settings.short_term_capacity, settings.long_term_capacity
+        sizes = int(short_term.sum()), lt_size
+        return cls(*sizes, *(memories * each for each in capacities), *counters.sum(0).tolist())
+
     @property
     def writes(self) -> int:
         """Writes to the long-term tier."""
@@ -188,15 +198,5 @@ class TwoTierMemory:
 
     def statistics(self) -> MemoryStatistics:
         """Sizes, capacities and counts."""
-        ingested, promotions, merges, evictions, surprises = (int(x) for x in self._state.counters)
-        return MemoryStatistics(
-            st_size=len(self._state.short_term),
-            lt_size=len(self._state.long_term),
-            st_capacity=self._settings.short_term_capacity,
-            lt_capacity=self._settings.long_term_capacity,
-            ingested=ingested,
-            promotions=promotions,
-            merges=merges,
-            evictions=evictions,
-            surprises=surprises,
-        )
+        state = self._state
+        return MemoryStatistics.of(self._settings, state.counters[None], len(state.long_term), 1)

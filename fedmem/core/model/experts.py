@@ -12,7 +12,7 @@ candidate and entry; the [candidates, D] read-outs themselves, D ≫ M/heads, ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,6 @@ from torch.nn import functional as F
 
 from fedmem.core.model.kernels.read_out_moments import Moments, read_out_moments
 from fedmem.core.model.kernels.shared_moments import shared_moments
-from fedmem.core.settings import ModelSettings
 
 SHARPNESS = 4.0
 """With one head an attention logit is at first this times cos(candidate, entry): attention starts
@@ -180,14 +179,3 @@ class Router(nn.Module):
     def forward(self, item_emb: Tensor) -> Tensor:
         """[..., D] → [..., E]."""
         return torch.softmax(self.weights(F.relu(self.hidden(item_emb * self.scale))), dim=-1)
-
-
-@torch.no_grad()
-def router_weights(settings: ModelSettings, parameters: Mapping[str, Tensor]) -> Tensor:
-    """The weights [I, E] of the experts for every item, from a stage's parameters by name."""
-    prefix = "router."
-    own = {k.removeprefix(prefix): v for k, v in parameters.items() if k.startswith(prefix)}
-    router = Router(settings.dim, settings.router_hidden, len(settings.experts))
-    router.load_state_dict(own, strict=True)
-    weights: Tensor = router(parameters["sasrec.item_emb.weight"][1:])
-    return weights

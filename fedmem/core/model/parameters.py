@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fedmem.core.model import Content, Recommender
+from fedmem.core.model.experts import Router
 from fedmem.core.settings import ModelSettings
 from fedmem.core.stages import Stage
 
@@ -25,6 +26,21 @@ def content_hash(parameters: Mapping[str, Tensor]) -> str:
         if value.numel():
             digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
+
+
+def submodule(parameters: Mapping[str, Tensor], name: str) -> Parameters:
+    """The parameters of one module, by their names in it."""
+    prefix = f"{name}."
+    return {k.removeprefix(prefix): v for k, v in parameters.items() if k.startswith(prefix)}
+
+
+@torch.no_grad()
+def router_weights(settings: ModelSettings, parameters: Mapping[str, Tensor]) -> Tensor:
+    """The weights [I, E] of the experts for every item, from a stage's parameters by name."""
+    router = Router(settings.dim, settings.router_hidden, len(settings.experts))
+    router.load_state_dict(submodule(parameters, "router"), strict=True)
+    weights: Tensor = router(parameters["sasrec.item_emb.weight"][1:])
+    return weights
 
 
 def initial_parameters(
@@ -54,9 +70,6 @@ def initial_parameters(
         model = Recommender(settings, stage, num_items, shapes if stage.content else None)
     for parameters in inherited.values():
         for module in {name.split(".")[0] for name in parameters} & set(stage.modules):
-            prefix = f"{module}."
-            part = {
-                n.removeprefix(prefix): v for n, v in parameters.items() if n.startswith(prefix)
-            }
+            part = submodule(parameters, module)
             model.get_submodule(module).load_state_dict(part, strict=True)
     return {name: value.detach().clone() for name, value in model.state_dict().items()}

@@ -62,13 +62,7 @@ class Scoring(NamedTuple):
 
     def map(self, function: Callable[[Tensor], Any]) -> Scoring:
         """The function of every tensor."""
-        return Scoring(
-            function(self.share),
-            function(self.negatives),
-            function(self.gating_noise),
-            None if self.positions is None else function(self.positions),
-            None if self.memories is None else function(self.memories),
-        )
+        return Scoring._make(None if x is None else function(x) for x in self)
 
 
 class Batch(NamedTuple):
