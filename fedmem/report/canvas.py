@@ -32,6 +32,10 @@ VARIABLES = {INK: "--ink", GREY: "--grey", PALE: "--pale"} | {
 DASHES = ("-", "--", ":", "-.")
 
 
+class NothingToDraw(Exception):
+    """No run has what the plot shows; the message says what is missing, without a full stop."""
+
+
 @contextmanager
 def canvas(name: str, height: float) -> Iterator[Figure]:
     """A figure to draw on; `to_svg` takes it from within."""

@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from fedmem.core.evaluation.statistics import mean_and_deviation
-from fedmem.report.canvas import legend, style_of
+from fedmem.report.canvas import NothingToDraw, legend, style_of
 from fedmem.report.groups import CLIENTS, identity
-from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import RecordedRun
 from fedmem.report.study import Study
 from fedmem.runs.records import SELECTED_BY

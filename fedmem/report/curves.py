@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fedmem.core.plots.palette import GREY
-from fedmem.report.canvas import legend, style_of
-from fedmem.report.plot import NothingToDraw
+from fedmem.report.canvas import NothingToDraw, legend, style_of
 from fedmem.report.runs import RecordedRun, moved
 from fedmem.report.study import Study
 from fedmem.runs.records import SELECTED_BY

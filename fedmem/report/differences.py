@@ -13,9 +13,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.evaluation.statistics import Difference
 from fedmem.core.plots.palette import GREY, SERIES
-from fedmem.report.canvas import height_of, legend, name_rows
+from fedmem.report.canvas import NothingToDraw, height_of, legend, name_rows
 from fedmem.report.contrasts import SLICED, Contrast
-from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import METRICS
 from fedmem.report.study import Study
 

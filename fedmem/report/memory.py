@@ -12,9 +12,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from fedmem.core.memory.novelty import BINS
 from fedmem.core.plots.novelty import NOVELTY, draw_novelty_bars
 from fedmem.core.plots.palette import GREY
-from fedmem.report.canvas import SMALL, legend, style_of
+from fedmem.report.canvas import SMALL, NothingToDraw, legend, style_of
 from fedmem.report.groups import RunGroup
-from fedmem.report.plot import NothingToDraw
 from fedmem.report.runs import Record
 from fedmem.report.study import Study
 

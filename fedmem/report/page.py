@@ -2,22 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 import jinja2
+from matplotlib.figure import Figure
 
 from fedmem import __version__
 from fedmem.core.settings import flattened
 from fedmem.report import differences, share
+from fedmem.report.canvas import NothingToDraw, canvas, to_svg
 from fedmem.report.clients import draw_clients
 from fedmem.report.curves import draw_bytes, draw_learning_curves
 from fedmem.report.memory import draw_novelty, draw_occupancy
-from fedmem.report.plot import NothingToDraw, Panel, Plot, draw
 from fedmem.report.routing import draw_genres, draw_router
 from fedmem.report.study import Study
 from fedmem.report.table import HEADINGS, blocks_of
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One of the report's plots.
+
+    Attributes:
+        name: for links and ids.
+        title: its heading.
+        draw: draws a study on a figure and returns the caption; raises `NothingToDraw`. Its
+            docstring's first line says what the plot shows.
+        height: of the figure, in inches.
+    """
+
+    name: str
+    title: str
+    draw: Callable[[Study, Figure], str]
+    height: float = 2.8
+
+    @property
+    def shows(self) -> str:
+        """What it shows, in a sentence."""
+        return (self.draw.__doc__ or "").strip().splitlines()[0]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A plot in the page.
+
+    Attributes:
+        plot: which.
+        caption: what a reader needs to know of it.
+        svg: the picture.
+    """
+
+    plot: Plot
+    caption: str
+    svg: str
+
 
 PLOTS = (
     Plot("learning", "Learning curves", draw_learning_curves),
@@ -86,6 +127,18 @@ def make_page(study: Study, command: str) -> Page:
         version=__version__,
     )
     return Page(html, left_out)
+
+
+def draw(plot: Plot, study: Study) -> Panel:
+    """The plot of a study.
+
+    Raises:
+        NothingToDraw: no run has what it shows.
+    """
+    with canvas(plot.name, plot.height) as figure:
+        caption = plot.draw(study, figure)
+        svg = to_svg(figure, plot.name, f"{plot.title}: {plot.shows}")
+    return Panel(plot, caption, svg)
 
 
 def _title(study: Study) -> str:

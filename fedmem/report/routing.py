@@ -19,8 +19,7 @@ from fedmem.core.plots.palette import SERIES
 from fedmem.core.stages import FINETUNE_MOE
 from fedmem.features.table import read_items
 from fedmem.recommend.titles import find_table
-from fedmem.report.canvas import height_of, legend, name_rows
-from fedmem.report.plot import NothingToDraw
+from fedmem.report.canvas import NothingToDraw, height_of, legend, name_rows
 from fedmem.report.runs import RecordedRun
 from fedmem.report.study import Study
 
