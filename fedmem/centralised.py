@@ -64,7 +64,7 @@ class CentralTraining:
             `federation.evaluate_every` the epochs between two validations, `strategy.patience` how
             many of them without a better one end it.
         folder: of the run, open.
-        observers: told of every epoch.
+        observers: notified of every epoch.
 
     Raises:
         FedmemError: the data do not allow it.
@@ -214,8 +214,8 @@ def train_centrally(
             raise FedmemError(f"{shown(folder.path)} holds a run of fedmem.simulate, no other.")
         if not folder.state.done:
             try:
-                with make_progress() as progress, trackers(settings, folder) as told:
-                    CentralTraining(settings, folder, [progress, *told]).run()
+                with make_progress() as progress, trackers(settings, folder) as observers:
+                    CentralTraining(settings, folder, [progress, *observers]).run()
                     folder.end_run(settings)
             except KeyboardInterrupt as error:
                 raise KeyboardInterrupt(how_to_go_on(folder.path, CENTRALISED.name)) from error

@@ -135,8 +135,8 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
     """
     results: list[StageResult] = []
     failures: list[BaseException] = []
-    with make_progress() as progress, trackers(settings, folder) as told:
-        observers, keep_ranks = [progress, *told], settings.simulation.keep_ranks
+    with make_progress() as progress, trackers(settings, folder) as tracking:
+        observers, keep_ranks = [progress, *tracking], settings.simulation.keep_ranks
         run = Run(settings, observers, folder=folder, keep_ranks=keep_ranks)
 
         def serve(grid: object) -> None:

@@ -171,7 +171,7 @@ def _bring_memory(client: UserClient, split: Split, task: Task, context: Context
 def _own_folder(settings: Settings, context: Context) -> Path:
     """Where the node keeps what is its own: `state-dir` of its configuration, or under the run's.
 
-    Simulated nodes have no configuration, and are told apart by their partition.
+    Simulated nodes have no configuration, and are distinguished by their partition.
     """
     given = context.node_config.get("state-dir")
     if given is not None:

@@ -1,7 +1,7 @@
 """The command line of a Hydra program, looked through before Hydra acts on it.
 
-So a mistake is told in a line whichever part of Hydra would have met it, and before the first run
-of a sweep, not at the start of the run that has it.
+So a mistake is reported in a line whichever part of Hydra would have met it, and before the first
+run of a sweep, not at the start of the run that has it.
 """
 
 from __future__ import annotations

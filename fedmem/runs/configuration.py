@@ -86,7 +86,7 @@ def pooled(settings: Settings) -> Settings:
 
 
 def compose_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """What an experiment tells of its arms; empty where it is one run.
+    """What an experiment says of its arms; empty where it is one run.
 
     Raises:
         FedmemError: there is no such experiment, or an override does not fit.

@@ -104,7 +104,7 @@ class RunFolder:
             metrics = path / ROUNDS
             size = metrics.stat().st_size if metrics.is_file() else 0
             if size < state.metrics_bytes:
-                raise FedmemError(f"{metrics} has lost rounds that {path / STATE} tells of.")
+                raise FedmemError(f"{metrics} has lost rounds that {path / STATE} counts.")
             if size > state.metrics_bytes:
                 os.truncate(metrics, state.metrics_bytes)
             # It may have been moved since: what it writes belongs here.

@@ -43,10 +43,10 @@ class MadeWith:
     def __str__(self) -> str:
         code = f"fedmem {self.fedmem}" + (f" ({self.commit})" if self.commit else "")
         versions = {"Python": self.python, **self.packages}
-        told = ", ".join(f"{name} {version}" for name, version in versions.items())
+        listed = ", ".join(f"{name} {version}" for name, version in versions.items())
         cores = f"{self.cores} core{'s' if self.cores > 1 else ''}"
         gpu = f" and {self.gpu}" if self.gpu else ""
-        return f"{code}, {told}, on {self.cpu} ({cores}){gpu}"
+        return f"{code}, {listed}, on {self.cpu} ({cores}){gpu}"
 
 
 def made_with(device: str) -> MadeWith:

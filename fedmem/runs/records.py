@@ -1,4 +1,4 @@
-"""What a round and a stage came to, as a run keeps it, and who is told of it."""
+"""The record of a round and of a stage, as a run keeps it, and its observers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RoundRecord:
         last: the stage's last round, as it stands; an earlier one once patience has run out.
         loss: mean loss a target; None in round 0, and where no reply was usable.
         users: users trained.
-        left_out: users whose updates their nodes left out, since they could not be meant.
+        left_out: users whose updates their nodes left out as implausible.
         targets: targets trained on.
         messages: replies to the training messages.
         bytes_down: bytes of all training messages to the nodes.

@@ -17,7 +17,7 @@ from fedmem.runs.state import LAST, RunState, peek
 
 AUTO = "auto"
 OF_THE_CALL = ("simulation", "tracking")
-"""Settings with which a run goes on as they are asked for now: how fast it works, who is told."""
+"""Settings with which a run goes on as they are asked for now: how fast it works, who observes."""
 FREE = ("output_dir", "run", *OF_THE_CALL)
 """Settings that may be others when a run goes on."""
 
@@ -135,7 +135,7 @@ def _alike(one: Settings, other: Settings) -> bool:
 
 
 def _movable(settings: Settings) -> dict[str, Any]:
-    """Settings by their full names; checkpoints in the run's own folder are told from there."""
+    """Settings by their full names; checkpoints in the run's own folder are named from there."""
     flat, folder = flattened(asdict(settings)), Path(settings.checkpoint.dir)
     if folder.is_relative_to(settings.output_dir):
         flat["checkpoint.dir"] = str(folder.relative_to(settings.output_dir))

@@ -3,7 +3,7 @@
 A constant learning rate with a linear cooldown, which can begin at any time: A. Hägele et al.,
 "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations", NeurIPS 2024. So a
 stage whose patience has run out cools down before it ends: a plateau at the full rate does not
-tell what the parameters come to at a lower one.
+show what the parameters come to at a lower one.
 """
 
 from __future__ import annotations

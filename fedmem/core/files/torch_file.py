@@ -42,7 +42,7 @@ def read_torch_file(path: Path, mapped: bool = False) -> Any:
             if damaged is not None:
                 raise FedmemError(f"{path} is damaged: {damaged} does not match its checksum.")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old pickles, which are refused or read
+            warnings.simplefilter("ignore")  # about old pickles, which are refused or read
             return torch.load(path, "cpu", weights_only=True, mmap=mapped and archived)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))

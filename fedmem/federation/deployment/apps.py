@@ -61,8 +61,8 @@ def main(grid: Grid, context: Context) -> None:
 def _run(grid: Grid, folder: RunFolder, settings: Settings) -> None:
     pack_messages_of(grid)
     try:
-        with make_progress() as progress, trackers(settings, folder) as told:
-            results = Run(settings, [progress, *told], folder=folder)(grid)
+        with make_progress() as progress, trackers(settings, folder) as observers:
+            results = Run(settings, [progress, *observers], folder=folder)(grid)
     except FedmemError as error:
         if folder.state.done:
             raise

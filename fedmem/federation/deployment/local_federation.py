@@ -31,7 +31,7 @@ START_SECONDS, STOP_SECONDS = 60.0, 10.0
 
 
 class LocalFederation:
-    """A SuperLink and SuperNodes, on loopback unless told otherwise; entered, it is up.
+    """A SuperLink and SuperNodes, on loopback by default; entered, it is up.
 
     Args:
         folder: for certificates, keys, logs, the SuperLink's database and each node's state.
@@ -95,13 +95,13 @@ class LocalFederation:
             time.sleep(0.2)
 
     def register(self, name: str) -> None:
-        """Tell the SuperLink a node's public key."""
+        """Register a node's public key at the SuperLink."""
         done = self.flwr("supernode", "register", f"{self.folder}/keys/{name}.pub", CONNECTION)
         if done.returncode:
             raise FedmemError(f"The SuperLink did not take the key of {name}: {done.stdout}")
 
     def start_node(self, name: str, key: str | None = None) -> Process:
-        """Start a SuperNode, with its own key unless told otherwise."""
+        """Start a SuperNode, with its own key by default."""
         keys, state = self.folder / "keys", self.folder / name
         return self._start(
             name,

@@ -1,7 +1,7 @@
-"""Trackers: observers that tell TensorBoard and MLflow of a run, as `tracking` asks for.
+"""Trackers: observers that report a run to TensorBoard and MLflow, as `tracking` asks for.
 
-What they tell is what the run's folder holds. When a run goes on they are first brought to where it
-stands, from `metrics.jsonl`, so that no round is told twice and none is missing.
+They report what the run's folder holds. When a run goes on they are first brought to where it
+stands, from `metrics.jsonl`, so that no round is reported twice and none is missing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fedmem.runs.records import Observer, RoundRecord
 
 
 def require_installed(tracking: TrackingSettings) -> None:
-    """Check that what is to be told of the run is there.
+    """Check that the trackers that are asked for are installed.
 
     Raises:
         FedmemError: MLflow is asked for and is not installed.

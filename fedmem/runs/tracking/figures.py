@@ -1,4 +1,4 @@
-"""The figures of a run that trackers tell, by name; what comes before a slash groups them."""
+"""The figures of a run that trackers report, by name; what comes before a slash groups them."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ AT_ONCE = 100
 class MLflow:
     """Logs settings as parameters, and figures as metrics under their stage's name, a step a round.
 
-    The run's folder keeps the id, under which a run that goes on is found again. What MLflow has
-    been told already it is not told a second time.
+    The run's folder keeps the id, under which a run that goes on is found again. What MLflow
+    has already is not reported a second time.
 
     Args:
         settings: of the run; the experiment is named after its data, where MLFLOW_EXPERIMENT_NAME
@@ -58,7 +58,7 @@ class MLflow:
             self._client.set_terminated(self._run, "FINISHED" if done else "KILLED")
 
     def on_stage(self, stage: Stage, rounds: int, trained_parameters: int, done: int) -> None:
-        """Nothing is told of a stage's start."""
+        """Nothing is reported at a stage's start."""
 
     def on_round(self, record: RoundRecord) -> None:
         """Log a round's figures."""

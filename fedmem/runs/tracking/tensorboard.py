@@ -24,8 +24,8 @@ class TensorBoard:
 
     Args:
         folder: of the run.
-        behind: seconds of the rounds that are told first, since they were before: their events are
-            dated back by it, as if the run had never been stopped.
+        behind: seconds of the rounds that are reported first, since they were before: their events
+            are dated back by it, as if the run had never been stopped.
     """
 
     def __init__(self, folder: Path, behind: float) -> None:
@@ -44,7 +44,7 @@ class TensorBoard:
                 writer.close()
 
     def on_stage(self, stage: Stage, rounds: int, trained_parameters: int, done: int) -> None:
-        """Nothing is told of a stage's start."""
+        """Nothing is reported at a stage's start."""
 
     def on_round(self, record: RoundRecord) -> None:
         """Write a round's figures."""
