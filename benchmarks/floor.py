@@ -3,7 +3,7 @@
 Stage 1 is written here from nothing but torch: a SASRec with torch's own dropout and random
 numbers, trained on the mean loss over the targets of the round's users, in micro-batches of rows
 sorted by length, with a step of torch's fused Adam. Stages 2 and 3 have an arithmetic that nobody
-else has written: there it is fedmem's own, `LocalTrainer.train_cohort`, in one process, with the
+else has written: there it is fedmem's own, `train_cohort`, in one process, with the
 same Adam. What a federation adds to either is everything else.
 """
 

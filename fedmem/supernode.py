@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -213,10 +212,6 @@ def _load_key(file: str) -> tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePu
     return key, key.public_key()
 
 
-def _end(_signal: int, _frame: FrameType | None) -> None:
-    sys.exit(0)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     arguments = _arguments(argv)
@@ -228,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         keys = _load_key(key) if key else None
         node_config = _node_config(arguments.node_config)
         require_whole(node_config)  # without data of its own it would pass for a simulated one
-        signal.signal(signal.SIGTERM, _end)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with connect_supernode(
             arguments.superlink, arguments.insecure, certificates, keys
         ) as connection:

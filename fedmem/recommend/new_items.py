@@ -10,14 +10,11 @@ import numpy.typing as npt
 from torch import Tensor
 
 from fedmem.core.data import Interactions, load_content
-from fedmem.core.data.ids import Ids, padded
+from fedmem.core.data.ids import LISTED, Ids, padded
 from fedmem.core.errors import FedmemError
 from fedmem.core.model import Content, Recommender
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
-
-NAMED = 3
-"""Ids that an error message lists."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +74,8 @@ def load_new_items(
     kept = content.present.any(1)
     if not kept.any():
         raise FedmemError(
-            f"None of the {len(unknown):,} new items, {', '.join(unknown[:NAMED])} …, has content: "
-            "make vectors of the table with python -m fedmem.features, and give them as "
+            f"None of the {len(unknown):,} new items, {', '.join(unknown[:LISTED])} …, has "
+            "content: make vectors of the table with python -m fedmem.features, and give them as "
             "--new-text FILE and --new-visual FILE."
         )
     kept[0] = True

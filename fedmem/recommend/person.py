@@ -7,19 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from fedmem.core.arrays import Ints
 from fedmem.core.data import Histories, Interactions
-from fedmem.core.data.ids import Ids, as_text
+from fedmem.core.data.ids import LISTED, Ids, as_text
 from fedmem.core.errors import FedmemError
 from fedmem.core.memory import TwoTierMemory, auto_threshold
 from fedmem.core.memory.surprise import losses_at
 from fedmem.core.model import Recommender
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
-
-NAMED = 3
-"""Ids that an error message lists."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Person:
     """
 
     name: str
-    history: npt.NDArray[np.int32]
+    history: Ints
     touched: set[str]
 
 
@@ -77,9 +74,7 @@ def of_history(settings: Settings, interactions: Interactions, items: Sequence[s
     return Person("this history", history, set(wanted))
 
 
-def memory_of(
-    node: Node, model: Recommender, history: npt.NDArray[np.int32]
-) -> npt.NDArray[np.int32]:
+def memory_of(node: Node, model: Recommender, history: Ints) -> Ints:
     """Items [M] that a memory gives after this history; the threshold is that of all users."""
     settings = node.settings
     threshold = settings.memory.threshold
@@ -100,7 +95,7 @@ def _near(ids: Ids, wanted: str) -> str:
     """A few ids that are most like the one that is not there."""
     texts = as_text(ids).tolist()
     if ids.dtype != object and wanted.lstrip("-").isdecimal():
-        places = np.argsort(np.abs(ids - int(wanted)), kind="stable")[:NAMED]
+        places = np.argsort(np.abs(ids - int(wanted)), kind="stable")[:LISTED]
         return ", ".join(texts[place] for place in np.sort(places))
-    close = difflib.get_close_matches(wanted, texts, n=NAMED, cutoff=0.0)
-    return ", ".join(close or texts[:NAMED])
+    close = difflib.get_close_matches(wanted, texts, n=LISTED, cutoff=0.0)
+    return ", ".join(close or texts[:LISTED])

@@ -18,6 +18,8 @@ from fedmem.core.files.atomic import replacing
 Ids = npt.NDArray[Any]
 """int64, or objects that are all `str`."""
 EXACT_FLOAT = 2.0**53
+LISTED = 3
+"""Ids that an error message lists as examples."""
 
 
 class BadValue(Exception):

@@ -154,12 +154,7 @@ class MemoryBank:
 
     def empty(self) -> Packed:
         """What `pack` gives where nobody has a memory."""
-        return {
-            "users": np.zeros(0, dtype=np.int32),
-            "counters": np.zeros((0, 5), dtype=np.int32),
-            "long_term": np.zeros((0, 3), dtype=np.int32),
-            "surprises": np.zeros(0, dtype=np.int32),
-        }
+        return MemoryBank(self._settings, self.threshold, self._novelties).pack()
 
     def unpack(self, packed: Packed) -> None:
         """Take the memories that `pack` gave, in place of any that are here."""

@@ -10,7 +10,7 @@ put side by side: X groups of Y positions, each group with C candidates of its o
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -44,7 +44,7 @@ class ItemTables:
     """All that the score needs of the items alone, besides their ID embeddings.
 
     It is the same for all users, so a round computes it once. `leaves` cuts it from its graph: the
-    gradients of many batches gather there, and `backward` sends them on in one go.
+    gradients of many batches gather there, and `backward` sends them on at once.
     """
 
     visual: Tensor
@@ -61,9 +61,8 @@ class ItemTables:
 
     def tensors(self) -> list[Tensor]:
         """All tables in a fixed order."""
-        routed = [] if self.routed is None else [self.routed]
-        of_experts = [table for tables in self.experts.values() for table in vars(tables).values()]
-        return [self.visual, self.text, self.gate, self.products, *routed, *of_experts]
+        own = [table for table in vars(self).values() if isinstance(table, Tensor)]
+        return own + [each for tables in self.experts.values() for each in vars(tables).values()]
 
     def content(self, lean: Tensor) -> Tensor:
         """z̄ [I + 1, D]: z with the picture and the text of each item weighed alike.
@@ -90,17 +89,9 @@ class ItemTables:
         def leaf(table: Tensor) -> Tensor:
             return table.detach().requires_grad_(table.requires_grad)
 
-        return ItemTables(
-            visual=leaf(self.visual),
-            text=leaf(self.text),
-            gate=leaf(self.gate),
-            products=leaf(self.products),
-            routed=None if self.routed is None else leaf(self.routed),
-            experts={
-                name: ExpertTables(*map(leaf, vars(tables).values()))
-                for name, tables in self.experts.items()
-            },
-        )
+        own = {name: leaf(x) for name, x in vars(self).items() if isinstance(x, Tensor)}
+        experts = {n: ExpertTables(*map(leaf, vars(x).values())) for n, x in self.experts.items()}
+        return replace(self, **own, experts=experts)
 
     def backward(self, leaves: ItemTables) -> None:
         """Send the gradients that gathered in `leaves` on to the parameters."""
@@ -204,7 +195,7 @@ class Recommender(nn.Module):
         )
 
     def content(self) -> Tensor:
-        """z̄ [I + 1, D], which stands in the place of an ID embedding where there is none."""
+        """z̄ [I + 1, D], which takes the place of an ID embedding where there is none."""
         tables = self.tables()
         if tables is None:
             raise ValueError(f"{self.stage.name} has no content")

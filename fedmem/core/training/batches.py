@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fedmem.core.arrays import Ints, UserIndices
 from fedmem.core.data import Windows, absent_items
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
@@ -87,10 +88,11 @@ class Batch(NamedTuple):
         )
 
 
+@dataclass(frozen=True)
 class BatchMaker:
     """Makes a stage's batches from the windows of a node.
 
-    Args:
+    Attributes:
         settings: of the run.
         stage: what its loss needs is drawn, and no more.
         windows: training windows.
@@ -100,33 +102,24 @@ class BatchMaker:
         device: where the batches go; a GPU copies them while it computes on the last one.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        stage: Stage,
-        windows: Windows,
-        dropout_widths: list[int],
-        memory_reads: npt.NDArray[np.int32] | None = None,
-        device: torch.device = CPU,
-    ) -> None:
-        self._settings = settings
-        self._stage = stage
-        self._windows = windows
-        self._dropout_widths = dropout_widths
-        self._memory_reads = memory_reads
-        self._device = device
+    settings: Settings
+    stage: Stage
+    windows: Windows
+    dropout_widths: list[int]
+    memory_reads: Ints | None = None
+    device: torch.device = CPU
 
     def make(self, rows: Rows, key: RoundKey, step: int) -> Batch:
         """The batch of these windows in one local step of a round."""
-        windows, stage, model = self._windows, self._stage, self._settings.model
+        windows, stage, model = self.windows, self.stage, self.settings.model
         lengths = windows.lengths[rows]
         streams = key.streams(windows.user[rows], windows.number[rows], step)
         inputs, targets = _tensor(windows.inputs(rows)), _tensor(windows.targets(rows))
-        pinned = self._device.type == "cuda"
+        pinned = self.device.type == "cuda"
         # The order of the draws is part of what a seed means.
         noise = None
         if stage.trains_backbone and model.dropout:
-            noise = streams.noise(lengths, self._dropout_widths, pinned)
+            noise = streams.noise(lengths, self.dropout_widths, pinned)
         scoring = None
         if stage.content:
             positions, memories = None, None
@@ -139,7 +132,7 @@ class BatchMaker:
             (gating_noise,) = streams.noise(counts, [model.gating_hidden], pinned)
             scoring = Scoring(share, negatives, gating_noise, positions, memories)
         batch = Batch(inputs, targets, noise, scoring)
-        return batch.map(lambda x: x.to(self._device, non_blocking=True))
+        return batch.map(lambda x: x.to(self.device, non_blocking=True))
 
     def _choose_positions(
         self, lengths: npt.NDArray[np.int64], streams: Streams
@@ -148,25 +141,25 @@ class BatchMaker:
 
         Every position has a memory of its own to read, so not all of them are trained on.
         """
-        count = self._settings.client.positions
+        count = self.settings.client.positions
         chosen = _tensor(streams.integers(lengths, count))
         return chosen, torch.from_numpy(lengths / count).float()[:, None].expand(-1, count)
 
     def _read_memories(self, rows: Rows, positions: Tensor) -> Tensor:
-        if self._memory_reads is None:
-            raise ValueError(f"{self._stage.name} needs the users' memories")
-        places = self._windows.offsets[rows, None] + positions.numpy()
-        return _tensor(self._memory_reads[places])
+        if self.memory_reads is None:
+            raise ValueError(f"{self.stage.name} needs the users' memories")
+        places = self.windows.offsets[rows, None] + positions.numpy()
+        return _tensor(self.memory_reads[places])
 
-    def _draw_negatives(self, users: npt.NDArray[np.integer], streams: Streams) -> Tensor:
+    def _draw_negatives(self, users: UserIndices, streams: Streams) -> Tensor:
         """Items [B, C] outside the users' *training* items.
 
         Leaving out the whole history would reveal which items are held out.
         """
-        interactions = self._windows.interactions
+        interactions = self.windows.interactions
         present = [interactions.training_sets[user] for user in users]
         absent = interactions.num_items - np.array([len(own) for own in present])
-        places = streams.integers(absent, self._settings.client.negatives)
+        places = streams.integers(absent, self.settings.client.negatives)
         return _tensor(np.stack([absent_items(*own) for own in zip(present, places, strict=True)]))
 
 
