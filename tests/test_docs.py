@@ -27,10 +27,6 @@ README = ROOT / "README.md"
 RESULTS = ROOT / "docs" / "results.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 FIGURES = r"\.\d{3} ± \.\d{3}"
-DIALECT = re.compile(
-    r"\b(?:tells?|told|whence|in vain|befalls?|be it|the like|of old|can(?:not| ?not)? be meant)\b"
-)
-"""Words that say less than report, print, send, show, implausible."""
 ANY = ("…", "NAME", "FILE", "FOLDER", "DIR", "$")
 """What a reader replaces by something of his own."""
 
@@ -250,11 +246,6 @@ def test_every_page_is_reached_from_the_readme(page: Path) -> None:
 @pytest.mark.parametrize(("page", "most"), [(README, 120), (RESULTS, 80)])
 def test_pages_for_a_first_look_are_short(page: Path, most: int) -> None:
     assert len(page.read_text(encoding="utf-8").splitlines()) <= most
-
-
-@pytest.mark.parametrize("page", PAGES, ids=shown)
-def test_pages_are_in_plain_english(page: Path) -> None:
-    assert DIALECT.findall(page.read_text(encoding="utf-8")) == []
 
 
 def rows_of_figures(text: str) -> list[tuple[str, ...]]:

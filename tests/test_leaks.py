@@ -1,7 +1,7 @@
-"""Nothing that training draws or stores for a user tells which items are held out.
+"""Nothing that training draws or stores for a user reveals which items are held out.
 
 Interactions are random here and no user meets an item twice, so that nothing can be learned: a
-scorer that ranks the held-out item above chance, or below it, has been told of it.
+scorer that ranks the held-out item above chance, or below it, knows it.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def test_nothing_drawn_or_stored_tells_the_held_out_item(settings: Settings, sta
                 assert_chance(ranks_by(node, met, split, sign))
 
 
-def test_memories_that_are_past_an_item_do_not_tell_of_it_in_training(settings: Settings) -> None:
+def test_memories_that_are_past_an_item_do_not_reveal_it_in_training(settings: Settings) -> None:
     node = ready(settings, FINETUNE_MOE, "test")
     counts = drawn(node, FINETUNE_MOE, node.interactions)
     for split in HELD_OUT:
@@ -167,7 +167,7 @@ def test_memories_that_are_past_an_item_do_not_tell_of_it_in_training(settings: 
 
 @pytest.mark.parametrize("split", HELD_OUT)
 @pytest.mark.parametrize("stage", [ALIGN_PROJECTORS, FINETUNE_MOE], ids=lambda s: s.name)
-def test_negatives_without_the_whole_history_would_tell_it(
+def test_negatives_without_the_whole_history_would_reveal_it(
     settings: Settings, stage: Stage, split: Split
 ) -> None:
     node = ready(settings, stage, "validation")
@@ -178,7 +178,7 @@ def test_negatives_without_the_whole_history_would_tell_it(
         assert_chance(ranks)
 
 
-def test_a_memory_that_has_gone_too_far_would_tell_it(settings: Settings) -> None:
+def test_a_memory_that_has_gone_too_far_would_reveal_it(settings: Settings) -> None:
     node = ready(settings, FINETUNE_MOE, "test")  # which takes in the item of the validation
     ranks = ranks_by(node, stored(node), "validation", 1)
     assert metrics_of(ranks)["HR@10"].mean() > 0.95

@@ -70,7 +70,7 @@ def test_another_file_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_connection_that_breaks_off_is_told_of_and_nothing_is_written(tmp_path: Path) -> None:
+def test_a_connection_that_breaks_off_is_reported_and_nothing_is_written(tmp_path: Path) -> None:
     content = archive()
     right = hashlib.md5(content).hexdigest()
     with serving(content[:100], len(content)) as url, pytest.raises(FedmemError, match=url):
@@ -78,7 +78,7 @@ def test_a_connection_that_breaks_off_is_told_of_and_nothing_is_written(tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_server_that_is_not_there_is_told_of(tmp_path: Path) -> None:
+def test_a_server_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with serving(b"", 0) as url:
         pass
     with pytest.raises(FedmemError, match=r"could not be fetched(.|\n)*by hand"):
@@ -86,7 +86,7 @@ def test_a_server_that_is_not_there_is_told_of(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_made_is_told_of(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FedmemError, match=str(tmp_path / "file")):
         download_ml_1m(tmp_path / "file" / "folder")

@@ -25,6 +25,6 @@ def test_a_key_of_another_certificate_is_named_in_a_line(tmp_path: Path) -> None
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    told = [line for line in done.stderr.splitlines() if line.startswith("fedmem: ")]
-    assert len(told) == 1
-    assert "certificate and key cannot be used: KEY_VALUES_MISMATCH" in told[0]
+    printed = [line for line in done.stderr.splitlines() if line.startswith("fedmem: ")]
+    assert len(printed) == 1
+    assert "certificate and key cannot be used: KEY_VALUES_MISMATCH" in printed[0]

@@ -35,7 +35,7 @@ CA = ("--root-certificates", "keys/ca.crt")
         ([*CA, "--node-config", 'data="/srv/shop" stat-dir="/x"'], "stat-dir is unknown"),
     ],
 )
-def test_a_mistake_is_told_in_a_line(
+def test_a_mistake_is_reported_in_a_line(
     options: list[str],
     words: str,
     tmp_path: Path,
@@ -52,6 +52,6 @@ def test_a_mistake_is_told_in_a_line(
     with pytest.raises(SystemExit) as ended:
         main(["--superlink", "127.0.0.1:1", *options])
     assert ended.value.code == 2
-    told = capsys.readouterr().err
-    assert words in told
-    assert len(told.splitlines()) <= 3
+    printed = capsys.readouterr().err
+    assert words in printed
+    assert len(printed.splitlines()) <= 3

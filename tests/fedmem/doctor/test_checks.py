@@ -342,7 +342,7 @@ def test_only_what_matters_to_the_stages_is_looked_at(faulty: Faulty) -> None:
     assert {"interactions", "memory", "versions"} <= names
 
 
-def test_one_mistake_is_told_once(faulty: Faulty) -> None:
+def test_one_mistake_is_reported_once(faulty: Faulty) -> None:
     settings = faulty.make("data.path=none.dat")
     findings = [f for f in examine(Case(settings)) if "none.dat" in f.figure]
     assert [finding.check for finding in findings] == ["interactions"]

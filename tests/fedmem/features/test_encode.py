@@ -98,17 +98,17 @@ def test_items_of_the_same_text_share_a_vector(tmp_path: Path) -> None:
     assert (encoder.seen, found.made, len(found.keys)) == (["title 1"], 1, 5)
 
 
-def test_items_without_text_are_told(tmp_path: Path) -> None:
+def test_items_without_text_are_reported(tmp_path: Path) -> None:
     found = run(tmp_path, Counting(), [ITEMS[0], Item("x"), ITEMS[1]])
     assert (list(found.keys), found.absent) == (["1", "2"], ["x"])
 
 
-def test_all_items_are_told_to_the_progress(tmp_path: Path) -> None:
-    told: list[int] = []
+def test_all_items_are_reported_to_the_progress(tmp_path: Path) -> None:
+    advanced: list[int] = []
     store = VectorStore(tmp_path, "counting", 2)
     items = [*ITEMS, Item("without")]
-    encode_items(items, Texts("{title}"), Counting(), store, 3, told.append)
-    assert sum(told) == 11
+    encode_items(items, Texts("{title}"), Counting(), store, 3, advanced.append)
+    assert sum(advanced) == 11
 
 
 def test_values_that_are_not_finite_are_refused_and_not_kept(tmp_path: Path) -> None:

@@ -77,8 +77,8 @@ def test_columns_are_found_by_name_in_any_case_or_as_named(tmp_path: Path) -> No
 
 def test_descriptions_by_id_come_before_the_tables_own(tmp_path: Path) -> None:
     path = written(tmp_path, "id,plot\n1,own\n2,own\n")
-    told = written(tmp_path, json.dumps({"2": " told ", "9": "of nobody"}), "plots.json")
-    assert [item.description for item in read_items(path, {}, told)] == ["own", "told"]
+    texts = written(tmp_path, json.dumps({"2": " given ", "9": "of nobody"}), "plots.json")
+    assert [item.description for item in read_items(path, {}, texts)] == ["own", "given"]
 
 
 def test_pictures_are_found_by_id_in_a_folder(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs are one arm where they differ in the seed alone, and an arm is called by what tells it."""
+"""Runs are one arm where they differ in the seed alone; an arm is named by what sets it apart."""
 
 from __future__ import annotations
 

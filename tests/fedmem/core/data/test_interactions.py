@@ -219,7 +219,7 @@ def test_data_that_leave_no_user_are_refused_with_the_filter(tmp_path: Path) -> 
     assert "users with under 50 interactions" in message
 
 
-def test_a_user_with_one_item_is_dropped_and_told_of(tmp_path: Path) -> None:
+def test_a_user_with_one_item_is_dropped_and_reported(tmp_path: Path) -> None:
     found = load(write(tmp_path, lines("::", [*ROWS[:7], (3, 77, 1, 1)])))
     assert found.interactions.user_ids.tolist() == [2, 7]
     assert found.read == Size(3, 5, 8)

@@ -1,4 +1,4 @@
-"""What each filter keeps, worked out by hand, and what is told of it."""
+"""What each filter keeps, worked out by hand, and what is reported of it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -32,7 +31,7 @@ def sample(seed: int = 0, stage: str = "pretrain_sasrec", server_round: int = 1)
     return sample_round(np.arange(100), 0.2, seed, stage, server_round).tolist()
 
 
-def test_everybody_takes_part_unless_told_otherwise() -> None:
+def test_everybody_takes_part_by_default() -> None:
     assert chosen(None) == list(range(100))
     assert chosen(100) == list(range(100))
 
@@ -43,7 +42,7 @@ def test_more_clients_take_in_all_of_fewer_clients() -> None:
     assert sets[0] < sets[1] < sets[2] < sets[3]
 
 
-def test_participants_are_ascending_and_hang_on_the_seed() -> None:
+def test_participants_are_ascending_and_depend_on_the_seed() -> None:
     assert chosen(30) == sorted(chosen(30)) == chosen(30)
     assert chosen(30) != chosen(30, seed=1)
 
@@ -98,21 +97,21 @@ def test_ties_go_by_order_so_that_all_processes_agree() -> None:
     assert [part.tolist() for part in parts] == [[10, 30, 50], [20, 40]]
 
 
-def test_forty_thousand_users_are_shared_in_well_under_a_second() -> None:
-    work = np.random.default_rng(0).pareto(1.5, size=40_000)
-    started = time.process_time()
-    share_out(np.arange(40_000), work, 64)
-    assert time.process_time() - started < 0.5
+def test_forty_thousand_users_are_all_shared_each_once_and_evenly() -> None:
+    work = np.random.default_rng(0).pareto(1.5, size=40_000) + 1
+    parts = share_out(np.arange(40_000), work, 64)
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(40_000))
+    assert max(work[part].sum() for part in parts) <= max(work.sum() / 64 * 1.001, work.max())
 
 
-def test_the_sample_of_a_round_hangs_on_seed_stage_and_round() -> None:
+def test_the_sample_of_a_round_depends_on_seed_stage_and_round() -> None:
     assert sample() == sample()
     assert sample() != sample(seed=1)
     assert sample() != sample(stage="finetune_moe")
     assert sample() != sample(server_round=2)
 
 
-def test_the_sample_of_a_round_hangs_on_nothing_else() -> None:
+def test_the_sample_of_a_round_depends_on_nothing_else() -> None:
     np.random.seed(3)  # noqa: NPY002 - global state must not matter
     shuffled = np.random.default_rng(0).permutation(100)
     found = sample_round(shuffled, 0.2, 0, "pretrain_sasrec", 1)

@@ -1,4 +1,4 @@
-"""What is told of data: a few lines, with every figure that a filter or a file changed."""
+"""A summary of data: a few lines, with every figure that a filter or a file changed."""
 
 from __future__ import annotations
 

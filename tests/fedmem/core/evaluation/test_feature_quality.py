@@ -88,7 +88,7 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
 
 
 @pytest.mark.parametrize("histories", [[[1, 2, 3, 3]], [[1, 2, 3], [2, 1, 3]], [[1, 1, 3, 3]] * 2])
-def test_too_little_to_tell_is_nan(histories: list[list[int]]) -> None:
+def test_too_little_to_compare_is_nan(histories: list[list[int]]) -> None:
     found = neighbour_similarity(np.eye(4)[:, 1:], interactions_of(histories, 3), seed=0)
     assert isinstance(found, NeighbourSimilarity)
     assert math.isnan(found.difference)

@@ -104,8 +104,8 @@ def test_a_run_that_keeps_ranks_keeps_those_behind_its_metrics(make_settings: Ma
             assert (np.diff(ranks.users) > 0).all()
         assert means(sums) == pytest.approx(result["test"])
         assert 0 < len(kept[result["stage"]][COLD_USERS].users) <= 24
-    told = [reply.content for _, reply in grid.log if "ranks" in reply.content]
-    assert len(told) == len(STAGES) * settings.federation.nodes  # of the test, never of a round
+    replies = [reply.content for _, reply in grid.log if "ranks" in reply.content]
+    assert len(replies) == len(STAGES) * settings.federation.nodes  # of the test, never of a round
 
 
 def test_no_rank_leaves_a_real_node_that_is_asked_for_it(

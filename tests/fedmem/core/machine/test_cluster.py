@@ -1,4 +1,4 @@
-"""Finding a Ray cluster, and what Flower is told about it."""
+"""Finding a Ray cluster, and what Flower is given about it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_ray_of_the_runs_own_has_what_the_workers_take() -> None:
     assert config["init_args"]["address"] == "local"  # whatever RAY_ADDRESS says
 
 
-def test_a_cluster_is_not_told_what_it_has() -> None:
+def test_a_cluster_is_not_given_what_it_has() -> None:
     init = backend_config("10.0.0.1:6379", PLACEMENT)["init_args"]
     assert init["address"] == "10.0.0.1:6379"
     assert not {"num_cpus", "num_gpus"} & set(init)

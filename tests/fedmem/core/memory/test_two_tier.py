@@ -184,7 +184,7 @@ def test_an_item_without_content_is_written_where_it_surprises() -> None:
     assert found.statistics().surprises == 2
 
 
-def test_an_item_without_content_does_not_surprise_unless_told() -> None:
+def test_an_item_without_content_does_not_surprise_by_default() -> None:
     assert long_term(fed([6, 7])) == []
 
 

@@ -1,4 +1,4 @@
-"""Settings travel as JSON, and a value that cannot be meant is refused by name."""
+"""Settings travel as JSON, and an implausible value is refused by name."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def windows_of(settings: Settings) -> Windows:
 
 
 def reads_of(windows: Windows) -> np.ndarray:
-    """[N, 2] memories that tell where they are read: the place, and 0 for no entry."""
+    """[N, 2] memories that show where they are read: the place, and 0 for no entry."""
     places = np.arange(windows.offsets[-1], dtype=np.int32)
     return np.stack([places + 1, np.zeros_like(places)], axis=1)
 
@@ -179,7 +179,7 @@ def test_all_real_positions_are_drawn_alike(make_settings: MakeSettings) -> None
 def test_negatives_leave_out_the_training_items_and_nothing_else(
     make_settings: MakeSettings,
 ) -> None:
-    """Leaving out held-out items as well would tell, in the long run, which they are."""
+    """Leaving out held-out items as well would reveal, in the long run, which they are."""
     settings = make_settings("client.negatives=20000")
     windows = windows_of(settings)
     interactions, row = windows.interactions, 1
