@@ -66,7 +66,7 @@ def to_markdown(study: Study) -> str:
 
 
 def markdown_tables(study: Study) -> dict[str, str]:
-    """Tables as Markdown, by what they tell; none is empty."""
+    """Tables as Markdown, by their subject; empty ones are left out."""
     contrasts = {(c.name, c.against): c for c in study.contrasts}
     tables: dict[str, tuple[Sequence[str], TableRows]] = {
         "arms": (

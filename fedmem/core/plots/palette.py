@@ -1,6 +1,6 @@
 """The colours of every plot.
 
-Those of `SERIES` can be told apart with any kind of colour vision: M. Okabe and K. Ito's, and two
+Those of `SERIES` differ for any kind of colour vision: M. Okabe and K. Ito's, and two
 more. The report's page has shades of its own for each of them, light and dark (`page.html.j2`).
 """
 
