@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 from fedmem.core.commands import summary
-from fedmem.core.errors import FedmemError, readable_exit
-from fedmem.core.errors import nearest
+from fedmem.core.errors import FedmemError, nearest, readable_exit
 
 COMMANDS = {
     "Data": ("download", "data", "features"),

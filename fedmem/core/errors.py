@@ -82,8 +82,3 @@ def readable_disk_errors() -> Iterator[None]:
     """The same for a run, whose disk is full or cannot be written, and which can go on."""
     with readable_file_errors(DISK_ERRORS, "Nothing is lost."):
         yield
-
-
-def first_line(error: Exception) -> str:
-    """What an error of a library says, in one line without a full stop."""
-    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
