@@ -20,7 +20,7 @@ from fedmem.federation.server_app import Run
 from fedmem.messaging.messages import update_from_record, update_to_record
 from fedmem.runs.folder import STATE, RunFolder
 from fedmem.runs.state import RunState
-from tests.in_process_grid import InProcessGrid, Watcher
+from tests.helpers.in_process_grid import InProcessGrid, Watcher
 
 MakeSettings = Callable[..., Settings]
 Spoil = Callable[[Message], Message]

@@ -20,9 +20,9 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.machine.cluster import survey
 from fedmem.core.machine.placement import Machine
 from fedmem.core.settings import Settings
-from tests.conftest import SMALL
-from tests.in_process_grid import run_in_process
-from tests.test_simulate import COMMAND, interrupt_when_under_way, processes_of
+from tests.helpers.commands import COMMAND, interrupt_when_under_way, processes_of
+from tests.helpers.in_process_grid import run_in_process
+from tests.helpers.small_world import SMALL
 
 ROOT = Path(__file__).parents[1]
 STAGE_1 = "stage=pretrain_sasrec"

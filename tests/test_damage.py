@@ -17,8 +17,8 @@ from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.checkpoint.foreign import diagnose, is_foreign, read_foreign
 from fedmem.core.data import load_content, load_interactions
 from fedmem.core.settings import Settings
-from tests.in_process_grid import run_in_process
-from tests.mistakes import or_mistake
+from tests.helpers.in_process_grid import run_in_process
+from tests.helpers.mistakes import or_mistake
 
 MakeSettings = Callable[..., Settings]
 Damage = Callable[[bytes], bytes]

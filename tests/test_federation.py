@@ -23,7 +23,8 @@ from fedmem.core.stages import CONTROLS, STAGES
 from fedmem.federation import client_app
 from fedmem.messaging.messages import NeedsFrozen, Task
 from fedmem.runs.results import print_results
-from tests.in_process_grid import InProcessGrid, run_in_process
+from tests.helpers.in_process_grid import InProcessGrid, run_in_process
+from tests.helpers.small_world import swap_held_out
 
 MakeSettings = Callable[..., Settings]
 
@@ -238,20 +239,6 @@ def test_a_node_that_restarts_goes_on_from_its_context(
     assert results[-1].memory == expected[-1].memory
     for stage, checkpoint in load_all(settings).items():
         assert checkpoint.hash == load_all(plain)[stage].hash
-
-
-def swap_held_out(data_dir: Path, folder: Path) -> Path:
-    """A copy of the data in which every user's last two items are others."""
-    folder.mkdir()
-    for file in ("visual_features.pt", "text_features.pt"):
-        (folder / file).write_bytes((data_dir / file).read_bytes())
-    rows = [line.split() for line in (data_dir / "ratings.dat").read_text().splitlines()]
-    for end in {row[0]: i for i, row in enumerate(rows)}.values():
-        touched = {row[1] for row in rows if row[0] == rows[end][0]}
-        fresh = [str(item) for item in range(1, 41) if str(item) not in touched]
-        rows[end - 1][1], rows[end][1] = fresh[:2]
-    (folder / "ratings.dat").write_text("\n".join(" ".join(row) for row in rows) + "\n")
-    return folder
 
 
 @pytest.mark.parametrize("stage", list(STAGES))

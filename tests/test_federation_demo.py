@@ -12,9 +12,9 @@ from pathlib import Path
 
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
-from tests.conftest import SMALL
-from tests.in_process_grid import run_in_process
-from tests.test_deployment import PATIENCE, left_of, same_as_simulated
+from tests.helpers.deployment import PATIENCE, left_of, same_as_simulated
+from tests.helpers.in_process_grid import run_in_process
+from tests.helpers.small_world import SMALL
 
 MakeSettings = Callable[..., Settings]
 

@@ -12,7 +12,7 @@ import pytest
 
 from fedmem.core.checkpoint import Checkpoint
 from fedmem.federation.deployment.local_federation import LocalFederation
-from tests.test_deployment import (
+from tests.helpers.deployment import (
     ANSWER_WITHIN,
     NODES,
     finish,

@@ -26,7 +26,7 @@ from fedmem.core.settings import Settings
 from fedmem.core.stages import ALIGN_PROJECTORS, ALL_STAGES, CENTRALISED, FINETUNE_MOE, Stage
 from fedmem.core.training.batches import BatchMaker, RoundKey
 from fedmem.runs.configuration import compose_settings
-from tests.conftest import SMALL
+from tests.helpers.small_world import SMALL
 
 USERS, ITEMS, ROUNDS = 400, 200, 20
 CANDIDATES = 101

@@ -18,8 +18,8 @@ from fedmem.core.settings.schema import leaves
 from fedmem.core.stages import STAGES
 from fedmem.doctor import Case, preflight
 from fedmem.runs.configuration import compose_settings
-from tests.in_process_grid import run_in_process
-from tests.mistakes import or_mistake
+from tests.helpers.in_process_grid import run_in_process
+from tests.helpers.mistakes import or_mistake
 
 MakeSettings = Callable[..., Settings]
 NOT_DRAWN = ("output_dir", "data.dir", "checkpoint.dir", "simulation.ray_address")

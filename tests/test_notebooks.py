@@ -17,8 +17,8 @@ import pytest
 from fedmem.core.data import load_histories, write_id_files
 from fedmem.core.settings import Settings
 from fedmem.federation.server_app import Run
-from tests.in_process_grid import InProcessGrid
-from tests.test_real_data import ML_100K, needs_ml_100k
+from tests.helpers.in_process_grid import InProcessGrid
+from tests.helpers.real_data import ML_100K, needs_ml_100k
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))

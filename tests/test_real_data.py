@@ -15,17 +15,9 @@ from fedmem.core.node import Node
 from fedmem.core.stages import STAGES
 from fedmem.download import SHA256, _is_known
 from fedmem.runs.configuration import compose_settings
+from tests.helpers.real_data import BEAUTY, ML_1M, ML_100K, needs_beauty, needs_ml_1m, needs_ml_100k
 
 STAGE = STAGES["finetune_moe"]
-ROOT = Path(__file__).parents[1]
-ML_100K = ROOT / "data" / "ml-100k"
-ML_1M = ROOT.parent / "shared" / "data" / "ml-1m"
-BEAUTY = ROOT.parent / "shared" / "data" / "amazon-beauty"
-needs_ml_100k = pytest.mark.skipif(
-    not (ML_100K / "ml-100k.item").is_file(), reason="no data/ml-100k: make data"
-)
-needs_ml_1m = pytest.mark.skipif(not ML_1M.is_dir(), reason="no MovieLens-1M beside the project")
-needs_beauty = pytest.mark.skipif(not BEAUTY.is_dir(), reason="no Beauty beside the project")
 
 
 @needs_ml_100k

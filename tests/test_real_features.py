@@ -15,13 +15,13 @@ from rich.console import Console
 from fedmem.core.evaluation.feature_quality import neighbour_similarity
 from fedmem.core.node import Node
 from fedmem.runs.configuration import compose_settings
-from tests.fedmem.features.models import minilm
-from tests.test_real_data import ML_1M, needs_ml_1m
+from tests.helpers.encoders import minilm
 
 pytest.importorskip("PIL", reason="no fedmem[features]")
 from fedmem.features import build
 from fedmem.features.coverage import Coverage
 from fedmem.features.encoders import EFFICIENTNET
+from tests.helpers.real_data import ML_1M, needs_ml_1m
 
 pytestmark = needs_ml_1m
 OF_MOVIES = ["--descriptions", str(ML_1M / "plots.json"), "--images", str(ML_1M / "posters")]

@@ -19,17 +19,17 @@ from fedmem.core.settings import Settings
 from fedmem.runs import folder as run_folder
 from fedmem.runs.folder import STATE
 from fedmem.runs.state import LAST
-from tests.in_process_grid import InProcessGrid
-from tests.interruptions import failing_at, let_go_on, outcome, photographed, run_anew
+from tests.helpers.in_process_grid import InProcessGrid
+from tests.helpers.interruptions import (
+    AT_THE_EDGE,
+    failing_at,
+    let_go_on,
+    outcome,
+    photographed,
+    run_anew,
+)
 
 MakeSettings = Callable[..., Settings]
-AT_THE_EDGE = (
-    "memory.surprise_threshold=3.7",
-    "strategy.learning_rate=0.005",
-    "strategy.cooldown=0",
-)
-"""Some losses on items without content are above the threshold and some below, and they move in
-training; and the third stage has a best round that is not its start."""
 
 
 @pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])
@@ -217,7 +217,7 @@ def test_killed_at_twenty_random_moments_it_ends_with_the_same_bits(
 def run_for_a_while(asked: Path, seconds: float | None) -> int | None:
     """Run, or go on, in a process that is killed after so many seconds; its exit code."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "tests.interruptions", str(asked)],
+        [sys.executable, "-m", "tests.helpers.interruptions", str(asked)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd=Path(__file__).parents[1],

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from fedmem.core.settings import Settings
-from tests.conftest import SMALL
-from tests.interruptions import outcome
-from tests.test_simulate import COMMAND, processes_of
+from tests.helpers.commands import COMMAND, processes_of
+from tests.helpers.interruptions import outcome
+from tests.helpers.small_world import SMALL
 
 pytestmark = pytest.mark.slow
 MakeSettings = Callable[..., Settings]

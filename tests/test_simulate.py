@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,13 +23,13 @@ from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
 from fedmem.simulate import main
 from fedmem.simulate import simulate as run_simulation
-from tests.conftest import SMALL
-from tests.in_process_grid import run_in_process
+from tests.helpers.commands import COMMAND, interrupt_when_under_way, interrupted
+from tests.helpers.in_process_grid import run_in_process
+from tests.helpers.small_world import SMALL
 
 MakeSettings = Callable[..., Settings]
 SECOND = "stage=align_projectors"
 CORES = this_machine().cpus
-COMMAND = [sys.executable, "-m", "fedmem.simulate"]
 
 
 def simulate(*overrides: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -43,19 +40,6 @@ def simulate(*overrides: str, folder: Path) -> subprocess.CompletedProcess[str]:
         timeout=300,
         check=False,
     )
-
-
-def processes_of(group: int) -> list[str]:
-    """Command lines of the processes in a session that still run."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[3]) == group and fields[0] != "Z":
-                found.append((entry / "cmdline").read_text().replace("\0", " "))
-        except (OSError, IndexError):
-            continue
-    return found
 
 
 def test_three_stages_on_ray_give_the_numbers_of_the_in_process_federation(
@@ -232,48 +216,6 @@ def test_ctrl_c_ends_a_sweep_side_by_side_and_leaves_nothing_running(
 
 def test_ctrl_c_ends_cleanly_and_leaves_nothing_running(data_dir: Path, tmp_path: Path) -> None:
     interrupt_when_under_way(f"data.dir={data_dir}", folder=tmp_path)
-
-
-def interrupt_when_under_way(*overrides: str, folder: Path) -> None:
-    """Start a long run, send it Ctrl-C after some rounds, and see that it ends as it should."""
-    metrics = folder / "out" / "metrics.jsonl"
-    own = [f"checkpoint.dir={folder / 'checkpoints'}", f"hydra.run.dir={folder / 'out'}"]
-    running = subprocess.Popen(
-        [*COMMAND, *SMALL, *own, "federation.rounds=100000", *overrides],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # a group of its own, which gets the signal as in a terminal
-    )
-    errors = interrupted(running, lambda: [metrics] if metrics.is_file() else [])
-    assert errors.startswith(
-        "fedmem: interrupted. Go on with: python -m fedmem.simulate run.resume="
-    )
-    assert len(errors.strip().splitlines()) == 1
-    assert not list(folder.glob("checkpoints/*"))  # no stage had finished
-
-
-def interrupted(running: subprocess.Popen[str], metrics: Callable[[], list[Path]]) -> str:
-    """What a process says when it is interrupted after some rounds; nothing of it stays."""
-    try:
-        deadline = time.monotonic() + 120
-        while sum(path.read_text().count("\n") for path in metrics()) <= 2:
-            assert running.poll() is None, running.stderr
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        os.killpg(running.pid, signal.SIGINT)
-        _, errors = running.communicate(timeout=60)
-    finally:
-        if running.poll() is None:
-            os.killpg(running.pid, signal.SIGKILL)
-    assert running.returncode == 130
-    for _ in range(100):
-        left = processes_of(running.pid)
-        if not left:
-            break
-        time.sleep(0.2)
-    assert left == []
-    return errors
 
 
 def test_a_ray_that_does_not_start_is_told_and_leaves_no_thread_waiting(

@@ -13,7 +13,7 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
 from fedmem.experiment.arms import load_experiment
 from fedmem.federation.server_app import Run
-from tests.in_process_grid import InProcessGrid
+from tests.helpers.in_process_grid import InProcessGrid
 
 
 def test_tables_take_the_place_of_those_before_and_of_nothing_else() -> None:

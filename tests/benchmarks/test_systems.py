@@ -16,7 +16,7 @@ from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES, Stage
 from fedmem.core.training.batches import RoundKey
 from fedmem.core.updates.cohort import train_cohort
-from tests.in_process_grid import run_in_process
+from tests.helpers.in_process_grid import run_in_process
 
 MakeSettings = Callable[..., Settings]
 

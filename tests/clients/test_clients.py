@@ -12,7 +12,7 @@ from clients import CohortClient, UserClient
 from fedmem.core.evaluation.protocol import metrics_of
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES, Stage
-from tests.conftest import ready_node
+from tests.helpers.small_world import ready_node
 
 MakeSettings = Callable[..., Settings]
 

@@ -18,8 +18,8 @@ from fedmem.core.evaluation.protocol import USERS, means
 from fedmem.core.settings import RunSettings, Settings
 from fedmem.core.stages import CENTRALISED, PRETRAIN_SASREC
 from fedmem.runs.folder import RunFolder
-from tests.in_process_grid import run_in_process
-from tests.interruptions import timeless
+from tests.helpers.in_process_grid import run_in_process
+from tests.helpers.interruptions import timeless
 
 MakeSettings = Callable[..., Settings]
 

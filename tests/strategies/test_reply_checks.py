@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
 from fedmem.core.updates.update import Update
 from fedmem.messaging.messages import update_to_record
 from strategies.reply_checks import ReplyChecks
-from tests.in_process_grid import InProcessGrid
+from tests.helpers.replies import reply
 
 MakeSettings = Callable[..., Settings]
 SCOPE = ArrayRecord(
@@ -33,13 +33,6 @@ FIT = Update(
     loss=5.0,
     users=4,
 )
-
-
-def reply(node: int, content: RecordDict) -> Message:
-    InProcessGrid(1)  # without a grid there are no messages
-    task = Message(content=RecordDict(), dst_node_id=node, message_type="train")
-    task.metadata.__dict__["_message_id"] = f"task of {node}"
-    return Message(content, reply_to=task)
 
 
 def changed(**values: Any) -> Update:

@@ -22,7 +22,7 @@ from fedmem.runs.records import RoundRecord
 from fedmem.runs.schedule import Schedule
 from fedmem.runs.stage_progress import StageProgress, StageRules
 from strategies import StageFedAvg
-from tests.in_process_grid import InProcessGrid
+from tests.helpers.in_process_grid import InProcessGrid
 
 MakeSettings = Callable[..., Settings]
 HOMES = {7: np.arange(0, 12), 8: np.arange(12, 20), 9: np.arange(20, 24)}

@@ -8,7 +8,7 @@ from fedmem.core.model.parameters import initial_parameters
 from fedmem.core.stages import ALIGN_PROJECTORS, STAGES
 from fedmem.doctor.arithmetic import parameter_counts
 from fedmem.runs.configuration import compose_settings
-from tests.conftest import SMALL
+from tests.helpers.small_world import SMALL
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)

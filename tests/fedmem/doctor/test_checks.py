@@ -24,8 +24,8 @@ from fedmem.doctor import CHECKS, Case, Finding, Level, __main__, environment, e
 from fedmem.doctor import preflight as preflight
 from fedmem.doctor.checkpoints import untouched
 from fedmem.runs import tracking
-from tests.conftest import ready_node
-from tests.in_process_grid import run_in_process
+from tests.helpers.in_process_grid import run_in_process
+from tests.helpers.small_world import ready_node
 
 MakeSettings = Callable[..., Settings]
 FIRST, SECOND, THIRD = STAGES.values()

@@ -20,7 +20,7 @@ from fedmem.experiment import running
 from fedmem.experiment.arms import Condition, Experiment, PlannedRun, load_experiment
 from fedmem.experiment.running import LOG, run_experiment
 from fedmem.runs.folder import RESULTS
-from tests.conftest import SMALL
+from tests.helpers.small_world import SMALL
 
 
 class Pretence:

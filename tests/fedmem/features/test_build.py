@@ -16,7 +16,7 @@ from rich.console import Console
 from fedmem.core.data import Interactions, load_content
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
-from tests.fedmem.features.models import minilm, save_clip
+from tests.helpers.encoders import minilm, save_clip
 
 pytest.importorskip("PIL", reason="no fedmem[features]")
 from PIL import Image

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fedmem.core.errors import FedmemError
-from tests.fedmem.features.models import LAYOUTS, minilm, save_clip
+from tests.helpers.encoders import LAYOUTS, minilm, save_clip
 
 pytest.importorskip("PIL", reason="no fedmem[features]")
 from PIL import Image

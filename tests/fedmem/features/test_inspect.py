@@ -14,7 +14,7 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.memory import auto_threshold
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
-from tests.conftest import NUM_ITEMS, SMALL, TEXT_WIDTH, VISUAL_WIDTH
+from tests.helpers.small_world import NUM_ITEMS, SMALL, TEXT_WIDTH, VISUAL_WIDTH
 
 pytest.importorskip("matplotlib", reason="no fedmem[features]")
 pytest.importorskip("PIL", reason="no fedmem[features]")

@@ -12,7 +12,7 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
 from fedmem.federation.node_config import ConfigValue
 from fedmem.federation.node_settings import settle_here, users_here
-from tests.conftest import NUM_USERS
+from tests.helpers.small_world import NUM_USERS
 
 MakeSettings = Callable[..., Settings]
 HOME: dict[str, ConfigValue] = {"data": "/srv/shop", "state-dir": "/var/lib/fedmem"}

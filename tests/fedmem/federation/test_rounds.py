@@ -13,7 +13,7 @@ from fedmem.core.settings import Settings
 from fedmem.federation.server_app import Run
 from fedmem.messaging.messages import Task
 from fedmem.runs.records import RoundRecord
-from tests.in_process_grid import InProcessGrid, Watcher
+from tests.helpers.in_process_grid import InProcessGrid, Watcher
 
 MakeSettings = Callable[..., Settings]
 STAGE = ("stage=pretrain_sasrec", "federation.nodes=1", "federation.rounds=3")

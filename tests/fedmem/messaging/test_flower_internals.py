@@ -21,7 +21,7 @@ from fedmem.messaging.flower_internals import (
     array_record_to_bytes,
     parts_of_replies_until,
 )
-from tests.in_process_grid import InProcessGrid
+from tests.helpers.in_process_grid import InProcessGrid
 
 ROOT = Path(__file__).parents[3]
 PUBLIC = {

@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 
 from fedmem.core.settings import Settings
 from fedmem.messaging.packing import PACKED, is_packed, pack, pack_messages_of, unpack
-from tests.in_process_grid import InProcessGrid, run_in_process
+from tests.helpers.in_process_grid import InProcessGrid, run_in_process
 
 MakeSettings = Callable[..., Settings]
 ARRAYS = ArrayRecord({"w": Array(np.arange(6.0).reshape(2, 3)), "b": Array(np.array([1, 2]))})

@@ -16,7 +16,7 @@ from fedmem.core.settings import Settings
 from fedmem.messaging.exchange import Interrupted, exchange
 from fedmem.messaging.messages import Description
 from fedmem.messaging.roster import Roster
-from tests.in_process_grid import InProcessGrid
+from tests.helpers.in_process_grid import InProcessGrid
 
 MakeSettings = Callable[..., Settings]
 

@@ -22,8 +22,8 @@ from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
 from fedmem.recommend.__main__ import run
 from fedmem.recommend.recommendation import PARTS, Recommended
-from tests.conftest import NUM_ITEMS, SMALL, TEXT_WIDTH
-from tests.in_process_grid import run_in_process
+from tests.helpers.in_process_grid import run_in_process
+from tests.helpers.small_world import NUM_ITEMS, SMALL, TEXT_WIDTH
 
 MakeSettings = Callable[..., Settings]
 Recommend = Callable[..., tuple[list[Recommended], str]]

@@ -19,9 +19,9 @@ from fedmem.report.differences import SLICE_HEADINGS, rows_of, slice_rows, to_fr
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
 from fedmem.report.text import markdown_tables
-from tests.conftest import NUM_USERS, only
-from tests.fedmem.report.conftest import MakeRun, result
-from tests.in_process_grid import InProcessGrid
+from tests.helpers.in_process_grid import InProcessGrid
+from tests.helpers.recorded_runs import MakeRun, result
+from tests.helpers.small_world import NUM_USERS, only
 
 MakeSettings = Callable[..., Settings]
 

@@ -20,10 +20,10 @@ from fedmem.report import __main__ as command
 from fedmem.report.page import PLOTS, make_page
 from fedmem.report.runs import read_run
 from fedmem.report.study import Study
-from tests.conftest import NUM_ITEMS, only
-from tests.fedmem.report.browser import browser as browser
-from tests.fedmem.report.conftest import MakeRun
-from tests.in_process_grid import InProcessGrid, run_in_process
+from tests.helpers.browser import browser as browser
+from tests.helpers.in_process_grid import InProcessGrid, run_in_process
+from tests.helpers.recorded_runs import MakeRun
+from tests.helpers.small_world import NUM_ITEMS, only
 
 MakeSettings = Callable[..., Settings]
 

@@ -15,8 +15,8 @@ from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
 from fedmem.runs.folder import RunFolder
 from fedmem.runs.provenance import made_with
-from tests.conftest import only
-from tests.in_process_grid import run_in_process
+from tests.helpers.in_process_grid import run_in_process
+from tests.helpers.small_world import only
 
 MakeSettings = Callable[..., Settings]
 

@@ -7,7 +7,7 @@ import pytest
 from fedmem.core.errors import FedmemError
 from fedmem.report.page import make_page
 from fedmem.report.study import Study
-from tests.fedmem.report.conftest import MakeRun, result, rounds
+from tests.helpers.recorded_runs import MakeRun, result, rounds
 
 
 def test_runs_that_differ_in_the_seed_or_in_place_and_speed_are_one_arm(make_run: MakeRun) -> None:

@@ -11,7 +11,7 @@ from fedmem.report.runs import RecordedRun
 from fedmem.report.study import Study
 from fedmem.report.table import HEADINGS, blocks_of, spread, to_frame
 from fedmem.report.text import print_tables, to_markdown
-from tests.fedmem.report.conftest import MakeRun, result
+from tests.helpers.recorded_runs import MakeRun, result
 
 
 def two_arms(make_run: MakeRun) -> Study:

@@ -13,7 +13,7 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.settings import RunSettings, Settings
 from fedmem.runs.folder import RunFolder
 from fedmem.runs.resume import AUTO, absolute, find_unfinished, go_on, how_to_go_on, own_settings
-from tests.fedmem.runs.test_state import stage_state
+from tests.helpers.states import stage_state
 
 MakeSettings = Callable[..., Settings]
 OWN = ["data=ml-1m", "seed=3", "federation.rounds=7"]

@@ -21,7 +21,7 @@ from fedmem.core.model import Content, Recommender
 from fedmem.core.settings import CheckpointSettings, Settings
 from fedmem.core.stages import STAGES
 from fedmem.runs.configuration import compose_settings
-from tests.conftest import SMALL
+from tests.helpers.small_world import SMALL
 
 TINY = compose_settings(SMALL)
 MODEL = TINY.model

@@ -15,12 +15,12 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.model.backbone import SASRec
 from fedmem.core.model.dropout import NO_DROPOUT
 from fedmem.runs.configuration import compose_settings
-from tests.conftest import SMALL
-from tests.fedmem.core.checkpoint.foreign_models import (
+from tests.helpers.foreign_models import (
     Parameters,
     PortedSASRec,
     earlier_architecture,
 )
+from tests.helpers.small_world import SMALL
 
 MODEL = compose_settings([*SMALL, "model.feedforward=16"]).model
 ITEMS, LENGTH = 30, MODEL.max_length

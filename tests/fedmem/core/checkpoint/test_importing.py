@@ -16,8 +16,9 @@ from fedmem.core.checkpoint.sanity import training_loss
 from fedmem.core.data import load_interactions
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
-from tests.fedmem.core.checkpoint.foreign_models import Parameters, earlier_architecture
-from tests.in_process_grid import run_in_process
+from tests.helpers.foreign_models import Parameters, earlier_architecture
+from tests.helpers.in_process_grid import run_in_process
+from tests.helpers.small_world import swap_held_out
 
 MakeSettings = Callable[..., Settings]
 
@@ -141,8 +142,6 @@ def test_nothing_is_written_over(trained: tuple[Settings, Path]) -> None:
 def test_the_loss_on_training_items_looks_at_nothing_held_out(
     trained: tuple[Settings, Path], data_dir: Path
 ) -> None:
-    from tests.test_federation import swap_held_out
-
     settings, path = trained
     swapped = swap_held_out(data_dir, data_dir.parent / "swapped")
     other = replace(settings, data=replace(settings.data, dir=str(swapped)))

@@ -11,7 +11,7 @@ from fedmem.core.data.ablation import ablate
 from fedmem.core.model import Content
 from fedmem.core.settings import CONTENTS, Settings
 from fedmem.core.stages import STAGES
-from tests.conftest import ready_node
+from tests.helpers.small_world import ready_node
 
 VISUAL = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
 TEXT = torch.tensor([[0.0], [1.0], [2.0], [0.0], [4.0]])

@@ -19,8 +19,8 @@ from fedmem.core.model import Content
 from fedmem.core.settings import DataSettings, Settings
 from fedmem.core.stages import STAGES
 from fedmem.runs.configuration import compose_settings
-from tests.conftest import TEXT_WIDTH, VISUAL_WIDTH
-from tests.in_process_grid import run_in_process
+from tests.helpers.in_process_grid import run_in_process
+from tests.helpers.small_world import TEXT_WIDTH, VISUAL_WIDTH
 
 
 def load(settings: Settings) -> Content:

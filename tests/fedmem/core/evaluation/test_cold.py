@@ -16,7 +16,7 @@ from fedmem.core.model.new_items import with_new_items
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
-from tests.conftest import ready_node
+from tests.helpers.small_world import ready_node
 
 MakeSettings = Callable[..., Settings]
 WITH_CONTENT = pytest.mark.parametrize("name", ["align_projectors", "finetune_moe"])

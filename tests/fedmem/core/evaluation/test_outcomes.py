@@ -22,7 +22,7 @@ from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
 from fedmem.federation.server_app import Run
 from fedmem.runs.folder import RunFolder
-from tests.in_process_grid import InProcessGrid, run_in_process
+from tests.helpers.in_process_grid import InProcessGrid, run_in_process
 
 MakeSettings = Callable[..., Settings]
 

@@ -28,7 +28,7 @@ from fedmem.core.model.dropout import NO_DROPOUT
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
 from fedmem.runs.configuration import compose_settings
-from tests.conftest import SMALL
+from tests.helpers.small_world import SMALL
 
 TINY = compose_settings(SMALL)
 NUM_ITEMS = 9

@@ -11,7 +11,7 @@ import pytest
 from fedmem.core.data import Interactions
 from fedmem.core.memory import MemoryBank, Novelties, TwoTierMemory
 from fedmem.runs.configuration import compose_settings
-from tests.conftest import SMALL
+from tests.helpers.small_world import SMALL
 
 RULES = compose_settings(SMALL).memory
 NUM_ITEMS = 30

@@ -11,7 +11,7 @@ from fedmem.core.model.backbone import Block, SASRec
 from fedmem.core.model.dropout import NO_DROPOUT
 from fedmem.core.training.losses import summed_cross_entropy_over_items
 from fedmem.runs.configuration import compose_settings
-from tests.conftest import SMALL
+from tests.helpers.small_world import SMALL
 
 MODEL = compose_settings(SMALL).model
 ROWS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2, 8, 1, 8]])

@@ -11,7 +11,7 @@ from torch import Tensor
 from fedmem.core.model import Content
 from fedmem.core.model.content import AlignGating, leanings, zero_projector
 from fedmem.runs.configuration import compose_settings
-from tests.conftest import SMALL
+from tests.helpers.small_world import SMALL
 
 MODEL = compose_settings(SMALL).model
 X, Y, C, D, G = 2, 3, 4, MODEL.dim, MODEL.gating_hidden

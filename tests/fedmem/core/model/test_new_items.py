@@ -9,7 +9,7 @@ from fedmem.core.model.new_items import stand_ins, with_new_items
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
-from tests.conftest import TEXT_WIDTH, VISUAL_WIDTH, ready_node
+from tests.helpers.small_world import TEXT_WIDTH, VISUAL_WIDTH, ready_node
 
 STAGE = STAGES["finetune_moe"]
 

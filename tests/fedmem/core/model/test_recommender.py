@@ -14,7 +14,7 @@ from fedmem.core.model.dropout import NO_DROPOUT
 from fedmem.core.stages import STAGES
 from fedmem.core.training.losses import cross_entropy_over_candidates
 from fedmem.runs.configuration import compose_settings
-from tests.conftest import SMALL
+from tests.helpers.small_world import SMALL
 
 MODEL = compose_settings(SMALL).model
 B, P, C, M, D, ITEMS = 2, 3, 4, 5, MODEL.dim, 30

@@ -13,7 +13,7 @@ from fedmem.core.model.dropout import NO_DROPOUT, Dropout
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
 from fedmem.core.training.hidden_states import HiddenStates
-from tests.conftest import ready_node
+from tests.helpers.small_world import ready_node
 
 
 class Counting(SASRec):

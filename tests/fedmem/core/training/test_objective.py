@@ -19,7 +19,7 @@ from fedmem.core.stages import STAGES, Stage
 from fedmem.core.training import losses
 from fedmem.core.training.batches import Batch, BatchMaker, RoundKey
 from fedmem.core.training.objective import Objective
-from tests.conftest import ready_node
+from tests.helpers.small_world import ready_node
 
 MakeSettings = Callable[..., Settings]
 ALL_STAGES = pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)

@@ -16,7 +16,7 @@ from fedmem.core.training.batches import RoundKey
 from fedmem.core.training.trainer import LocalTrainer
 from fedmem.core.updates.cohort import train_cohort
 from fedmem.core.updates.update import Update
-from tests.conftest import ready_node
+from tests.helpers.small_world import ready_node
 
 MakeSettings = Callable[..., Settings]
 ALL_STAGES = pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)

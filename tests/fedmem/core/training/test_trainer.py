@@ -13,7 +13,7 @@ from fedmem.core.stages import STAGES, Stage
 from fedmem.core.training.batches import RoundKey
 from fedmem.core.updates.cohort import train_cohort
 from fedmem.core.updates.update import Update
-from tests.conftest import ready_node
+from tests.helpers.small_world import ready_node
 
 MakeSettings = Callable[..., Settings]
 USERS = np.arange(24)

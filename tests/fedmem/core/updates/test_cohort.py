@@ -19,7 +19,7 @@ from fedmem.core.training.trainer import LocalTrainer
 from fedmem.core.updates.cohort import train_cohort
 from fedmem.core.updates.filters import make_filters
 from fedmem.core.updates.update import Update
-from tests.conftest import ready_node
+from tests.helpers.small_world import ready_node
 
 MakeSettings = Callable[..., Settings]
 USERS, POISONED = np.arange(0, 24, 2), (4, 14)

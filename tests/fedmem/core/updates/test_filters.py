@@ -18,7 +18,7 @@ from fedmem.core.updates.filter import Refusal, Reply, UpdateFilter
 from fedmem.core.updates.filters import filter_replies, hints_for, make_filters, states_of
 from fedmem.core.updates.norm import NormFilter
 from fedmem.core.updates.update import Update, UserUpdates
-from tests.conftest import ready_node
+from tests.helpers.small_world import ready_node
 
 MakeSettings = Callable[..., Settings]
 STAGE = STAGES["pretrain_sasrec"]

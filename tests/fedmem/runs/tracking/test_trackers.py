@@ -26,8 +26,8 @@ from fedmem.runs.resume import absolute, own_settings
 from fedmem.runs.tracking import figures, trackers
 from fedmem.runs.tracking.mlflow import MLflow, MlflowClient
 from fedmem.runs.tracking.tensorboard import SummaryWriter, TensorBoard
-from tests.in_process_grid import InProcessGrid
-from tests.interruptions import failing_at, forget
+from tests.helpers.in_process_grid import InProcessGrid
+from tests.helpers.interruptions import failing_at, forget
 
 MakeSettings = Callable[..., Settings]
 Points = dict[tuple[str, str], list[tuple[int, float]]]

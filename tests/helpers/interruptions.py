@@ -26,10 +26,16 @@ from fedmem.runs.folder import STATE, RunFolder
 from fedmem.runs.records import StageResult
 from fedmem.runs.resume import absolute, own_settings
 from fedmem.runs.state import LAST
-from tests.in_process_grid import InProcessGrid, Watcher
+from tests.helpers.in_process_grid import InProcessGrid, Watcher
 
 TIMES = ("seconds", "test_seconds", "evaluation_seconds")
-Trees = list[tuple[str, Path]]
+AT_THE_EDGE = (
+    "memory.surprise_threshold=3.7",
+    "strategy.learning_rate=0.005",
+    "strategy.cooldown=0",
+)
+"""Some losses on items without content are above the threshold and some below, and they move in
+training; and the third stage has a best round that is not its start."""
 
 
 def forget() -> None:
@@ -144,7 +150,7 @@ def photographed(settings: Settings, album: Path, patch: pytest.MonkeyPatch) -> 
                 return reply
 
         patched.setattr(InProcessGrid, "app", Photographed(), raising=False)
-        patched.setattr("tests.in_process_grid.app", Photographed())
+        patched.setattr("tests.helpers.in_process_grid.app", Photographed())
         run_anew(settings)
     return camera
 
@@ -158,7 +164,7 @@ def around(write: Callable[..., None], camera: Camera) -> Callable[..., None]:
     return wrapped
 
 
-if __name__ == "__main__":  # python -m tests.interruptions SETTINGS: a process that may be killed
+if __name__ == "__main__":  # a process that may be killed: python -m tests.helpers.interruptions
     torch.set_num_threads(1)  # as in the tests: with more, sums are made in another order
     asked = Settings.from_json(Path(sys.argv[1]).read_text())
     sys.stdout.write("begun\n")
