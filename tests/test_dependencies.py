@@ -1,0 +1,56 @@
+"""What `pip install fedmem` brings is enough for every import that is not behind an extra."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+OURS = ("fedmem", "strategies", "clients")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+WITH_EXTRAS = ("fedmem/features", "fedmem/assets", "fedmem/runs/tracking/mlflow.py")
+"""Imported only by those who have installed an extra."""
+
+
+def distribution(requirement: str) -> str:
+    found = re.match(r"[\w.-]+", requirement)
+    assert found is not None
+    return found[0].lower().replace("_", "-")
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Top-level packages that are not the standard library's nor ours."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module]
+        for top in {name.split(".")[0] for name in names}:
+            if top not in sys.stdlib_module_names and top not in OURS:
+                yield top
+
+
+def test_every_import_is_of_a_dependency_or_of_one_that_flower_requires() -> None:
+    provided = {distribution(each) for each in PROJECT["dependencies"]}
+    provided |= {distribution(each) for each in metadata.requires("flwr") or () if ";" not in each}
+    provided_by = metadata.packages_distributions()
+    for ours in OURS:
+        for file in (ROOT / ours).rglob("*.py"):
+            place = file.relative_to(ROOT).as_posix()
+            if place.startswith(WITH_EXTRAS):
+                continue
+            for name in imported(file):
+                owners = {distribution(each) for each in provided_by.get(name, [name])}
+                assert owners & provided, f"{place} imports {name}"
+
+
+def test_ray_is_the_one_that_flower_asks_for() -> None:
+    (ours,) = [each for each in PROJECT["dependencies"] if distribution(each) == "ray"]
+    theirs = [each for each in metadata.requires("flwr") or () if distribution(each) == "ray"]
+    assert {each.partition(";")[0].strip() for each in theirs} == {ours}
