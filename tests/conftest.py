@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedmem.core.settings import Settings
-from fedmem.runs.configuration import compose_settings
+from tests.helpers.settings import composed_once
 from tests.helpers.small_world import SMALL, write_small_data
 
 
@@ -32,7 +32,7 @@ def make_settings(data_dir: Path, tmp_path: Path) -> Callable[..., Settings]:
 
     def make(*overrides: str) -> Settings:
         own = [f"data.dir={data_dir}", f"checkpoint.dir={tmp_path / 'checkpoints'}"]
-        return compose_settings([*SMALL, *own, *overrides], output_dir=str(tmp_path / "run"))
+        return composed_once(tmp_path, f"output_dir={tmp_path / 'run'}", *SMALL, *own, *overrides)
 
     return make
 
