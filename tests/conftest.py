@@ -1,4 +1,4 @@
-"""The tiny world of `tests.helpers.small_world`, afresh for each test."""
+"""The tiny world of `tests.helpers.small_world`: afresh for each test, or trained once for all."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from fedmem.core.settings import Settings
-from tests.helpers.settings import composed_once
-from tests.helpers.small_world import SMALL, write_small_data
+from tests.helpers.settings import small_settings
+from tests.helpers.shared_runs import TrainOnce, WholeRun
+from tests.helpers.small_world import write_small_data
 
 
 @pytest.fixture(autouse=True)
@@ -21,18 +22,16 @@ def one_thread() -> None:
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
-    folder.mkdir()
     write_small_data(folder)
     return folder
 
 
 @pytest.fixture
-def make_settings(data_dir: Path, tmp_path: Path) -> Callable[..., Settings]:
+def make_settings(data_dir: Path) -> Callable[..., Settings]:
     """Settings of the tiny world, with overrides as on the command line."""
 
     def make(*overrides: str) -> Settings:
-        own = [f"data.dir={data_dir}", f"checkpoint.dir={tmp_path / 'checkpoints'}"]
-        return composed_once(tmp_path, f"output_dir={tmp_path / 'run'}", *SMALL, *own, *overrides)
+        return small_settings(data_dir.parent, *overrides)
 
     return make
 
@@ -40,3 +39,17 @@ def make_settings(data_dir: Path, tmp_path: Path) -> Callable[..., Settings]:
 @pytest.fixture
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     return make_settings()
+
+
+@pytest.fixture(scope="session")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> WholeRun:
+    """All stages with the settings of `settings`."""
+    place = tmp_path_factory.mktemp("whole_run")
+    write_small_data(place / "data")
+    torch.set_num_threads(1)
+    return WholeRun.of(small_settings(place))
+
+
+@pytest.fixture(scope="session")
+def train_once(tmp_path_factory: pytest.TempPathFactory) -> TrainOnce:
+    return TrainOnce(tmp_path_factory.mktemp("trained"))

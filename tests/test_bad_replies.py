@@ -21,6 +21,8 @@ from fedmem.messaging.messages import update_from_record, update_to_record
 from fedmem.runs.folder import STATE, RunFolder
 from fedmem.runs.state import RunState
 from tests.helpers.in_process_grid import InProcessGrid, Watcher
+from tests.helpers.settings import small_settings
+from tests.helpers.small_world import write_small_data
 
 MakeSettings = Callable[..., Settings]
 Spoil = Callable[[Message], Message]
@@ -98,6 +100,26 @@ def trained_in(settings: Settings) -> str:
     return Checkpoint.load(Path(settings.checkpoint.dir) / "pretrain_sasrec.safetensors").hash
 
 
+@pytest.fixture(scope="module")
+def without_it(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What comes of a run that the bad node takes no part in."""
+    return hash_of(WithoutIt(3), tmp_path_factory.mktemp("without_it"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What comes of a run in which nobody answers badly."""
+    return hash_of(InProcessGrid(3), tmp_path_factory.mktemp("undisturbed"))
+
+
+def hash_of(grid: InProcessGrid, place: Path) -> str:
+    torch.set_num_threads(1)
+    write_small_data(place / "data")
+    settings = small_settings(place, *ASKED)
+    run_on(grid, settings)
+    return trained_in(settings)
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
@@ -108,30 +130,23 @@ def trained_in(settings: Settings) -> str:
     ],
 )
 def test_a_round_is_what_it_is_without_the_bad_reply(
-    spoil: Spoil, reason: str, make_settings: MakeSettings, tmp_path: Path
+    spoil: Spoil, reason: str, make_settings: MakeSettings, without_it: str, undisturbed: str
 ) -> None:
-    settings, alone, undisturbed = (
-        make_settings(*ASKED, f"checkpoint.dir={tmp_path / name}") for name in ("a", "b", "c")
-    )
+    settings = make_settings(*ASKED)
     records = run_on(bad_from(1, spoil), settings).records
     assert len(records) == 2
     for record in records:
         (line,) = [*record.refused, *record.nodes]
         assert line.startswith(f"node {BAD}: ")
         assert reason in line
-    run_on(WithoutIt(3), alone)
-    run_on(InProcessGrid(3), undisturbed)
-    assert trained_in(settings) == trained_in(alone) != trained_in(undisturbed)
+    assert trained_in(settings) == without_it != undisturbed
 
 
 @pytest.mark.parametrize("spoil", [no_numbers, a_failure])
 def test_with_too_few_replies_the_run_stops_and_goes_on_from_its_last_round(
-    spoil: Spoil, make_settings: MakeSettings, tmp_path: Path
+    spoil: Spoil, make_settings: MakeSettings, undisturbed: str
 ) -> None:
-    settings, undisturbed = (
-        make_settings(*ASKED, "strategy.min_nodes=3", f"checkpoint.dir={tmp_path / name}")
-        for name in ("a", "b")
-    )
+    settings = make_settings(*ASKED, "strategy.min_nodes=3")
     words = rf"round 2: 2 usable replies, and 3 are needed .*min_nodes.*: node {BAD}: "
     with pytest.raises(FedmemError, match=words):
         run_on(bad_from(2, spoil), settings)
@@ -142,5 +157,4 @@ def test_with_too_few_replies_the_run_stops_and_goes_on_from_its_last_round(
     assert all(torch.isfinite(value).all() for value in stage.parameters.values())
     with RunFolder.go_on(path) as folder:
         Run(folder.state.settings, [], folder=folder)(InProcessGrid(3))
-    run_on(InProcessGrid(3), undisturbed)
-    assert trained_in(settings) == trained_in(undisturbed)
+    assert trained_in(settings) == undisturbed

@@ -21,7 +21,7 @@ from fedmem.core.machine.cluster import survey
 from fedmem.core.machine.placement import Machine
 from fedmem.core.settings import Settings
 from tests.helpers.commands import COMMAND, interrupt_when_under_way, processes_of
-from tests.helpers.in_process_grid import run_in_process
+from tests.helpers.shared_runs import TrainOnce
 from tests.helpers.small_world import SMALL
 
 ROOT = Path(__file__).parents[1]
@@ -89,9 +89,10 @@ def assert_unharmed(head: tuple[subprocess.Popen[bytes], str]) -> None:
 def test_a_run_on_a_cluster_gives_the_numbers_of_one_process_and_leaves_it_alive(
     head: tuple[subprocess.Popen[bytes], str],
     make_settings: Callable[..., Settings],
+    train_once: TrainOnce,
     tmp_path: Path,
 ) -> None:
-    run_in_process(make_settings(STAGE_1))
+    train_once(make_settings(STAGE_1))
     relative = ["data.dir=data", "checkpoint.dir=ray", "hydra.run.dir=out"]
     joined = [f"simulation.ray_address={head[1]}", "federation.nodes=auto"]
     done = subprocess.run(

@@ -17,8 +17,8 @@ from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.checkpoint.foreign import diagnose, is_foreign, read_foreign
 from fedmem.core.data import load_content, load_interactions
 from fedmem.core.settings import Settings
-from tests.helpers.in_process_grid import run_in_process
 from tests.helpers.mistakes import or_mistake
+from tests.helpers.shared_runs import TrainOnce
 
 MakeSettings = Callable[..., Settings]
 Damage = Callable[[bytes], bytes]
@@ -56,9 +56,9 @@ def damages(draw: st.DrawFn) -> Damage:
 
 
 @pytest.fixture
-def trained(make_settings: MakeSettings) -> Settings:
+def trained(make_settings: MakeSettings, train_once: TrainOnce) -> Settings:
     settings = make_settings("stage=pretrain_sasrec", "federation.rounds=1")
-    run_in_process(settings)
+    train_once(settings)
     return settings
 
 

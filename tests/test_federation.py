@@ -14,7 +14,6 @@ import torch
 from flwr.app import Array, ArrayRecord, Context, Message, MessageType
 from rich.console import Console
 
-from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.data import load_histories
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.protocol import COLD
@@ -24,23 +23,21 @@ from fedmem.federation import client_app
 from fedmem.messaging.messages import NeedsFrozen, Task
 from fedmem.runs.results import print_results
 from tests.helpers.in_process_grid import InProcessGrid, run_in_process
+from tests.helpers.shared_runs import TrainOnce, WholeRun, load_all
 from tests.helpers.small_world import swap_held_out
 
 MakeSettings = Callable[..., Settings]
-
-
-def load_all(settings: Settings) -> dict[str, Checkpoint]:
-    folder = Path(settings.checkpoint.dir)
-    return {stage: Checkpoint.load(folder / f"{stage}.safetensors") for stage in settings.stage}
 
 
 def test_any_number_of_nodes_gives_the_parameters_and_metrics_of_one(
     make_settings: MakeSettings, tmp_path: Path
 ) -> None:
     outcomes = []
-    for nodes in (1, 3, 24):  # 24 nodes host one user each: UserClient
+    for nodes in (1, 3, 8):  # 8 nodes host one user each: UserClient
         settings = make_settings(
-            f"federation.nodes={nodes}", f"checkpoint.dir={tmp_path / str(nodes)}"
+            "federation.num_clients=8",
+            f"federation.nodes={nodes}",
+            f"checkpoint.dir={tmp_path / str(nodes)}",
         )
         results, _, _ = run_in_process(settings)
         outcomes.append((load_all(settings), results))
@@ -57,10 +54,10 @@ def test_any_number_of_nodes_gives_the_parameters_and_metrics_of_one(
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(
-    make_settings: MakeSettings, tmp_path: Path
+    make_settings: MakeSettings, tmp_path: Path, whole_run: WholeRun
 ) -> None:
-    hashes = []
-    for run, seed in enumerate((0, 0, 1)):
+    hashes = [[c.hash for c in whole_run.checkpoints.values()]]
+    for run, seed in enumerate((0, 1)):
         settings = make_settings(f"seed={seed}", f"checkpoint.dir={tmp_path / str(run)}")
         run_in_process(settings)
         hashes.append([c.hash for c in load_all(settings).values()])
@@ -68,9 +65,8 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(
     assert all(a != b for a, b in zip(hashes[0], hashes[2], strict=True))
 
 
-def test_parameters_outside_the_scope_are_bit_identical_after_a_stage(settings: Settings) -> None:
-    _, _, grid = run_in_process(settings)
-    checkpoints = load_all(settings)
+def test_parameters_outside_the_scope_are_bit_identical_after_a_stage(whole_run: WholeRun) -> None:
+    grid, checkpoints = whole_run.grid, whole_run.checkpoints
     before = checkpoints["pretrain_sasrec"].parameters
     aligned = checkpoints["align_projectors"].parameters
     tuned = checkpoints["finetune_moe"].parameters
@@ -82,8 +78,8 @@ def test_parameters_outside_the_scope_are_bit_identical_after_a_stage(settings: 
     assert all(value.any() for value in change.values())  # and all of the scope does move
 
 
-def test_a_stage_first_ranks_exactly_as_the_checkpoint_it_starts_from(settings: Settings) -> None:
-    _, watcher, _ = run_in_process(settings)
+def test_a_stage_first_ranks_exactly_as_the_checkpoint_it_starts_from(whole_run: WholeRun) -> None:
+    watcher = whole_run.watcher
     validation = {(r.stage, r.round): r.validation for r in watcher.records}
     best = {r.stage: r.best_round for r in watcher.results}
     for parent, stage in (
@@ -96,10 +92,9 @@ def test_a_stage_first_ranks_exactly_as_the_checkpoint_it_starts_from(settings: 
         assert {name: start[name] for name in shared} == {name: before[name] for name in shared}
 
 
-def test_only_the_scope_travels_and_the_frozen_rest_once(settings: Settings) -> None:
-    _, _, grid = run_in_process(settings)
+def test_only_the_scope_travels_and_the_frozen_rest_once(whole_run: WholeRun) -> None:
     frozen_sent: dict[tuple[int, str], int] = {}
-    for message, reply in grid.log:
+    for message, reply in whole_run.grid.log:
         if message.metadata.message_type not in (MessageType.TRAIN, MessageType.EVALUATE):
             continue
         task = Task.from_record(message.content)
@@ -114,23 +109,20 @@ def test_only_the_scope_travels_and_the_frozen_rest_once(settings: Settings) -> 
     assert set(frozen_sent.values()) == {1}
 
 
-def test_a_reply_carries_changes_counts_and_sums_and_nothing_else(settings: Settings) -> None:
-    _, _, grid = run_in_process(settings)
+def test_a_reply_carries_changes_counts_and_sums_and_nothing_else(whole_run: WholeRun) -> None:
     allowed = {
         "train": {"change", "metrics"},
         "evaluate": {"sums", "memory"},
         "query.describe": {"about", "users"},
         "query.novelty": {"histogram"},
     }
-    for message, reply in grid.log:
+    for message, reply in whole_run.grid.log:
         assert set(reply.content) == allowed[message.metadata.message_type]
 
 
 def test_a_node_that_lost_the_frozen_rest_asks_for_it_and_the_numbers_stay(
-    make_settings: MakeSettings, tmp_path: Path
+    make_settings: MakeSettings, tmp_path: Path, whole_run: WholeRun
 ) -> None:
-    plain = make_settings(f"checkpoint.dir={tmp_path / 'plain'}")
-    run_in_process(plain)
     forgetful = make_settings(f"checkpoint.dir={tmp_path / 'forgetful'}")
     grid = InProcessGrid(forgetful.federation.nodes)
 
@@ -146,7 +138,7 @@ def test_a_node_that_lost_the_frozen_rest_asks_for_it_and_the_numbers_stay(
     run_in_process(forgetful, grid)
     assert any(NeedsFrozen.is_in(reply.content) for _, reply in grid.log)
     for stage, checkpoint in load_all(forgetful).items():
-        assert checkpoint.hash == load_all(plain)[stage].hash
+        assert checkpoint.hash == whole_run.checkpoints[stage].hash
 
 
 def test_a_reply_with_names_outside_the_scope_is_refused_by_name(
@@ -180,9 +172,9 @@ def test_a_stage_without_a_usable_reply_stops_and_says_why(make_settings: MakeSe
         run_in_process(settings, InProcessGrid(1, offer_less))
 
 
-def test_a_message_beyond_the_scope_is_refused_by_the_node(settings: Settings) -> None:
-    run_in_process(settings)
-    parameters = load_all(settings)["align_projectors"].parameters
+def test_a_message_beyond_the_scope_is_refused_by_the_node(whole_run: WholeRun) -> None:
+    settings = whole_run.settings
+    parameters = whole_run.checkpoints["align_projectors"].parameters
     grid = InProcessGrid(1)
     everything = ArrayRecord({n: Array(v.numpy()) for n, v in parameters.items()})
     task = Task(settings.to_json(), "align_projectors", everything, "x", everything, 0.0, 1)
@@ -191,9 +183,8 @@ def test_a_message_beyond_the_scope_is_refused_by_the_node(settings: Settings) -
         grid.push_messages([message])
 
 
-def test_memory_survives_in_the_context_and_is_filled_once(settings: Settings) -> None:
-    results, _, grid = run_in_process(settings)
-    memory = results[-1].memory
+def test_memory_survives_in_the_context_and_is_filled_once(whole_run: WholeRun) -> None:
+    memory, grid = whole_run.results[-1].memory, whole_run.grid
     assert memory is not None
     context = next(iter(grid.contexts.values()))
     kept = context.state.array_records["memory"]
@@ -208,22 +199,18 @@ def test_memory_survives_in_the_context_and_is_filled_once(settings: Settings) -
 
 
 def test_stages_run_one_by_one_give_the_bits_of_a_run_of_all(
-    make_settings: MakeSettings, tmp_path: Path
+    make_settings: MakeSettings, tmp_path: Path, whole_run: WholeRun
 ) -> None:
-    together = make_settings(f"checkpoint.dir={tmp_path / 'together'}")
-    run_in_process(together)
     for stage in STAGES:
         run_in_process(make_settings(f"stage={stage}", f"checkpoint.dir={tmp_path / 'apart'}"))
     apart = load_all(make_settings(f"checkpoint.dir={tmp_path / 'apart'}"))
-    for stage, checkpoint in load_all(together).items():
+    for stage, checkpoint in whole_run.checkpoints.items():
         assert checkpoint.hash == apart[stage].hash
 
 
 def test_a_node_that_restarts_goes_on_from_its_context(
-    make_settings: MakeSettings, tmp_path: Path
+    make_settings: MakeSettings, tmp_path: Path, whole_run: WholeRun
 ) -> None:
-    plain = make_settings(f"checkpoint.dir={tmp_path / 'plain'}")
-    expected, _, _ = run_in_process(plain)
     settings = make_settings(f"checkpoint.dir={tmp_path / 'restarted'}")
     grid = InProcessGrid(settings.federation.nodes)
 
@@ -236,26 +223,25 @@ def test_a_node_that_restarts_goes_on_from_its_context(
 
     grid.app = Restarting()  # type: ignore[assignment]
     results, _, _ = run_in_process(settings, grid)
-    assert results[-1].memory == expected[-1].memory
+    assert results[-1].memory == whole_run.results[-1].memory
     for stage, checkpoint in load_all(settings).items():
-        assert checkpoint.hash == load_all(plain)[stage].hash
+        assert checkpoint.hash == whole_run.checkpoints[stage].hash
 
 
 @pytest.mark.parametrize("stage", list(STAGES))
 def test_what_is_held_out_changes_nothing_that_is_trained(
-    stage: str, make_settings: MakeSettings, data_dir: Path, tmp_path: Path
+    stage: str, make_settings: MakeSettings, data_dir: Path, tmp_path: Path, whole_run: WholeRun
 ) -> None:
     """Invariant 2: swap every user's held-out items for others, and no change moves."""
     swapped = swap_held_out(data_dir, tmp_path / "swapped")
-    run_in_process(make_settings())
-    made = tmp_path / "checkpoints"
+    made = whole_run.settings.checkpoint.dir
     changes = []
     for folder in (data_dir, swapped):
         settings = make_settings(
             f"stage={stage}",
             f"data.dir={folder}",
             f"checkpoint.dir={tmp_path / folder.name / 'own'}",
-            *(f"checkpoint.{name}={made / name}.safetensors" for name in STAGES[stage].requires),
+            *(f"checkpoint.{name}={made}/{name}.safetensors" for name in STAGES[stage].requires),
         )
         _, _, grid = run_in_process(settings)
         replies = [r for m, r in grid.log if m.metadata.message_type == MessageType.TRAIN]
@@ -355,9 +341,8 @@ def test_fewer_clients_take_part(make_settings: MakeSettings) -> None:
     assert {record.users for record in watcher.records} == {4}  # half of 7, rounded to even
 
 
-def test_results_are_written_as_json(settings: Settings) -> None:
-    run_in_process(settings)
-    written = json.loads((Path(settings.output_dir) / "results.json").read_text())
+def test_results_are_written_as_json(whole_run: WholeRun) -> None:
+    written = json.loads((Path(whole_run.settings.output_dir) / "results.json").read_text())
     assert [stage["stage"] for stage in written["stages"]] == list(STAGES)
     assert written["stages"][1]["bytes_up"] < 3 * written["stages"][1]["trained_parameters"] * 4
 
@@ -373,8 +358,10 @@ def test_the_time_of_evaluations_is_told_apart(make_settings: MakeSettings) -> N
 
 
 @pytest.mark.parametrize("control", list(CONTROLS))
-def test_a_control_goes_on_from_stage_1(control: str, make_settings: MakeSettings) -> None:
-    run_in_process(make_settings("stage=pretrain_sasrec"))
+def test_a_control_goes_on_from_stage_1(
+    control: str, make_settings: MakeSettings, train_once: TrainOnce
+) -> None:
+    train_once(make_settings("stage=pretrain_sasrec"))
     (result,), watcher, _ = run_in_process(make_settings(f"stage={control}"))
     started = load_all(make_settings("stage=pretrain_sasrec"))["pretrain_sasrec"]
     ended = load_all(make_settings(f"stage={control}"))[control]

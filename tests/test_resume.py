@@ -10,8 +10,10 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
+import torch
 
 from fedmem.core.errors import FedmemError
 from fedmem.core.files import atomic
@@ -22,36 +24,65 @@ from fedmem.runs.state import LAST
 from tests.helpers.in_process_grid import InProcessGrid
 from tests.helpers.interruptions import (
     AT_THE_EDGE,
+    Camera,
     failing_at,
     let_go_on,
     outcome,
     photographed,
     run_anew,
 )
+from tests.helpers.settings import small_settings
+from tests.helpers.small_world import write_small_data
 
 MakeSettings = Callable[..., Settings]
 
 
+class Undisturbed(NamedTuple):
+    """A run of all stages, what it came to, and every state of the disk on its way."""
+
+    settings: Settings
+    expected: dict[str, Any]
+    camera: Camera
+
+    @classmethod
+    def run(cls, settings: Settings, album: Path) -> Undisturbed:
+        camera = photographed(settings, album)
+        return cls(settings, outcome(settings), camera)
+
+    @property
+    def output(self) -> Path:
+        return Path(self.settings.output_dir)
+
+    def go_on_from(self, every: int) -> None:
+        """From every so many-th state of the disk; the first is before anything was there."""
+        for moment, kept in self.camera.pictures[1::every]:
+            self.camera.restore(kept)
+            let_go_on(self.output)
+            assert outcome(self.settings) == self.expected, moment
+            left = [path for folder in self.camera.folders for path in folder.rglob("*.partial")]
+            assert left == [], moment
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """At the place where the tests run too: its path is a part of messages."""
+    place = tmp_path_factory.mktemp("undisturbed")
+    write_small_data(place / "data")
+    torch.set_num_threads(1)
+    return Undisturbed.run(small_settings(place, *AT_THE_EDGE), place / "album")
+
+
 @pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_any_message_or_write_it_ends_with_the_same_bits(
-    every: int, make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    every: int, undisturbed: Undisturbed
 ) -> None:
-    settings = make_settings(*AT_THE_EDGE)
-    camera = photographed(settings, tmp_path / "album", monkeypatch)
-    expected = outcome(settings)
-    assert len(camera.pictures) > 60
-    output = Path(settings.output_dir)
-    for moment, kept in camera.pictures[1::every]:  # the first: before the run had begun
-        camera.restore(kept)
-        let_go_on(output)
-        assert outcome(settings) == expected, moment
-        left = [path.name for path in tmp_path.rglob("*.partial") if "album" not in path.parts]
-        assert left == [], moment
+    assert len(undisturbed.camera.pictures) > 60
+    undisturbed.go_on_from(every)
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "fedavg"])
 def test_so_does_a_run_with_another_server_optimizer(
-    optimizer: str, make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    optimizer: str, make_settings: MakeSettings, tmp_path: Path
 ) -> None:
     settings = make_settings(
         f"strategy={optimizer}",
@@ -60,16 +91,11 @@ def test_so_does_a_run_with_another_server_optimizer(
         "federation.nodes=1",
         "federation.evaluate_every=2",
     )
-    camera = photographed(settings, tmp_path / "album", monkeypatch)
-    expected = outcome(settings)
-    for moment, kept in camera.pictures[1::6]:
-        camera.restore(kept)
-        let_go_on(Path(settings.output_dir))
-        assert outcome(settings) == expected, moment
+    Undisturbed.run(settings, tmp_path / "album").go_on_from(every=6)
 
 
 def test_so_does_a_stage_whose_patience_has_run_out(
-    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_settings: MakeSettings, tmp_path: Path
 ) -> None:
     settings = make_settings(
         "stage=pretrain_sasrec",
@@ -77,35 +103,24 @@ def test_so_does_a_stage_whose_patience_has_run_out(
         "strategy.patience=2",
         "strategy.learning_rate=0.5",  # diverges
     )
-    camera = photographed(settings, tmp_path / "album", monkeypatch)
-    expected = outcome(settings)
-    assert expected["results"][0]["rounds"] < 9
-    for moment, kept in camera.pictures[1::6]:
-        camera.restore(kept)
-        let_go_on(Path(settings.output_dir))
-        assert outcome(settings) == expected, moment
+    undisturbed = Undisturbed.run(settings, tmp_path / "album")
+    assert undisturbed.expected["results"][0]["rounds"] < 9
+    undisturbed.go_on_from(every=6)
 
 
-def test_memories_that_were_lost_would_change_the_numbers(
-    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memories_that_were_lost_would_change_the_numbers(undisturbed: Undisturbed) -> None:
     """So the test above can fail: filled again by a later model they hold something else."""
-    settings = make_settings(*AT_THE_EDGE)
-    camera = photographed(settings, tmp_path / "album", monkeypatch)
-    expected, output = outcome(settings), Path(settings.output_dir)
+    settings, expected, camera = undisturbed
     (kept,) = [p for moment, p in camera.pictures if moment == "after finetune_moe.safetensors"]
     camera.restore(kept)
-    shutil.rmtree(output / "nodes")
-    let_go_on(output)
+    shutil.rmtree(undisturbed.output / "nodes")
+    let_go_on(undisturbed.output)
     assert outcome(settings) != expected
 
 
-def test_metrics_are_cut_back_to_the_rounds_that_ended(
-    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = make_settings("stage=pretrain_sasrec")
-    camera = photographed(settings, tmp_path / "album", monkeypatch)
-    expected, output = outcome(settings), Path(settings.output_dir)
+def test_metrics_are_cut_back_to_the_rounds_that_ended(undisturbed: Undisturbed) -> None:
+    settings, expected, camera = undisturbed
+    output = undisturbed.output
     kept = next(p for moment, p in camera.pictures if moment == "before metrics.jsonl")
     camera.restore(kept)
     with (output / "metrics.jsonl").open("a") as metrics:
@@ -116,12 +131,9 @@ def test_metrics_are_cut_back_to_the_rounds_that_ended(
 
 @pytest.mark.parametrize("message", [3, 12, 25])
 def test_a_node_that_fails_ends_the_run_which_then_goes_on(
-    message: int, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+    message: int, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = make_settings(*AT_THE_EDGE)
-    run_anew(settings)
-    expected = outcome(settings)
-
+    settings, expected, _ = undisturbed
     with monkeypatch.context() as patched:
         patched.setattr(InProcessGrid, "push_messages", failing_at(message))
         with pytest.raises(FedmemError, match="out of order"):
@@ -131,11 +143,9 @@ def test_a_node_that_fails_ends_the_run_which_then_goes_on(
 
 
 def test_a_disk_that_is_full_at_any_write_loses_nothing(
-    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+    undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = make_settings(*AT_THE_EDGE)
-    run_anew(settings)
-    expected, output = outcome(settings), Path(settings.output_dir)
+    settings, expected, _ = undisturbed
     write = atomic.flush
     for full_at in range(2, 60, 12):
         count = 0
@@ -152,7 +162,7 @@ def test_a_disk_that_is_full_at_any_write_loses_nothing(
             patched.setattr(run_folder, "flush", failing)
             with pytest.raises((OSError, FedmemError), match=r"No space left on device.*run/|chec"):
                 run_anew(settings)
-        let_go_on(output)
+        let_go_on(undisturbed.output)
         assert outcome(settings) == expected, full_at
 
 
@@ -195,11 +205,10 @@ def test_on_a_small_disk_it_stops_and_goes_on_when_there_is_room(
 
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments_it_ends_with_the_same_bits(
-    make_settings: MakeSettings, tmp_path: Path
+    undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    settings = make_settings(*AT_THE_EDGE)
-    run_anew(settings)
-    expected, output = outcome(settings), Path(settings.output_dir)
+    settings, expected, _ = undisturbed
+    output = undisturbed.output
     asked = tmp_path / "settings.json"
     asked.write_text(settings.to_json())
     generator, kills = random.Random(0), 0

@@ -24,7 +24,7 @@ from fedmem.report.study import Study
 from fedmem.simulate import main
 from fedmem.simulate import simulate as run_simulation
 from tests.helpers.commands import COMMAND, interrupt_when_under_way, interrupted
-from tests.helpers.in_process_grid import run_in_process
+from tests.helpers.shared_runs import TrainOnce, WholeRun
 from tests.helpers.small_world import SMALL
 
 MakeSettings = Callable[..., Settings]
@@ -43,14 +43,12 @@ def simulate(*overrides: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_three_stages_on_ray_give_the_numbers_of_the_in_process_federation(
-    make_settings: MakeSettings, data_dir: Path, tmp_path: Path
+    whole_run: WholeRun, data_dir: Path, tmp_path: Path
 ) -> None:
-    run_in_process(make_settings())
     checkpoints = tmp_path / "ray"
     done = simulate(f"data.dir={data_dir}", f"checkpoint.dir={checkpoints}", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    for stage in STAGES:
-        expected = Checkpoint.load(tmp_path / "checkpoints" / f"{stage}.safetensors")
+    for stage, expected in whole_run.checkpoints.items():
         made = Checkpoint.load(checkpoints / f"{stage}.safetensors")
         for name, value in expected.parameters.items():
             torch.testing.assert_close(made.parameters[name], value, rtol=0, atol=1e-5)
@@ -141,19 +139,19 @@ def test_what_does_not_fit_is_found_before_anything_starts(
 
 
 def test_stages_2_and_3_together_need_the_checkpoint_of_stage_1_alone(
-    make_settings: MakeSettings,
+    make_settings: MakeSettings, train_once: TrainOnce
 ) -> None:
     later = "stage=[align_projectors,finetune_moe]"
     with pytest.raises(FedmemError, match="align_projectors starts from a checkpoint of pretrain"):
         preflight(Case(make_settings(later)))
-    run_in_process(make_settings("stage=pretrain_sasrec"))
+    train_once(make_settings("stage=pretrain_sasrec"))
     preflight(Case(make_settings(later)))
 
 
 def test_checkpoints_of_other_data_or_size_are_found_before_anything_starts(
-    make_settings: MakeSettings, data_dir: Path
+    make_settings: MakeSettings, data_dir: Path, train_once: TrainOnce
 ) -> None:
-    run_in_process(make_settings("stage=pretrain_sasrec"))
+    train_once(make_settings("stage=pretrain_sasrec"))
     preflight(Case(make_settings(SECOND)))
     with pytest.raises(FedmemError, match=r"model\.blocks=2 \(here 3\)"):
         preflight(Case(make_settings(SECOND, "model.blocks=3")))

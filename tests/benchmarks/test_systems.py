@@ -16,7 +16,7 @@ from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES, Stage
 from fedmem.core.training.batches import RoundKey
 from fedmem.core.updates.cohort import train_cohort
-from tests.helpers.in_process_grid import run_in_process
+from tests.helpers.shared_runs import TrainOnce
 
 MakeSettings = Callable[..., Settings]
 
@@ -38,10 +38,10 @@ def test_the_floor_has_the_gradient_of_a_cohort(make_settings: MakeSettings) -> 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)
 def test_plain_flower_gives_back_the_whole_model_with_the_users_change(
-    make_settings: MakeSettings, stage: Stage
+    make_settings: MakeSettings, stage: Stage, train_once: TrainOnce
 ) -> None:
     settings = make_settings()
-    run_in_process(settings)  # leaves the checkpoints that the later stages start from
+    train_once(settings)  # leaves the checkpoints that the later stages start from
     node, user = Node(settings), 3
     start = Start.of(settings, stage, node)
     fill_memories(node, stage, start.threshold)

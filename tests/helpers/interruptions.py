@@ -133,10 +133,10 @@ class Camera:
                 shutil.copytree(kept / str(place), folder)
 
 
-def photographed(settings: Settings, album: Path, patch: pytest.MonkeyPatch) -> Camera:
+def photographed(settings: Settings, album: Path) -> Camera:
     """Run a run, and keep what would lie on the disk if it had been killed, at every moment."""
     camera = Camera([Path(settings.output_dir), Path(settings.checkpoint.dir)], album)
-    with patch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched:
         for module in (atomic, run_folder):
             patched.setattr(module, "flush", around(atomic.flush, camera))
         patched.setattr(os, "replace", around(os.replace, camera))

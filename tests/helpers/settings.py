@@ -8,6 +8,7 @@ from pathlib import Path
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
 from fedmem.runs.configuration import compose_settings
+from tests.helpers.small_world import SMALL
 
 PLACE = "/place-of-a-test"
 
@@ -25,6 +26,12 @@ def composed_once(place: Path, *overrides: str) -> Settings:
     except FedmemError as error:
         raise FedmemError(str(error).replace(PLACE, str(place))) from error
     return Settings.from_json(composed.replace(PLACE, str(place)))
+
+
+def small_settings(place: Path, *overrides: str) -> Settings:
+    """Settings of the tiny world whose data, checkpoints and output are in a folder."""
+    own = [f"data.dir={place / 'data'}", f"checkpoint.dir={place / 'checkpoints'}"]
+    return composed_once(place, f"output_dir={place / 'run'}", *SMALL, *own, *overrides)
 
 
 @cache

@@ -41,7 +41,11 @@ SMALL = [
 
 
 def write_small_data(folder: Path) -> None:
-    """Interactions and features; item 3 has no content, item 5 no picture, item 7 no text."""
+    """A new folder of interactions and features.
+
+    Item 3 has no content, item 5 no picture, item 7 no text.
+    """
+    folder.mkdir()
     generator = np.random.default_rng(0)
     lines = []
     for user in range(1, NUM_USERS + 1):

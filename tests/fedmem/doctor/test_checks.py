@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -24,8 +25,7 @@ from fedmem.doctor import CHECKS, Case, Finding, Level, __main__, environment, e
 from fedmem.doctor import preflight as preflight
 from fedmem.doctor.checkpoints import untouched
 from fedmem.runs import tracking
-from tests.helpers.in_process_grid import run_in_process
-from tests.helpers.small_world import ready_node
+from tests.helpers.shared_runs import TrainOnce, WholeRun
 
 MakeSettings = Callable[..., Settings]
 FIRST, SECOND, THIRD = STAGES.values()
@@ -43,9 +43,12 @@ def fresh(case: Case, stage: Stage) -> dict[str, Tensor]:
 class Faulty:
     """The tiny federation, to be broken in one place."""
 
-    def __init__(self, make: MakeSettings, data: Path, patch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, make: MakeSettings, data: Path, whole_run: WholeRun, patch: pytest.MonkeyPatch
+    ) -> None:
         self.make = make
         self.data = data
+        self.whole_run = whole_run
         self.patch = patch
 
     def rows(self, lines: list[str], *overrides: str) -> Case:
@@ -85,7 +88,10 @@ class Faulty:
     def run(self, change: Callable[[dict[str, dict[str, Any]]], None]) -> Case:
         """A finished run, but for what `change` does to its results."""
         settings = self.make()
-        results = {r.stage: asdict(r) for r in run_in_process(settings)[0]}
+        own = shutil.copytree(self.whole_run.settings.checkpoint.dir, settings.checkpoint.dir)
+        results = {r.stage: asdict(r) for r in self.whole_run.results}
+        for stage, result in results.items():
+            result["checkpoint"] = str(Path(own) / f"{stage}.safetensors")
         change(results)
         return Case(settings, results)
 
@@ -102,8 +108,13 @@ class Faulty:
 
 
 @pytest.fixture
-def faulty(make_settings: MakeSettings, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Faulty:
-    return Faulty(make_settings, data_dir, monkeypatch)
+def faulty(
+    make_settings: MakeSettings,
+    data_dir: Path,
+    whole_run: WholeRun,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Faulty:
+    return Faulty(make_settings, data_dir, whole_run, monkeypatch)
 
 
 def short_histories(faulty: Faulty) -> Case:
@@ -296,9 +307,11 @@ def test_a_check_sees_its_fault(name: str, faulty: Faulty) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(FAULTS) - {"quality", "rankings", "memory counts"}))
-def test_a_check_is_content_where_its_fault_is_not(name: str, faulty: Faulty) -> None:
+def test_a_check_is_content_where_its_fault_is_not(
+    name: str, faulty: Faulty, train_once: TrainOnce
+) -> None:
     if name == "item embeddings":
-        run_in_process(faulty.make("stage=pretrain_sasrec"))
+        train_once(faulty.make("stage=pretrain_sasrec"))
         case = Case(faulty.make("stage=align_projectors"))
     elif BY_NAME[name].after:
         equal = {stage: {HIT: 0.5} for stage in STAGES}
@@ -356,8 +369,8 @@ def test_preflight_gives_warnings_and_raises_the_first_problem(faulty: Faulty) -
         preflight(Case(faulty.make("federation.fraction=0.04")))
 
 
-def test_a_table_after_two_rounds_is_no_problem(faulty: Faulty) -> None:
-    run_in_process(faulty.make("stage=pretrain_sasrec"))
+def test_a_table_after_two_rounds_is_no_problem(faulty: Faulty, train_once: TrainOnce) -> None:
+    train_once(faulty.make("stage=pretrain_sasrec"))
     assert see(Case(faulty.make("stage=align_projectors")), "item embeddings").level is not PROBLEM
 
 
@@ -415,12 +428,9 @@ def test_the_command_ends_with_the_worst_level(
 
 
 def test_the_command_looks_at_a_finished_run(
-    faulty: Faulty, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    whole_run: WholeRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = faulty.make()
-    run_in_process(settings)
-    folder = Path(settings.output_dir)
-    assert command("--run", str(folder), patch=monkeypatch) in (0, 1)
+    assert command("--run", whole_run.settings.output_dir, patch=monkeypatch) in (0, 1)
     names = [
         line.split(":")[0].split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()
     ]

@@ -23,6 +23,7 @@ from fedmem.core.stages import STAGES
 from fedmem.recommend.__main__ import run
 from fedmem.recommend.recommendation import PARTS, Recommended
 from tests.helpers.in_process_grid import run_in_process
+from tests.helpers.shared_runs import TrainOnce
 from tests.helpers.small_world import NUM_ITEMS, SMALL, TEXT_WIDTH
 
 MakeSettings = Callable[..., Settings]
@@ -31,9 +32,11 @@ COLD = "evaluation.cold_items=0.3"
 
 
 @pytest.fixture
-def recommend(make_settings: MakeSettings, data_dir: Path, tmp_path: Path) -> Recommend:
+def recommend(
+    make_settings: MakeSettings, data_dir: Path, tmp_path: Path, train_once: TrainOnce
+) -> Recommend:
     """The command on checkpoints of all stages, trained with some items kept from them."""
-    run_in_process(make_settings(COLD))
+    train_once(make_settings(COLD))
     titles = "".join(f"{item}::Title {item}::Drama\n" for item in range(1, NUM_ITEMS + 1))
     (data_dir / "movies.dat").write_text(titles)
 

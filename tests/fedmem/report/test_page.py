@@ -21,9 +21,10 @@ from fedmem.report.page import PLOTS, make_page
 from fedmem.report.runs import read_run
 from fedmem.report.study import Study
 from tests.helpers.browser import browser as browser
-from tests.helpers.in_process_grid import InProcessGrid, run_in_process
+from tests.helpers.in_process_grid import InProcessGrid
 from tests.helpers.recorded_runs import MakeRun
-from tests.helpers.small_world import NUM_ITEMS, only
+from tests.helpers.shared_runs import WholeRun
+from tests.helpers.small_world import NUM_ITEMS
 
 MakeSettings = Callable[..., Settings]
 
@@ -161,28 +162,28 @@ def test_mistakes_end_with_2(
 @pytest.mark.parametrize("below", ["", "deeper"])
 def test_a_place_that_can_be_no_folder_is_named(
     below: str,
-    settings: Settings,
+    whole_run: WholeRun,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run_in_process(only(settings, "pretrain_sasrec"))
     (tmp_path / "taken").touch()
     out = tmp_path / "taken" / below
-    said = mistake(monkeypatch, capsys, settings.output_dir, "--out", str(out))
+    said = mistake(monkeypatch, capsys, whole_run.settings.output_dir, "--out", str(out))
     assert said.startswith(f"fedmem: --out={out} can be no folder: ")
     assert said.count("\n") == 1
 
 
 def test_a_file_that_cannot_be_replaced_is_named(
-    settings: Settings,
+    whole_run: WholeRun,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run_in_process(only(settings, "pretrain_sasrec"))
     (tmp_path / "out" / "report.md").mkdir(parents=True)
-    said = mistake(monkeypatch, capsys, settings.output_dir, "--out", str(tmp_path / "out"))
+    said = mistake(
+        monkeypatch, capsys, whole_run.settings.output_dir, "--out", str(tmp_path / "out")
+    )
     assert said == f"fedmem: {tmp_path / 'out' / 'report.md'}: Is a directory.\n"
     left = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert left == ["report.html", "report.md"]

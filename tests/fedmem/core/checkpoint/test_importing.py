@@ -18,16 +18,17 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
 from tests.helpers.foreign_models import Parameters, earlier_architecture
 from tests.helpers.in_process_grid import run_in_process
+from tests.helpers.shared_runs import TrainOnce
 from tests.helpers.small_world import swap_held_out
 
 MakeSettings = Callable[..., Settings]
 
 
 @pytest.fixture
-def trained(make_settings: MakeSettings) -> tuple[Settings, Path]:
+def trained(make_settings: MakeSettings, train_once: TrainOnce) -> tuple[Settings, Path]:
     """Settings, and a checkpoint of stage 3."""
     settings = make_settings("strategy.learning_rate=0.02", "federation.rounds=3")
-    run_in_process(settings)
+    train_once(settings)
     return settings, Path(settings.checkpoint.dir) / "finetune_moe.safetensors"
 
 
