@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,19 +19,12 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.machine.cluster import survey
 from fedmem.core.machine.placement import Machine
 from fedmem.core.settings import Settings
-from tests.helpers.commands import COMMAND, interrupt_when_under_way, processes_of
+from tests.helpers.commands import COMMAND, free_port, interrupt_when_under_way, processes_of
 from tests.helpers.shared_runs import TrainOnce
 from tests.helpers.small_world import SMALL
 
 ROOT = Path(__file__).parents[1]
 STAGE_1 = "stage=pretrain_sasrec"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")

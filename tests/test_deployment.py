@@ -9,13 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_ssh_public_key,
-)
 
-from fedmem.certificates import make_certificates
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
 from fedmem.federation.deployment.local_federation import LocalFederation
@@ -37,6 +31,7 @@ from tests.helpers.deployment import (
 )
 from tests.helpers.in_process_grid import run_in_process
 from tests.helpers.interruptions import AT_THE_EDGE
+from tests.helpers.shared_runs import TrainOnce
 
 MakeSettings = Callable[..., Settings]
 
@@ -50,6 +45,44 @@ def federation(data_dir: Path, tmp_path: Path) -> Iterator[LocalFederation]:
     assert left_of(folder) == []
 
 
+def test_two_nodes_come_to_the_parameters_of_the_simulation_and_strangers_are_refused(
+    data_dir: Path,
+    make_settings: MakeSettings,
+    train_once: TrainOnce,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stranger has a key that nobody registered, or does not speak TLS."""
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # the first stage calls nothing that is compiled
+    folder = tmp_path / "federation"
+    folder.mkdir()
+    federation = LocalFederation(folder, parts(data_dir, nodes=2) * 2)
+    try:
+        federation.start_superlink()
+        stranger = federation.start_node("node-2")
+        for node in ("node-0", "node-1"):
+            federation.register(node)
+            federation.start_node(node)
+        host, _, port = federation.address.rpartition(":")
+        with socket.create_connection((host, int(port)), 10) as plain:
+            plain.sendall(b"POST /v1/fleet/activate-node HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert not plain.recv(100).startswith(b"HTTP")
+        asked = ["stage=pretrain_sasrec", "federation.nodes=2"]
+        output = finish(federation.run(*overrides(*asked)))
+        assert "pretrain_sasrec: best round" in output, output
+        train_once(make_settings(*asked))
+        same_as_simulated(folder, tmp_path / "checkpoints", ["pretrain_sasrec"])
+        assert [record["messages"] for record in rounds(federation)] == [2, 2]
+        assert stranger.wait(PATIENCE) == 1
+        serves = [" serves " in federation.log(f"node-{node}").read_text() for node in range(3)]
+        assert serves == [True, True, False]
+        told = federation.log("superlink").read_text()
+        assert told.count("A caller was refused: it does not speak TLS") == 1, told
+    finally:
+        federation.close()
+    assert left_of(folder) == []
+
+
 @pytest.mark.slow
 def test_three_nodes_come_to_the_parameters_of_the_simulation(
     federation: LocalFederation, make_settings: MakeSettings, tmp_path: Path
@@ -58,33 +91,6 @@ def test_three_nodes_come_to_the_parameters_of_the_simulation(
     output = finish(federation.run(*overrides()))
     assert "finetune_moe: best round" in output, output
     same_as_simulated(federation.folder, tmp_path / "checkpoints", STAGES)
-
-
-def test_strangers_are_refused(data_dir: Path, tmp_path: Path) -> None:
-    """One with a key that nobody registered, and one who does not speak TLS."""
-    folder = tmp_path / "federation"
-    folder.mkdir()
-    make_certificates(folder / "keys", ["127.0.0.1"], ["stranger"])
-    federation = LocalFederation(folder, parts(data_dir, nodes=1))
-    try:
-        federation.start_superlink()
-        stranger = federation.start_node("node-0", key="stranger")
-        assert stranger.wait(PATIENCE) == 1
-        assert "Failed to activate SuperNode" in federation.log("node-0").read_text()
-        public = load_ssh_public_key((folder / "keys" / "stranger.pub").read_bytes())
-        text = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-        log = federation.log("superlink").read_text()
-        assert text.split("\n")[1] in log
-        assert "No SuperNode found with the given public key" in log
-        host, _, port = federation.address.rpartition(":")
-        with socket.create_connection((host, int(port)), 10) as plain:
-            plain.sendall(b"POST /v1/fleet/activate-node HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert not plain.recv(100).startswith(b"HTTP")
-        told = federation.log("superlink").read_text()
-        assert told.count("A caller was refused: it does not speak TLS") == 1, told
-    finally:
-        federation.close()
-    assert left_of(folder) == []
 
 
 @pytest.mark.slow

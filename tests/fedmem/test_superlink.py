@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from fedmem.certificates import make_certificates
+from tests.helpers.commands import free_port
 
 
 def test_a_key_of_another_certificate_is_named_in_a_line(tmp_path: Path) -> None:
@@ -14,7 +15,8 @@ def test_a_key_of_another_certificate_is_named_in_a_line(tmp_path: Path) -> None
     make_certificates(keys, ["127.0.0.1"], ["node"])
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "fedmem.superlink", "--host", "127.0.0.1", "--port", "8499"),
+            *(sys.executable, "-m", "fedmem.superlink", "--host", "127.0.0.1"),
+            *("--port", str(free_port())),
             *("--ssl-ca-certfile", f"{keys}/ca.crt", "--ssl-certfile", f"{keys}/server.crt"),
             *("--ssl-keyfile", f"{keys}/ca.key", "--disable-runtime-dependency-installation"),
         ],

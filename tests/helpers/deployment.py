@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ def overrides(*more: str) -> list[str]:
     return [*SMALL, "federation.nodes=3", "checkpoint.dir=checkpoints", "output_dir=run", *more]
 
 
-def rounds(federation: LocalFederation) -> list[dict[str, object]]:
+def rounds(federation: LocalFederation) -> list[dict[str, Any]]:
     """What the run has written of its rounds so far."""
     path = federation.folder / "run" / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.is_file() else []
@@ -85,13 +86,15 @@ def lines_of(federation: LocalFederation, name: str) -> list[str]:
 
 
 def stop_in_mid_round(federation: LocalFederation, name: str, running: Process) -> None:
-    """Hold a node up until the server waits for it."""
+    """Hold a node up until the server waits for it: no round ends in the time of several."""
     federation.processes[name].send_signal(signal.SIGSTOP)
-    done = -1
-    while done != len(rounds(federation)):
-        done = len(rounds(federation))
-        time.sleep(3)
+    several = 5 * max(float(record["seconds"]) for record in rounds(federation))
+    done, since = len(rounds(federation)), time.monotonic()
+    while time.monotonic() < since + several:
+        time.sleep(0.1)
         assert running.poll() is None
+        if len(rounds(federation)) != done:
+            done, since = len(rounds(federation)), time.monotonic()
 
 
 def messages_of_last_training(federation: LocalFederation) -> int:
