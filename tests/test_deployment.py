@@ -13,6 +13,7 @@ import pytest
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
 from fedmem.federation.deployment.local_federation import LocalFederation
+from fedmem.federation_demo import deal_out
 from tests.helpers.deployment import (
     ANSWER_WITHIN,
     NODES,
@@ -46,17 +47,19 @@ def federation(data_dir: Path, tmp_path: Path) -> Iterator[LocalFederation]:
 
 
 def test_two_nodes_come_to_the_parameters_of_the_simulation_and_strangers_are_refused(
-    data_dir: Path,
     make_settings: MakeSettings,
     train_once: TrainOnce,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A stranger has a key that nobody registered, or does not speak TLS."""
+    """Nodes have own data; a stranger has a key that nobody registered, or does not speak TLS."""
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # the first stage calls nothing that is compiled
     folder = tmp_path / "federation"
     folder.mkdir()
-    federation = LocalFederation(folder, parts(data_dir, nodes=2) * 2)
+    asked = ["stage=pretrain_sasrec", "federation.nodes=2"]
+    settings = make_settings(*asked)
+    configs = deal_out(settings.data, folder, nodes=2)
+    federation = LocalFederation(folder, [*configs, configs[0]])
     try:
         federation.start_superlink()
         stranger = federation.start_node("node-2")
@@ -67,10 +70,9 @@ def test_two_nodes_come_to_the_parameters_of_the_simulation_and_strangers_are_re
         with socket.create_connection((host, int(port)), 10) as plain:
             plain.sendall(b"POST /v1/fleet/activate-node HTTP/1.1\r\nHost: x\r\n\r\n")
             assert not plain.recv(100).startswith(b"HTTP")
-        asked = ["stage=pretrain_sasrec", "federation.nodes=2"]
         output = finish(federation.run(*overrides(*asked)))
         assert "pretrain_sasrec: best round" in output, output
-        train_once(make_settings(*asked))
+        train_once(settings)
         same_as_simulated(folder, tmp_path / "checkpoints", ["pretrain_sasrec"])
         assert [record["messages"] for record in rounds(federation)] == [2, 2]
         assert stranger.wait(PATIENCE) == 1

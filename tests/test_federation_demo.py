@@ -7,8 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
@@ -19,12 +22,12 @@ from tests.helpers.small_world import SMALL
 MakeSettings = Callable[..., Settings]
 
 
-def start_demo(data_dir: Path, place: Path) -> subprocess.Popen[str]:
+def start_demo(data_dir: Path, place: Path, rounds: int) -> subprocess.Popen[str]:
     place.mkdir()
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "fedmem.federation_demo"),
-            *(*SMALL, f"data.dir={data_dir}", "federation.rounds=1"),
+            *(*SMALL, f"data.dir={data_dir}", f"federation.rounds={rounds}"),
         ],
         cwd=place,
         # To compile the memory's loop would take every node longer than all that is asked of it.
@@ -36,10 +39,11 @@ def start_demo(data_dir: Path, place: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_three_nodes_with_data_of_their_own_come_to_the_parameters_of_the_simulation(
     data_dir: Path, make_settings: MakeSettings, tmp_path: Path
 ) -> None:
-    demo = start_demo(data_dir, tmp_path / "demo")
+    demo = start_demo(data_dir, tmp_path / "demo", rounds=1)
     run_in_process(make_settings("federation.nodes=3", "federation.rounds=1"))
     output, _ = demo.communicate(timeout=PATIENCE)
     assert demo.returncode == 0, output
@@ -61,11 +65,11 @@ def test_three_nodes_with_data_of_their_own_come_to_the_parameters_of_the_simula
 
 
 def test_ctrl_c_leaves_nothing_behind(data_dir: Path, tmp_path: Path) -> None:
-    demo = start_demo(data_dir, tmp_path / "demo")
+    demo = start_demo(data_dir, tmp_path / "demo", rounds=10_000)
     assert demo.stdout is not None
-    for line in demo.stdout:
-        if "Start `flwr-serverapp` process" in line:
-            break
+    while not list((tmp_path / "demo").glob("runs/federation-demo/*/run")):
+        assert demo.poll() is None, demo.stdout.read()
+        time.sleep(0.1)
     (folder,) = (tmp_path / "demo" / "runs" / "federation-demo").iterdir()
     assert len(left_of(folder)) > 4
     os.killpg(demo.pid, signal.SIGINT)

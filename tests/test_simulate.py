@@ -15,6 +15,7 @@ import torch
 
 from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.errors import FedmemError
+from fedmem.core.machine import cluster
 from fedmem.core.machine.placement import this_machine
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
@@ -68,23 +69,16 @@ def test_three_stages_on_ray_give_the_numbers_of_the_in_process_federation(
     assert pq.read_table(tmp_path / "out" / "users.parquet")["id"].to_pylist() == list(range(1, 25))
 
 
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        (["stage=align_projectors"], ["pretrain_sasrec.safetensors", "stage=pretrain_sasrec"]),
-        (["simulation.ray_address=127.0.0.1:1"], ["simulation.ray_address", "ray start"]),
-    ],
-)
 def test_a_mistake_ends_the_command_with_code_2_and_two_lines(
-    overrides: list[str], words: list[str], data_dir: Path, tmp_path: Path
+    data_dir: Path, tmp_path: Path
 ) -> None:
-    done = simulate(
-        f"data.dir={data_dir}", f"checkpoint.dir={tmp_path / 'none'}", *overrides, folder=tmp_path
-    )
+    own = [f"data.dir={data_dir}", f"checkpoint.dir={tmp_path / 'none'}"]
+    done = simulate(*own, "stage=align_projectors", folder=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) <= 2
-    assert all(word in done.stderr for word in words)
+    assert "pretrain_sasrec.safetensors" in done.stderr
+    assert "stage=pretrain_sasrec" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -97,6 +91,7 @@ def test_a_mistake_ends_the_command_with_code_2_and_two_lines(
         (["federation.nodes=many"], ["federation.nodes=many", "auto"]),
         (["federation.nodes=25"], ["federation.nodes=25", "24 users"]),
         (["simulation.device=cuda"], ["simulation.device=cuda", "auto"]),
+        (["simulation.ray_address=127.0.0.1:1"], ["simulation.ray_address", "ray start"]),
     ],
 )
 def test_so_does_any_other_mistake(
@@ -112,6 +107,7 @@ def test_so_does_any_other_mistake(
         pytest.skip("here it is no mistake")
     given = [f"data.dir={data_dir}", f"hydra.run.dir={tmp_path / 'out'}", *overrides]
     monkeypatch.setattr(sys, "argv", ["fedmem.simulate", *SMALL, *given])
+    monkeypatch.setattr(cluster, "ANSWER_SECONDS", 0.01)  # test_cluster waits for the real answer
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # to be as it was after the command has set it
     with pytest.raises(SystemExit) as ended:
         main()

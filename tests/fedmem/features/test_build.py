@@ -16,6 +16,7 @@ from rich.console import Console
 from fedmem.core.data import Interactions, load_content
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
+from fedmem.features.__main__ import main
 from tests.helpers.encoders import minilm, save_clip
 
 pytest.importorskip("PIL", reason="no fedmem[features]")
@@ -129,23 +130,28 @@ def test_pictures_that_are_all_unusable_are_no_success(table: Path) -> None:
         run(table, *options, "--image-model", save_clip(table.parent / "clip"))
 
 
-def command(*arguments: str, without: str = "") -> subprocess.CompletedProcess[str]:
-    hide = f"import sys; sys.modules[{without!r}] = None; " if without else ""
-    start = f"{hide}import runpy; runpy.run_module('fedmem.features', run_name='__main__')"
-    program = [sys.executable, "-c", start, *arguments]
-    return subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
-
-
 def test_without_the_extra_the_command_says_how_to_get_it(table: Path) -> None:
-    done = command("--items", str(table), "--out", str(table.parent / "out"), without="PIL")
+    """In a process that has imported nothing yet."""
+    hide = (
+        "import sys; sys.modules['PIL'] = None; from fedmem.features.__main__ import main; main()"
+    )
+    asked = ["--items", str(table), "--out", str(table.parent / "out")]
+    program = [sys.executable, "-c", hide, *asked]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].endswith("needs PIL: pip install 'fedmem[features]'")
     assert "Traceback" not in done.stderr
 
 
-def test_a_mistake_ends_the_command_with_a_line_and_2(tmp_path: Path) -> None:
-    done = command("--items", str(tmp_path / "none.csv"), "--out", str(tmp_path / "out"))
-    assert done.returncode == 2
-    assert done.stderr.startswith("fedmem: There is no item table")
-    assert len(done.stderr.splitlines()) == 1
+def test_a_mistake_ends_the_command_with_a_line_and_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--items", str(tmp_path / "none.csv"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["fedmem.features", *asked])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("fedmem: There is no item table")
+    assert len(said.splitlines()) == 1
     assert not (tmp_path / "out").exists()

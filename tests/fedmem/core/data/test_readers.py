@@ -264,9 +264,9 @@ LIMIT = 100 << 20
 LOAD = f"""
 import resource, sys
 from fedmem.core.data.interactions import load_interactions
-from fedmem.runs.configuration import compose_settings
 from fedmem.core.errors import readable_exit
-settings = compose_settings(["data=custom", "data.path=" + sys.argv[1]]).data
+from fedmem.core.settings import Settings
+settings = Settings.from_json(sys.argv[1]).data
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + {LIMIT}, -1))
 with readable_exit():
@@ -277,12 +277,16 @@ with readable_exit():
 def test_a_line_of_200_mb_is_refused_without_taking_the_memory(tmp_path: Path) -> None:
     """In a process that may take 100 MB more than it has after its imports."""
     path = tmp_path / "ratings.dat"
+    settings = compose_settings(["data=custom", f"data.path={path}"])
     with path.open("wb") as file:
         file.write(b"1 2 3 4\n" * 20_000)
         for _ in range(200):
             file.write(b"123456789 " * 100_000)
     done = subprocess.run(
-        [sys.executable, "-c", LOAD, str(path)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", LOAD, settings.to_json()],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     path.unlink()
     assert done.returncode == 2

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,16 +48,3 @@ def test_the_summary_counts_missing_and_repeated_vectors(
     visual, text = summary(settings, content=True)[-2:]
     assert visual == "visual: 38 of 40 items (95.0%), width 12"
     assert text == "text: 39 of 40 items (97.5%), width 41; 2 have the same vector as another"
-
-
-def test_the_command_prints_it_and_ends_with_2_on_a_mistake(data_dir: Path) -> None:
-    def run(*overrides: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "fedmem.data", "data=ml-1m", f"data.dir={data_dir}"]
-        return subprocess.run([*command, *overrides], capture_output=True, text=True, check=False)
-
-    done = run()
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "visual: 38 of 40 items" in done.stdout
-    done = run("data.path=nowhere")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert f"looked for {data_dir / 'nowhere'}" in done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 
 import pytest
 
@@ -18,14 +17,12 @@ def test_without_an_address_there_is_this_machine() -> None:
     assert survey(None) == [this_machine()]
 
 
-def test_an_address_that_nobody_answers_at_is_refused_in_one_line_and_soon() -> None:
+def test_an_address_that_nobody_answers_at_is_refused_in_one_line() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        started = time.monotonic()
         with pytest.raises(FedmemError, match=rf"ray_address={address}: .*ray start") as caught:
             survey(address)
-    assert time.monotonic() - started < 35
     assert len(str(caught.value).splitlines()) == 1
 
 
