@@ -22,10 +22,15 @@ def composed_once(place: Path, *overrides: str) -> Settings:
         overrides: as on the command line.
     """
     try:
-        composed = _composed(*(override.replace(str(place), PLACE) for override in overrides))
+        found = _composed(*(override.replace(str(place), PLACE) for override in overrides))
     except FedmemError as error:
         raise FedmemError(str(error).replace(PLACE, str(place))) from error
-    return Settings.from_json(composed.replace(PLACE, str(place)))
+    return Settings.from_json(found.replace(PLACE, str(place)))
+
+
+def composed(*overrides: str) -> Settings:
+    """Settings of tests that have no place, or that name one in no override."""
+    return Settings.from_json(_composed(*overrides))
 
 
 def small_settings(place: Path, *overrides: str) -> Settings:

@@ -11,7 +11,7 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.machine import placement as placement_module
 from fedmem.core.machine.placement import Machine, Placement, place, share_of, this_machine
 from fedmem.core.settings import Settings
-from fedmem.runs.configuration import compose_settings
+from tests.helpers.settings import composed
 
 CPU_8 = [Machine(cpus=8, gpus=0)]
 GPU_1 = [Machine(cpus=16, gpus=1)]
@@ -19,7 +19,7 @@ GPU_2 = [Machine(cpus=16, gpus=2)]
 
 
 def placed(machines: list[Machine], *overrides: str, num_users: int = 1000) -> Placement:
-    return place(compose_settings(overrides), machines, num_users)
+    return place(composed(*overrides), machines, num_users)
 
 
 def pool(machines: list[Machine], placement: Placement) -> int:
@@ -50,7 +50,7 @@ def test_runs_at_a_time_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(placement_module, "local_gpus", lambda: 0)
 
     def share(runs: int, *overrides: str, workers: bool = True) -> tuple[int, int]:
-        found = share_of(compose_settings(overrides).simulation, runs, workers)
+        found = share_of(composed(*overrides).simulation, runs, workers)
         return found.workers, found.threads
 
     assert share(1) == (0, 0)
@@ -151,7 +151,7 @@ def test_this_machine_has_the_cores_that_we_may_use() -> None:
 
 def test_settings_that_travel_are_concrete() -> None:
     placement = Placement(workers=3, nodes=5, cpus=2, gpus=0.5, threads=2, device="cuda")
-    settled = placement.settle(compose_settings(["data.dir=here"]))
+    settled = placement.settle(composed("data.dir=here"))
     assert settled.federation.nodes == 5
     assert settled.data.dir == str(Path.cwd() / "here")
     simulation = settled.simulation
