@@ -28,7 +28,7 @@ demo: data ## the three stages on MovieLens-100K, and their table
 federation-demo: data ## the same on a SuperLink and three SuperNodes, a few rounds
 	$(RUN) -m fedmem.federation_demo
 
-test: data ## tests, under 10 minutes on two cores
+test: data ## tests, under 8 minutes on two slow cores
 	$(RUN) -m pytest
 
 test-full: data ## tests, the slow ones too
