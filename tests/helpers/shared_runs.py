@@ -17,7 +17,7 @@ from tests.helpers.in_process_grid import InProcessGrid, Watcher, run_in_process
 def load_all(settings: Settings) -> dict[str, Checkpoint]:
     """The checkpoint of each stage of the settings."""
     folder = Path(settings.checkpoint.dir)
-    return {stage: Checkpoint.load(folder / f"{stage}.safetensors") for stage in settings.stages}
+    return {stage: Checkpoint.load(folder / f"{stage}.safetensors") for stage in settings.stage}
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from fedmem.doctor import preflight as preflight
 from fedmem.doctor.checkpoints import untouched
 from fedmem.runs import tracking
 from tests.helpers.shared_runs import TrainOnce, WholeRun
+from tests.helpers.small_world import ready_node
 
 MakeSettings = Callable[..., Settings]
 FIRST, SECOND, THIRD = STAGES.values()
