@@ -89,7 +89,7 @@ class FedAdam(Optimizer):
             own.update(step=torch.as_tensor(steps), exp_avg=mean, exp_avg_sq=square)
             mean = mean / (1 - settings.beta_1 ** int(steps))
             square = square / (1 - settings.beta_2 ** int(steps))
-            root = torch.from_numpy(np.sqrt(square.numpy()))  # torch does not round it correctly
+            root = torch.as_tensor(np.sqrt(square.numpy()))  # torch does not round it correctly
             value += self.param_groups[0]["lr"] * mean / (root + settings.epsilon)
 
 

@@ -61,6 +61,14 @@ def test_adam_computes_in_an_order_of_its_own_to_the_bit(settings: Settings) -> 
     assert np.array_equal(found["w"].numpy(), x)
 
 
+@pytest.mark.parametrize("name", ["adam", "momentum", "fedavg"])
+def test_a_parameter_may_be_a_single_number(name: str, make_settings: MakeSettings) -> None:
+    optimizer = ServerOptimizer(make_settings(f"strategy={name}").strategy)
+    found = optimizer.step({"w": torch.tensor(1.0)}, {"w": torch.tensor(0.5)})["w"]
+    assert found.shape == ()
+    assert found > 1
+
+
 def test_a_parameter_that_never_changes_stays_bit_identical(make_settings: MakeSettings) -> None:
     optimizer = ServerOptimizer(make_settings().strategy)
     row = {"w": torch.zeros(3)}
