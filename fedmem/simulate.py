@@ -65,7 +65,7 @@ from fedmem.runs.folder import FROZEN, NODES, RunFolder, shown
 from fedmem.runs.progress import make_progress
 from fedmem.runs.records import StageResult
 from fedmem.runs.results import print_results
-from fedmem.runs.resume import AUTO, absolute, go_on, how_to_go_on, own_settings
+from fedmem.runs.resume import AUTO, absolute, go_on, own_settings, saying_how_to_go_on
 from fedmem.runs.tracking import trackers
 from strategies.aggregation import require_enough
 
@@ -116,7 +116,7 @@ def simulate(
             folder = RunFolder.start(settings, overrides, placement.nodes)
             opened.enter_context(folder)
             write_id_files(folder.path, load_histories(settings).warm)
-        with telling_how_to_go_on(folder):
+        with saying_how_to_go_on(folder):
             settings = placement.settle(settings)
             return settings, run_stages(settings, placement, folder)
 
@@ -179,20 +179,6 @@ def root_of(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).partition("\n")[0] or type(error).__name__
-
-
-@contextmanager
-def telling_how_to_go_on(folder: RunFolder) -> Iterator[None]:
-    """Let what ends a run that can go on say how."""
-    try:
-        with readable_disk_errors():
-            yield
-    except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(how_to_go_on(folder.path)) from error
-    except FedmemError as error:
-        if folder.state.done:
-            raise
-        raise FedmemError(f"{error}\n{how_to_go_on(folder.path)}") from error
 
 
 def remove_unused(made: Path, used: Path) -> None:

@@ -161,7 +161,7 @@ class StageFedAvg(FedAvg):
         scope = to_array_record(parameters)
         asked = {
             "split": split,
-            "rankings": tuple(rankings or self._stage.validated_by),
+            "rankings": ",".join(rankings or self._stage.validated_by),
             "ranks": ranks,
         }
         replies, sent, _ = self._ask(

@@ -90,7 +90,7 @@ def evaluate(message: Message, context: Context) -> Message:
     if client.stage.memory:
         bank = _bring_memory(client, split, task, context)
         memory = {k: float(v) for k, v in vars(bank.statistics()).items()}
-    outcomes = client.rank(split, task.rankings)
+    outcomes = client.rank(split, task.rankings.split(","))
     # Whoever asks: no rank leaves a real node.
     ranks = outcomes if task.ranks and is_simulated(context.node_config) else {}
     result = EvaluateResult(sums_of(outcomes), memory, ranks)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +61,7 @@ class Task:
         round: the server's round, from 1.
         users: indices of the users that train; None: all that live there.
         split: for evaluation.
-        rankings: for evaluation.
+        rankings: for evaluation, joined by commas.
         hints: for training: what the server's filters send to those at the node, by their names.
         ranks: for evaluation: whether to answer with each user's ranks too.
     """
@@ -75,27 +75,20 @@ class Task:
     round: int
     users: npt.NDArray[np.integer] | None = None
     split: str = ""
-    rankings: tuple[str, ...] = ()
+    rankings: str = ""
     hints: Mapping[str, float] = field(default_factory=dict)
     ranks: bool = False
 
     def to_record(self) -> RecordDict:
         """As Flower sends it."""
-        about = ConfigRecord(
+        about = {name: vars(self)[name] for name in ABOUT if vars(self)[name] is not None}
+        record = RecordDict(
             {
-                "settings": self.settings,
-                "stage": self.stage,
-                "frozen-hash": self.frozen_hash,
-                "round": self.round,
-                "split": self.split,
-                "rankings": ",".join(self.rankings),
-                "ranks": self.ranks,
+                "about": ConfigRecord(about),
+                "scope": self.scope,
+                "hints": to_metric_record(self.hints),
             }
         )
-        if self.threshold is not None:
-            about["threshold"] = self.threshold
-        hints = to_metric_record(self.hints)
-        record = RecordDict({"about": about, "scope": self.scope, "hints": hints})
         if self.users is not None:
             record["users"] = ArrayRecord({"users": Array(self.users.astype(np.int32))})
         if self.frozen is not None:
@@ -105,22 +98,19 @@ class Task:
     @classmethod
     def from_record(cls, record: RecordDict) -> Task:
         """As a node reads it."""
-        about = record.config_records["about"]
+        about: dict[str, Any] = {"threshold": None, **record.config_records["about"]}
         users = record.array_records.get("users")
         return cls(
-            settings=str(about["settings"]),
-            stage=str(about["stage"]),
             scope=record.array_records["scope"],
-            frozen_hash=str(about["frozen-hash"]),
             frozen=record.array_records.get("frozen"),
-            threshold=cast(float | None, about.get("threshold")),
-            round=cast(int, about["round"]),
             users=None if users is None else users["users"].numpy(),
-            split=str(about["split"]),
-            rankings=tuple(filter(None, str(about["rankings"]).split(","))),
             hints={name: cast(float, x) for name, x in record.metric_records["hints"].items()},
-            ranks=bool(about["ranks"]),
+            **about,
         )
+
+
+ABOUT = ("settings", "stage", "frozen_hash", "threshold", "round", "split", "rankings", "ranks")
+"""What of a task is plain words and numbers."""
 
 
 def update_to_record(update: Update) -> RecordDict:
@@ -220,22 +210,16 @@ class Description:
 
     def to_record(self) -> RecordDict:
         """As Flower sends it."""
-        about: dict[str, int | str] = {
-            "num-items": self.num_items,
-            "catalogue": self.catalogue,
-            "visual-width": self.widths[0],
-            "text-width": self.widths[1],
-        }
+        about = ConfigRecord(
+            {"items": self.num_items, "catalogue": self.catalogue, "widths": list(self.widths)}
+        )
         users = ArrayRecord({"users": Array(self.users)})
-        return RecordDict({"about": ConfigRecord(about), "users": users})  # type: ignore[arg-type]
+        return RecordDict({"about": about, "users": users})
 
     @classmethod
     def from_record(cls, record: RecordDict) -> Description:
         """As the server reads it."""
-        about = record.config_records["about"]
-        return cls(
-            users=record.array_records["users"]["users"].numpy().astype(np.int32),
-            num_items=cast(int, about["num-items"]),
-            catalogue=str(about["catalogue"]),
-            widths=(cast(int, about["visual-width"]), cast(int, about["text-width"])),
-        )
+        about: dict[str, Any] = dict(record.config_records["about"])
+        visual, text = about["widths"]
+        users = record.array_records["users"]["users"].numpy().astype(np.int32)
+        return cls(users, about["items"], about["catalogue"], (visual, text))

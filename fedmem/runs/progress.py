@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
@@ -16,26 +15,13 @@ from fedmem.runs.folder import shown
 from fedmem.runs.records import SELECTED_BY, Observer, RoundRecord, StageResult
 
 
-class ProgressDisplay(Observer, Protocol):
-    """An observer that owns the terminal while it is entered."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-
-def make_progress(console: Console | None = None) -> ProgressDisplay:
+def make_progress(console: Console | None = None) -> Observer:
     """A live display if the output is a terminal, plain lines if it is not."""
     console = console or Console()
     return LiveProgress(console) if console.is_terminal else PlainProgress(console)
 
 
-class PlainProgress:
+class PlainProgress(Observer):
     """A line for the start of a stage, for every validation and for the result."""
 
     def __init__(self, console: Console) -> None:
@@ -43,24 +29,18 @@ class PlainProgress:
         self._rounds = self._done = 0
         self._started = 0.0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
     def on_stage(self, stage: Stage, rounds: int, trained_parameters: int, done: int) -> None:
         """Say what begins, or goes on."""
         self._rounds, self._done = rounds, done
         self._started = time.monotonic()
         goes_on = f", goes on after round {done}" if done else ""
-        self._print(
-            f"{stage.name}: {rounds} rounds, {trained_parameters:,} parameters trained{goes_on}"
-        )
+        trained = f"{trained_parameters:,} parameters trained"
+        say(f"{stage.name}: {rounds} rounds, {trained}{goes_on}", self._console)
 
     def on_round(self, record: RoundRecord) -> None:
         """Say how a validated round went, and what happened besides in any."""
         for line in events(record, self._rounds):
-            self._print(f"{record.stage} round {record.round}: {line}")
+            say(f"{record.stage} round {record.round}: {line}", self._console)
         self._rounds = record.last
         if record.validation is None:
             return
@@ -71,20 +51,15 @@ class PlainProgress:
         if record.round:
             left = (time.monotonic() - self._started) / (record.round - self._done)
             parts.append(f"{clock(left * (self._rounds - record.round))} left")
-        self._print("  ".join(parts))
+        say("  ".join(parts), self._console)
 
     def on_result(self, result: StageResult) -> None:
         """Say where the stage's parameters are."""
-        self._print(
-            f"{result.stage}: best round {result.best_round}, "
-            f"{clock(result.seconds)}, {shown(result.checkpoint)}"
-        )
-
-    def _print(self, line: str) -> None:
-        say(line, self._console)
+        where = f"{clock(result.seconds)}, {shown(result.checkpoint)}"
+        say(f"{result.stage}: best round {result.best_round}, {where}", self._console)
 
 
-class LiveProgress:
+class LiveProgress(Observer):
     """A bar a stage, with its loss, validation HR@10 and time left."""
 
     def __init__(self, console: Console) -> None:

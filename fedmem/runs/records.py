@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Self
 
 from fedmem.core.stages import Stage
 
@@ -102,8 +102,13 @@ class StageResult:
     stopped: str | None
 
 
-class Observer(Protocol):
-    """What watches a run: progress displays, metric files."""
+class Observer:
+    """What watches a run while it is entered: displays, trackers. This one does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
 
     def on_stage(self, stage: Stage, rounds: int, trained_parameters: int, done: int) -> None:
         """A stage starts, for at most so many rounds, or goes on after those that are done."""

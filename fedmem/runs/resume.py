@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from fedmem.core.errors import FedmemError
+from fedmem.core.errors import FedmemError, readable_disk_errors
 from fedmem.core.memory.memory_store import FILE
 from fedmem.core.settings import RunSettings, Settings, flattened
 from fedmem.runs.configuration import compose_settings
@@ -96,6 +97,20 @@ def absolute(settings: Settings) -> Settings:
 def how_to_go_on(path: Path, command: str = "simulate") -> str:
     """The command that lets the run in a folder go on."""
     return f"Go on with: python -m fedmem.{command} run.resume={shlex.quote(shown(path))}"
+
+
+@contextlib.contextmanager
+def saying_how_to_go_on(folder: RunFolder, command: str = "simulate") -> Iterator[None]:
+    """Let whatever ends a run that can go on say how."""
+    try:
+        with readable_disk_errors():
+            yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(how_to_go_on(folder.path, command)) from error
+    except FedmemError as error:
+        if folder.state.done:
+            raise
+        raise FedmemError(f"{error}\n{how_to_go_on(folder.path, command)}") from error
 
 
 def _require_alike(folder: RunFolder, overrides: Sequence[str]) -> None:

@@ -19,16 +19,15 @@ from mlflow.exceptions import MlflowException
 from fedmem.core.errors import FedmemError
 from fedmem.core.files.atomic import replacing
 from fedmem.core.settings import Settings, flattened
-from fedmem.core.stages import Stage
 from fedmem.runs.folder import MLFLOW_RUN, RunFolder
-from fedmem.runs.records import RoundRecord, StageResult
+from fedmem.runs.records import Observer, RoundRecord, StageResult
 from fedmem.runs.tracking import figures
 
 AT_ONCE = 100
 """Parameters that MLflow takes in one call."""
 
 
-class MLflow:
+class MLflow(Observer):
     """Logs settings as parameters, and figures as metrics under their stage's name, a step a round.
 
     The run's folder keeps the id, under which a run that goes on is found again. What MLflow
@@ -56,9 +55,6 @@ class MLflow:
         with suppress(MlflowException):  # a status is no reason to fail, all figures are there
             done = self._folder.state.done
             self._client.set_terminated(self._run, "FINISHED" if done else "KILLED")
-
-    def on_stage(self, stage: Stage, rounds: int, trained_parameters: int, done: int) -> None:
-        """Nothing is reported at a stage's start."""
 
     def on_round(self, record: RoundRecord) -> None:
         """Log a round's figures."""

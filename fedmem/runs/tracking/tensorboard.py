@@ -11,13 +11,12 @@ from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 
-from fedmem.core.stages import Stage
 from fedmem.runs.folder import EVENTS
-from fedmem.runs.records import RoundRecord, StageResult
+from fedmem.runs.records import Observer, RoundRecord, StageResult
 from fedmem.runs.tracking import figures
 
 
-class TensorBoard:
+class TensorBoard(Observer):
     """Writes events anew into a folder for each stage, a step a round.
 
     The stages are runs to TensorBoard, so that their curves lie on one axis.
@@ -42,9 +41,6 @@ class TensorBoard:
         for writer in self._writers.values():
             with suppress(OSError):  # all is written, or has been complained of
                 writer.close()
-
-    def on_stage(self, stage: Stage, rounds: int, trained_parameters: int, done: int) -> None:
-        """Nothing is reported at a stage's start."""
 
     def on_round(self, record: RoundRecord) -> None:
         """Write a round's figures."""

@@ -34,20 +34,18 @@ def test_a_task_comes_back_as_it_was() -> None:
     )
     back = Task.from_record(task.to_record())
     assert (back.settings, back.stage, back.frozen_hash) == ("{}", "finetune_moe", "ab")
-    assert (back.threshold, back.round, back.split, back.rankings) == (0.81, 7, "", ())
+    assert (back.threshold, back.round, back.split, back.rankings) == (0.81, 7, "", "")
     assert back.users is not None
     assert back.users.tolist() == [3, 5]
     assert back.frozen is not None
     assert back.hints == {"norm": 2.5}
-    later = Task(
-        "{}", "finetune_moe", scope, "ab", None, None, 7, None, "test", ("sampled", "full")
-    )
+    later = Task("{}", "finetune_moe", scope, "ab", None, None, 7, None, "test", "sampled,full")
     back = Task.from_record(later.to_record())
     assert back.threshold is None
     assert back.hints == {}
     assert back.frozen is None
     assert back.users is None
-    assert (back.split, back.rankings) == ("test", ("sampled", "full"))
+    assert (back.split, back.rankings) == ("test", "sampled,full")
 
 
 def test_results_and_descriptions_come_back_as_they_were() -> None:
