@@ -34,7 +34,7 @@ def test_an_arm_is_called_by_the_settings_in_which_it_differs(make_run: MakeRun)
     ]
 
 
-def test_arms_of_other_stages_are_called_by_them_and_arms_of_other_numbers_by_these(
+def test_groups_of_other_stages_are_called_by_them_and_those_of_other_numbers_by_these(
     make_run: MakeRun,
 ) -> None:
     runs = [
@@ -42,19 +42,19 @@ def test_arms_of_other_stages_are_called_by_them_and_arms_of_other_numbers_by_th
         make_run("stage=[pretrain_sasrec,finetune_moe]", "stage.finetune_moe.rounds=9"),
         make_run("stage=[pretrain_sasrec,finetune_moe]"),
     ]
-    assert [arm.name for arm in Study.of(runs[:2]).arms] == [
+    assert [group.name for group in Study.of(runs[:2]).groups] == [
         "stage=pretrain_sasrec",
         "stage=pretrain_sasrec+finetune_moe",
     ]
-    assert [arm.name for arm in Study.of(runs[1:]).arms] == ["rounds=9", "rounds=100"]
+    assert [group.name for group in Study.of(runs[1:]).groups] == ["rounds=9", "rounds=100"]
 
 
 def test_a_run_of_an_earlier_version_which_listed_its_stages_is_read(make_run: MakeRun) -> None:
     earlier, later = make_run("seed=0"), make_run("stage=pretrain_sasrec", "seed=1")
     names = list(earlier.settings.pop("stage"))
     earlier.settings["stages"] = names
-    arms = Study.of([earlier, later]).arms
-    assert [arm.name for arm in arms] == [f"stage={'+'.join(names)}", "stage=pretrain_sasrec"]
+    groups = Study.of([earlier, later]).groups
+    assert [group.name for group in groups] == [f"stage={'+'.join(names)}", "stage=pretrain_sasrec"]
     assert all(name in make_page(Study.of([earlier, later]), "the command").html for name in names)
 
 
