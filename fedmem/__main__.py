@@ -17,7 +17,7 @@ COMMANDS = {
     "Train": ("simulate", "centralised", "experiment"),
     "Look at runs and models": ("doctor", "report", "recommend", "checkpoint"),
     "Train on real machines": ("certificates", "superlink", "supernode", "federation_demo"),
-    "Make parts of fedmem anew": ("doctor.page", "assets.make_ml_100k"),
+    "Make parts of fedmem anew": ("runs.settings_page", "doctor.page", "assets.make_ml_100k"),
 }
 """Names by what they are for."""
 

@@ -1,4 +1,9 @@
-"""`python -m fedmem.runs.settings_page`: all settings as a page, made from the code and `conf/`."""
+"""Print docs/settings.md, all settings as a page.
+
+    python -m fedmem.runs.settings_page > docs/settings.md
+
+It is made from the settings' classes, what stands beside them, and the defaults in `conf/`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fedmem.core.commands import command_parser
 from fedmem.core.files.markdown import markdown_table
 from fedmem.core.settings import Settings, StageSettings, flattened
 from fedmem.core.settings.schema import TYPES, Section, dotted, kinds, parts
@@ -101,6 +107,7 @@ def _shown(value: object) -> str:
 
 def main() -> None:
     """The command."""
+    command_parser("runs.settings_page", __doc__).parse_args()
     sys.stdout.write(page())
 
 
