@@ -106,7 +106,13 @@ class StageFedAvg(FedAvg):
         usable, refused = self._checks.sort_out(replies, asked, scope)
         usable, implausible = filter_replies(self._filters, usable)
         lines = [str(refusal) for refusal in [*refused, *implausible]]
-        self._require_replies(number, len(replies), len(usable), len(homes), lines)
+        required = min(self._settings.strategy.min_nodes, len(homes))
+        if not replies or 0 < len(usable) < required:  # with none usable the stage stops, by itself
+            raise FedmemError(
+                f"{self._stage.name}, round {number}: {len(usable)} usable replies, and "
+                f"{max(required, 1)} are needed (strategy.min_nodes): "
+                + "; ".join(self._roster.news() + lines)
+            )
         updates = [reply.update for reply in usable]
         record = RoundRecord(
             self._stage.name,
@@ -272,18 +278,6 @@ class StageFedAvg(FedAvg):
         first, second = _payload(sent), _payload(again)
         brought = sum(self._frozen.count_bytes() for message in sent if "frozen" in message.content)
         return replies, first + second, brought + second
-
-    def _require_replies(
-        self, server_round: int, replies: int, usable: int, asked: int, refused: list[str]
-    ) -> None:
-        """Check that enough nodes answered; where none was usable, the stage's rules decide."""
-        required = min(self._settings.strategy.min_nodes, asked)
-        if not replies or 0 < usable < required:
-            raise FedmemError(
-                f"{self._stage.name}, round {server_round}: {usable} usable replies, and "
-                f"{max(required, 1)} are needed (strategy.min_nodes): "
-                + "; ".join(self._roster.news() + refused)
-            )
 
 
 def _payload(messages: Iterable[Message]) -> int:
