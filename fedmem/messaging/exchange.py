@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -24,19 +23,6 @@ class Interrupted(Exception):
     """The run was asked to stop."""
 
 
-@dataclass
-class Answers:
-    """What came of an exchange.
-
-    Attributes:
-        replies: of the nodes that answered.
-        failed: why each of the others did not, by node id.
-    """
-
-    replies: list[Message] = field(default_factory=list)
-    failed: dict[int, str] = field(default_factory=dict)
-
-
 def nothing() -> None:
     """For who has nothing to do while nodes work."""
 
@@ -47,17 +33,19 @@ def exchange(
     timeout: float,
     stop: threading.Event,
     meanwhile: Callable[[], None] = nothing,
-) -> Answers:
+) -> tuple[list[Message], dict[int, str]]:
     """Send messages, do what else there is, and wait for the replies, at most `timeout` seconds.
 
     Messages expire with the wait for them, so that a node that is late does not work for nobody.
 
     Flower's `send_and_receive` cannot be interrupted and looks for replies every three seconds.
 
+    Returns:
+        The replies of the nodes that answered, and why each of the others did not, by node id.
+
     Raises:
         Interrupted: `stop` was set.
     """
-    answers = Answers()
     for message in messages:
         message.metadata.ttl = timeout + GRACE
     started = time.monotonic()
@@ -65,8 +53,8 @@ def exchange(
     taken = set(grid.push_messages(messages))
     nodes = {m.metadata.message_id: m.metadata.dst_node_id for m in messages}
     waiting = {key: node for key, node in nodes.items() if key in taken}
-    lost = {node: "is not known to the SuperLink" for k, node in nodes.items() if k not in taken}
-    answers.failed.update(lost)
+    failed = {node: "is not known to the SuperLink" for k, node in nodes.items() if k not in taken}
+    replies: list[Message] = []
     meanwhile()
     over = False
     while waiting and not over:
@@ -75,18 +63,18 @@ def exchange(
         # Seen before the look: whoever answered while a broken reply was waited for is heard.
         over = time.monotonic() >= end
         with parts_of_replies_until(end):
-            replies = grid.pull_messages(set(waiting))
-        for reply in replies:
+            pulled = grid.pull_messages(set(waiting))
+        for reply in pulled:
             node = waiting.pop(reply.metadata.reply_to_message_id)
             if reply.has_error():
-                answers.failed[node] = failure(reply)
+                failed[node] = failure(reply)
             else:
-                answers.replies.append(reply)
+                replies.append(reply)
         if waiting and not over:
             share = POLL_SHARE * (time.monotonic() - started)
             time.sleep(min(max(share, SHORTEST_POLL), LONGEST_POLL))
-    answers.failed.update(dict.fromkeys(waiting.values(), f"did not answer in {timeout:g} s"))
-    return answers
+    failed |= dict.fromkeys(waiting.values(), f"did not answer in {timeout:g} s")
+    return replies, failed
 
 
 def failure(reply: Message) -> str:

@@ -128,12 +128,12 @@ class Roster:
             FedmemError: a simulated node failed.
             Interrupted: `stop` was set.
         """
-        answers = exchange(self._grid, messages, timeout, self._stop, meanwhile)
-        lines = [f"node {node}: {reason}" for node, reason in sorted(answers.failed.items())]
+        replies, failed = exchange(self._grid, messages, timeout, self._stop, meanwhile)
+        lines = [f"node {node}: {reason}" for node, reason in sorted(failed.items())]
         if lines and self._simulated:
             raise FedmemError("; ".join(lines))
         self._news += lines
-        return answers.replies
+        return replies
 
     def news(self) -> list[str]:
         """A line for each node that joined, went, came back or was refused since the last time."""

@@ -72,7 +72,8 @@ def test_after_an_exchange_the_grid_pulls_as_before(monkeypatch: pytest.MonkeyPa
     grid = Grid(1)
     task = Message(RecordDict(), dst_node_id=100, message_type="train")
     for _ in range(2):
-        assert len(exchange(grid, [task], 5.0, threading.Event()).replies) == 1
+        replies, failed = exchange(grid, [task], 5.0, threading.Event())
+        assert (len(replies), failed) == (1, {})
         assert http_grid.pull_objects is somebody_elses
     assert all(each is not somebody_elses for each in seen)
     with pytest.raises(ValueError, match="broke"), parts_of_replies_until(time.monotonic()):
