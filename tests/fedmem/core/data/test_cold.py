@@ -96,5 +96,5 @@ def test_a_share_that_leaves_nothing_to_do_is_refused(
 
 @pytest.mark.parametrize("share", ["-0.1", "1"])
 def test_a_share_out_of_range_is_refused(share: str, make_settings: MakeSettings) -> None:
-    with pytest.raises(FedmemError, match=r"evaluation\.cold_items=.*from 0 to below 1"):
+    with pytest.raises(FedmemError, match=r"evaluation\.cold_items=.*in \[0, 1\)"):
         make_settings(f"evaluation.cold_items={share}")
