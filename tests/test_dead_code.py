@@ -10,6 +10,8 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("fedmem", "strategies", "clients", "benchmarks")
 CALLED_BY_LIBRARIES = {"forward", "setup_context", "get_parameters", "describe"}
 """What torch and Flower look for by name, and a function that `app.query` registers."""
+LISTED_BY = {"check"}
+"""Decorators of functions that nobody calls by name: a table of their module is made of them."""
 
 
 def defined(tree: ast.Module) -> Iterator[str]:
@@ -17,7 +19,9 @@ def defined(tree: ast.Module) -> Iterator[str]:
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     for node in [*tree.body, *(member for own in classes for member in own.body)]:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            yield node.name
+            decorators = (d.func for d in node.decorator_list if isinstance(d, ast.Call))
+            if not any(isinstance(d, ast.Name) and d.id in LISTED_BY for d in decorators):
+                yield node.name
         elif isinstance(node, ast.Assign):
             targets = [part for target in node.targets for part in ast.walk(target)]
             yield from (part.id for part in targets if isinstance(part, ast.Name))

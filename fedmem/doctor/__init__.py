@@ -2,7 +2,6 @@
 
 from fedmem.doctor.case import Case
 from fedmem.doctor.checks import CHECKS, examine, preflight
-from fedmem.doctor.finding import Finding, Level
-from fedmem.doctor.report import print_findings
+from fedmem.doctor.finding import Finding, Level, print_findings
 
 __all__ = ["CHECKS", "Case", "Finding", "Level", "examine", "preflight", "print_findings"]

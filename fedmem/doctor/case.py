@@ -16,23 +16,19 @@ from fedmem.core.data.sampling import participants
 from fedmem.core.errors import FedmemError
 from fedmem.core.machine.placement import Placement, place, this_machine
 from fedmem.core.model import Content
+from fedmem.core.model.parameters import initial_parameters
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage, find_stages
-from fedmem.doctor.arithmetic import parameter_counts
 from fedmem.runs.folder import RESULTS
 
 
 @dataclass
 class Case:
-    """A run that is about to start, or a finished one.
-
-    Attributes:
-        settings: of the run.
-        results: of a finished run, what `results.json` says of each stage; else empty.
-    """
+    """A run that is about to start, or a finished one."""
 
     settings: Settings
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of a finished run, what `results.json` says of each stage."""
 
     @classmethod
     def of_run(cls, folder: Path) -> Case:
@@ -78,29 +74,28 @@ class Case:
     @property
     def users(self) -> UserIndices:
         """Those who take part."""
-        interactions = self.interactions
-        return participants(self.settings.federation, interactions.num_users, self.settings.seed)
+        num_users = self.interactions.num_users
+        return participants(self.settings.federation, num_users, self.settings.seed)
 
     @cached_property
     def placement(self) -> Placement:
         """Workers, nodes and threads."""
-        address = self.settings.simulation.ray_address
-        if address is None:
-            return place(self.settings, [this_machine()], len(self.users))
-        # Imported here since Ray takes a second, and may be what is broken.
-        from fedmem.core.machine.cluster import survey
+        address, machines = self.settings.simulation.ray_address, [this_machine()]
+        if address is not None:
+            # Imported here since Ray takes a second, and may be what is broken.
+            from fedmem.core.machine.cluster import survey
 
-        return place(self.settings, survey(address), len(self.users))
+            machines = survey(address)
+        return place(self.settings, machines, len(self.users))
 
     @cached_property
     def parents(self) -> dict[str, Checkpoint]:
         """The checkpoints that must be there already, by stage."""
         found: dict[str, Checkpoint] = {}
-        made_here: set[str] = set()
-        for stage in self.stages:
-            catalogue = self.interactions.fingerprint
+        catalogue = self.interactions.fingerprint
+        for earlier, stage in enumerate(self.stages):
+            made_here = [each.name for each in self.stages[:earlier]]
             found |= load_parents(self.settings, stage, catalogue, made_here)
-            made_here.add(stage.name)
         return found
 
     def made(self, stage: str) -> Checkpoint:
@@ -109,8 +104,10 @@ class Case:
 
     def counts(self, stage: Stage) -> tuple[int, int]:
         """Parameters of a stage's model, and those of them that it trains."""
-        counts = parameter_counts(
-            self.settings.model, stage, self.interactions.num_items, self.widths
-        )
-        trained = sum(number for prefix, number in counts.items() if stage.in_scope(prefix))
+        model = self.settings.model
+        made = initial_parameters(model, stage, 0, self.widths, self.settings.seed, {})
+        counts = {name: value.numel() for name, value in made.items()}
+        # The one part that grows with the items, and may be large: it is not allocated.
+        counts["sasrec.item_emb.weight"] += self.interactions.num_items * model.dim
+        trained = sum(number for name, number in counts.items() if stage.in_scope(name))
         return sum(counts.values()), trained

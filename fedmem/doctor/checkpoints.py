@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedmem.core.checkpoint import Checkpoint
-from fedmem.core.checkpoint.sanity import training_loss
+from fedmem.core.checkpoint.importing import training_loss
 from fedmem.core.stages import ALIGN_PROJECTORS, PRETRAIN_SASREC
 from fedmem.doctor.case import Case
-from fedmem.doctor.finding import LATER, MEMORY, Finding, check, ok, problem, warning
+from fedmem.doctor.finding import LATER, MEMORY, Finding, check, ok, problem, warn_if
 
+PROJECTORS = ("visual_proj", "text_proj")
 START = 0.02
 """S.d. of an item embedding before any training."""
 SURE = 4.0
@@ -40,13 +40,11 @@ def checkpoints(case: Case) -> Finding:
 
     Problem: one is not; stages run in order, and a run makes those that it runs itself.
     """
-    if not case.parents:
-        return ok("none needed: this run makes them")
     parts = []
     for name, made in case.parents.items():
         best = made.metrics.get("sampled/HR@10")
         parts.append(f"{name} round {made.round}" + (f", HR@10 {best:.3f}" if best else ""))
-    return ok("; ".join(parts))
+    return ok("; ".join(parts) or "none needed: this run makes them")
 
 
 @check("values", LATER, quick=True)
@@ -86,9 +84,8 @@ def item_embeddings(case: Case) -> Finding:
     advice = f"run {PRETRAIN_SASREC.name}"
     if not loss < guess:
         return problem(figure, f"{advice} again: this table is random, or of other items.")
-    if share > MOST_UNTOUCHED and table.shape[1] >= LEAST_DIM:
-        return warning(figure, f"{advice} for more rounds.")
-    return ok(figure)
+    fresh = share > MOST_UNTOUCHED and table.shape[1] >= LEAST_DIM
+    return warn_if(fresh, figure, f"{advice} for more rounds.")
 
 
 @check("trained parameters", LATER, quick=True)
@@ -97,18 +94,15 @@ def trained_parameters(case: Case) -> Finding:
 
     Problem: the checkpoint of stage 2 was trained on features of other widths.
     """
-    counts = [f"{stage.name} {case.counts(stage)[1]:,}" for stage in case.stages]
-    aligned = case.parents.get(ALIGN_PROJECTORS.name)
-    if aligned is not None:
-        then = tuple(
-            aligned.parameters[f"{name}.weight"].shape[1] for name in ("visual_proj", "text_proj")
-        )
+    stage_2 = ALIGN_PROJECTORS.name
+    if stage_2 in case.parents:
+        made = case.parents[stage_2].parameters
+        then = tuple(made[f"{name}.weight"].shape[1] for name in PROJECTORS)
         if then != case.widths:
-            return problem(
-                f"{ALIGN_PROJECTORS.name} has projectors {then} wide, the features {case.widths}",
-                f"run {ALIGN_PROJECTORS.name} on these features, or point data.*_file to the old.",
-            )
-    return ok(", ".join(counts))
+            figure = f"{stage_2} has projectors {then} wide, the features {case.widths}"
+            advice = f"run {stage_2} on these features, or point data.*_file to the old."
+            return problem(figure, advice)
+    return ok(", ".join(f"{stage.name} {case.counts(stage)[1]:,}" for stage in case.stages))
 
 
 @check("alignment", MEMORY, quick=True)
@@ -122,31 +116,20 @@ def alignment(case: Case) -> Finding:
     made = case.parents.get(ALIGN_PROJECTORS.name)
     if made is None:
         return ok("made by this run")
-    content, item_emb = _projected(case, made), made.parameters["sasrec.item_emb.weight"]
-    has_content = case.content.present.any(1)
-    content, item_emb = F.normalize(content[has_content]), F.normalize(item_emb[has_content])
+    present, vectors = case.content.present, (case.content.visual, case.content.text)
+    content = torch.zeros(())
+    for place, name in enumerate(PROJECTORS):  # P_v v + P_t t; a missing modality adds nothing
+        weight, bias = (made.parameters[f"{name}.{part}"] for part in ("weight", "bias"))
+        content = content + F.linear(vectors[place], weight, bias) * present[:, place, None]
+    item_emb, rows = made.parameters["sasrec.item_emb.weight"], present.any(1)
+    content, item_emb = F.normalize(content[rows]), F.normalize(item_emb[rows])
     if not content.any():
         return problem("the projectors are zero", f"run {ALIGN_PROJECTORS.name}.")
     own = (content * item_emb).sum(1)
     others = item_emb @ content.mean(0)  # to the content of every item, on average
     gain = own - others
-    error = float(gain.std()) / math.sqrt(max(len(gain), 1))
+    unsure = not float(gain.mean()) > SURE * float(gain.std()) / math.sqrt(max(len(gain), 1))
     figure = f"cosine {float(own.mean()):+.3f}, to shuffled items {float(others.mean()):+.3f}"
-    if not float(gain.mean()) > SURE * error:
-        return warning(
-            f"{figure}: no sure difference",
-            f"run {ALIGN_PROJECTORS.name} for more rounds; look at the features' quality.",
-        )
-    return ok(figure)
-
-
-def _projected(case: Case, made: Checkpoint) -> Tensor:
-    """[I + 1, D] P_v v + P_t t; a missing modality adds nothing."""
-    present = case.content.present
-    total = torch.zeros(())
-    for place, (name, vectors) in enumerate(
-        (("visual_proj", case.content.visual), ("text_proj", case.content.text))
-    ):
-        weight, bias = (made.parameters[f"{name}.{part}"] for part in ("weight", "bias"))
-        total = total + F.linear(vectors, weight, bias) * present[:, place, None]
-    return total
+    figure += ": no sure difference" if unsure else ""
+    advice = f"run {ALIGN_PROJECTORS.name} for more rounds; look at the features' quality."
+    return warn_if(unsure, figure, advice)

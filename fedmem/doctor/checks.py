@@ -10,39 +10,8 @@ from fedmem.doctor import checkpoints, data, environment, features, outcome, res
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import Check, Finding, Level, problem
 
-CHECKS: tuple[Check, ...] = (
-    data.interactions,
-    data.histories,
-    data.round_size,
-    data.rankings,
-    data.loss,
-    features.features,
-    features.coverage,
-    features.duplicates,
-    features.norms,
-    features.quality,
-    features.threshold,
-    checkpoints.checkpoints,
-    checkpoints.values,
-    checkpoints.item_embeddings,
-    checkpoints.trained_parameters,
-    checkpoints.alignment,
-    resources.memory,
-    resources.disk,
-    environment.versions,
-    environment.threads,
-    environment.trackers,
-    environment.ray,
-    environment.gpu,
-    outcome.figures,
-    outcome.best_round,
-    outcome.stage_2,
-    outcome.stage_3,
-    outcome.memory_filled,
-    outcome.router,
-    outcome.load_balance,
-    outcome.memory_counts,
-)
+SUBJECTS = (data, features, checkpoints, resources, environment, outcome)
+CHECKS = tuple(one for about in SUBJECTS for one in vars(about).values() if isinstance(one, Check))
 
 
 def examine(case: Case, checks: Iterable[Check] = CHECKS) -> Iterator[Finding]:
@@ -61,8 +30,8 @@ def examine(case: Case, checks: Iterable[Check] = CHECKS) -> Iterator[Finding]:
             if str(error) in reported:
                 continue
             reported.add(str(error))
-            figure, _, advice = str(error).partition("\n")
-            finding = problem(figure, advice.replace("\n", " "))
+            figure, *advice = str(error).split("\n")
+            finding = problem(figure, " ".join(advice))
         yield replace(finding, check=one.name)
 
 

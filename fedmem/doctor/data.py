@@ -6,7 +6,7 @@ import numpy as np
 
 from fedmem.core.data.sampling import targets_in_windows
 from fedmem.doctor.case import Case
-from fedmem.doctor.finding import Finding, check, ok, problem, warning
+from fedmem.doctor.finding import Finding, check, ok, problem, warn_if
 
 
 @check("interactions", quick=True)
@@ -15,8 +15,7 @@ def interactions(case: Case) -> Finding:
 
     Problem: it is missing, is no table, or no user has `data.min_interactions`.
     """
-    found = case.interactions
-    lengths = found.lengths
+    found, lengths = case.interactions, case.interactions.lengths
     return ok(
         f"{found.num_users:,} users, {found.num_items:,} items, {len(found.items):,} interactions; "
         f"{lengths.min()} to {lengths.max():,} a user, half have {np.median(lengths):.0f} or more"
@@ -37,9 +36,10 @@ def histories(case: Case) -> Finding:
     figure = f"{without:,} of {len(targets):,} users have no training target"
     if without == len(targets):
         return problem(figure, "use data with more than 3 interactions a user.")
-    if without > 0.1 * len(targets):
-        return warning(figure, "raise data.min_interactions, so that they do not dilute rounds.")
-    return ok(f"{figure}; the windows hold {share:.0%} of all targets")
+    many = without > 0.1 * len(targets)
+    figure += "" if many else f"; the windows hold {share:.0%} of all targets"
+    advice = "raise data.min_interactions, so that they do not dilute rounds."
+    return warn_if(many, figure, advice)
 
 
 @check("round", quick=True)
@@ -52,21 +52,17 @@ def round_size(case: Case) -> Finding:
     """
     federation, num_users = case.settings.federation, len(case.users)
     if federation.nodes != "auto" and federation.nodes > num_users:
-        return problem(
-            f"federation.nodes={federation.nodes}, but only {num_users} users take part",
-            "set federation.nodes=auto.",
-        )
+        figure = f"federation.nodes={federation.nodes}, but only {num_users} users take part"
+        return problem(figure, "set federation.nodes=auto.")
     size = federation.fraction * num_users
     figure = f"federation.fraction={federation.fraction} of {num_users:,} users is {size:.1f}"
     if size < 1:
         return problem(figure, f"set federation.fraction to at least {1 / num_users:.2g}.")
-    rounds = {stage.name: case.settings.of_stage(stage.name).rounds for stage in case.stages}
-    rarest = min(rounds, key=lambda name: rounds[name])
+    rounds = {name: case.settings.of_stage(name).rounds for name in case.settings.stage}
+    rarest = min(rounds, key=rounds.__getitem__)
     times = federation.fraction * rounds[rarest]
     figure += f"; each trains {times:.1f} times in the {rounds[rarest]} rounds of {rarest}"
-    if times < 1:
-        return warning(figure, "raise federation.rounds or federation.fraction.")
-    return ok(figure)
+    return warn_if(times < 1, figure, "raise federation.rounds or federation.fraction.")
 
 
 @check("rankings", quick=True)
@@ -79,9 +75,8 @@ def rankings(case: Case) -> Finding:
     left = found.num_items - found.lengths[case.users]
     short = int((left < wanted).sum())
     figure = f"{short:,} of {len(left):,} users have fewer than {wanted} items never touched"
-    if short:
-        return warning(figure, "lower evaluation.negatives, or read their HR@10 with care.")
-    return ok(figure)
+    advice = "lower evaluation.negatives, or read their HR@10 with care."
+    return warn_if(short > 0, figure, advice)
 
 
 @check("loss", quick=True)

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from fedmem.core.machine.device import local_gpus, resolve_device
 from fedmem.core.training.precision import check_precision
 from fedmem.doctor.case import Case
-from fedmem.doctor.finding import Finding, check, ok, problem, warning
+from fedmem.doctor.finding import Finding, check, ok, problem, warn_if
 from fedmem.runs.tracking import require_installed
 
 SHOWN = ("flwr", "ray", "torch", "numpy", "hydra-core")
@@ -33,11 +33,10 @@ def versions(_: Case) -> Finding:
             continue
         try:
             found = metadata.version(wanted.name)
+            if not wanted.specifier.contains(found, prereleases=True):
+                wrong.append(f"{wanted.name} {found}, and {wanted.specifier} is needed")
         except metadata.PackageNotFoundError:
             wrong.append(f"{wanted.name} is missing")
-            continue
-        if not wanted.specifier.contains(found, prereleases=True):
-            wrong.append(f"{wanted.name} {found}, and {wanted.specifier} is needed")
     if wrong:
         return problem("; ".join(wrong), "install fedmem again: make setup")
     listed = ", ".join(f"{name} {metadata.version(name)}" for name in SHOWN)
@@ -52,11 +51,10 @@ def threads(case: Case) -> Finding:
     Problem: more workers than there is room for.
     """
     placement, cores = case.placement, len(os.sched_getaffinity(0))
-    total = placement.workers * placement.threads
+    here = case.settings.simulation.ray_address is None
+    many = here and placement.workers * placement.threads > cores
     figure = f"{placement.workers} workers of {placement.threads} threads on {cores} cores"
-    if case.settings.simulation.ray_address is None and total > cores:
-        return warning(figure, "set simulation.threads=0.")
-    return ok(figure)
+    return warn_if(many, figure, "set simulation.threads=0.")
 
 
 @check("trackers", quick=True)

@@ -8,7 +8,7 @@ from fedmem.core.arrays import Floats
 from fedmem.core.evaluation.feature_quality import neighbour_similarity
 from fedmem.core.memory import Novelties, auto_threshold, item_vectors, novelty_histogram
 from fedmem.doctor.case import Case
-from fedmem.doctor.finding import CONTENT, MEMORY, Finding, check, ok, problem, warning
+from fedmem.doctor.finding import CONTENT, MEMORY, Finding, check, ok, problem, warn_if
 
 LEAST_COVERAGE = 0.5
 MOST_DUPLICATES = 0.2
@@ -42,13 +42,12 @@ def coverage(case: Case) -> Finding:
     """
     items = case.interactions.items - 1
     shares = {n: float(np.asarray(v.any(1))[items].mean()) for n, v in _modalities(case).items()}
-    figure = " and ".join(f"{share:.0%} have {name}" for name, share in shares.items())
-    figure = f"of the interactions {figure}"
+    listed = " and ".join(f"{share:.0%} have {name}" for name, share in shares.items())
+    figure = f"of the interactions {listed}"
     if not any(shares.values()):
         return problem(figure, "make the features again: a row of the file is an item id.")
-    if min(shares.values()) < LEAST_COVERAGE:
-        return warning(figure, "make features for more items; those without are ranked by ID only.")
-    return ok(figure)
+    advice = "make features for more items; those without are ranked by ID only."
+    return warn_if(min(shares.values()) < LEAST_COVERAGE, figure, advice)
 
 
 @check("duplicates", CONTENT, quick=True)
@@ -64,13 +63,12 @@ def duplicates(case: Case) -> Finding:
         keys = rows.view([("row", f"V{rows.itemsize * rows.shape[1]}")]).ravel()
         counts = np.unique(keys, return_counts=True)[1] if len(rows) else np.zeros(0, np.int64)
         shares[name] = float(counts[counts > 1].sum() / max(len(rows), 1))
-    figure = ", ".join(f"{share:.0%} of the {name}" for name, share in shares.items())
-    figure = f"{figure} are another item's too"
+    listed = ", ".join(f"{share:.0%} of the {name}" for name, share in shares.items())
+    figure = f"{listed} are another item's too"
     if min(shares.values()) == 1.0:
         return problem(figure, "make the features again: they are the same for all items.")
-    if max(shares.values()) > MOST_DUPLICATES:
-        return warning(figure, "leave placeholders out: a row of zeros marks a missing vector.")
-    return ok(figure)
+    advice = "leave placeholders out: a row of zeros marks a missing vector."
+    return warn_if(max(shares.values()) > MOST_DUPLICATES, figure, advice)
 
 
 @check("norms", CONTENT, quick=True)
@@ -86,9 +84,8 @@ def norms(case: Case) -> Finding:
             parts.append(f"{name} {np.median(lengths):.3g}, longest {lengths.max():.3g}")
             worst = max(worst, float(lengths.max() / np.median(lengths)))
     figure = "median length of " + "; ".join(parts)
-    if worst > MOST_SPREAD:
-        return warning(figure, "scale every row to unit length, or look for broken files.")
-    return ok(figure)
+    advice = "scale every row to unit length, or look for broken files."
+    return warn_if(worst > MOST_SPREAD, figure, advice)
 
 
 @check("quality", CONTENT, quick=True)
@@ -106,10 +103,8 @@ def quality(case: Case) -> Finding:
         if not found.low > 0:
             noise.append(name)
     figure = "neighbours are more alike than random pairs by " + ", ".join(parts)
-    if noise:
-        advice = f"the {' and '.join(noise)} look like noise: is row = item id, and the model right"
-        return warning(figure, f"{advice}?")
-    return ok(figure)
+    advice = f"the {' and '.join(noise)} look like noise: is row = item id, and the model right?"
+    return warn_if(bool(noise), figure, advice)
 
 
 @check("threshold", MEMORY, quick=True)
@@ -121,8 +116,7 @@ def threshold(case: Case) -> Finding:
     """
     memory, found = case.settings.memory, case.interactions
     vectors = item_vectors(case.content.visual.numpy(), case.content.text.numpy())
-    generator = np.random.default_rng(case.settings.seed)
-    users = generator.permutation(case.users)[:SAMPLE_USERS]
+    users = np.random.default_rng(case.settings.seed).permutation(case.users)[:SAMPLE_USERS]
     novelties = Novelties(found, vectors, memory.short_term_capacity)
     novelty = novelties.at(found.training_places(users))
     auto = auto_threshold(novelty_histogram(novelty), memory.write_ratio)
@@ -131,10 +125,10 @@ def threshold(case: Case) -> Finding:
     share = float((known >= limit).mean()) if len(known) else 0.0
     figure = f"memory.threshold={memory.threshold} ({limit:.3g}) lets {share:.1%} in"
     advice = f"set memory.threshold=auto (about {auto:.3g} here, for {memory.write_ratio:.0%})."
-    if share == 0.0 and memory.threshold != "auto":
-        return problem(f"{figure}: long-term memory stays empty", advice)
+    if memory.threshold == "auto":
+        if share == 0.0:
+            return problem(f"{figure}: no interaction is novel", "look at duplicates and coverage.")
+        return ok(figure)
     if share == 0.0:
-        return problem(f"{figure}: no interaction is novel", "look at duplicates and coverage.")
-    if memory.threshold != "auto" and not WRITE_RATIOS[0] <= share <= WRITE_RATIOS[1]:
-        return warning(figure, advice)
-    return ok(figure)
+        return problem(f"{figure}: long-term memory stays empty", advice)
+    return warn_if(not WRITE_RATIOS[0] <= share <= WRITE_RATIOS[1], figure, advice)

@@ -1,11 +1,14 @@
-"""What a check is, and what it finds."""
+"""What a check is, what it finds, and how that is printed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
 
 from fedmem.core.stages import ALL_STAGES
 
@@ -21,21 +24,20 @@ class Level(IntEnum):
     PROBLEM = 2
 
 
+STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
+
+
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
-
-    Attributes:
-        level: how bad it is.
-        figure: what was seen, with its numbers.
-        advice: what to do; empty where all is well.
-        check: the check's name; `examine` puts it there.
-    """
+    """What one check found."""
 
     level: Level
     figure: str
+    """What was seen, with its numbers."""
     advice: str = ""
+    """What to do; empty where all is well."""
     check: str = ""
+    """The check's name; `examine` puts it there."""
 
 
 def ok(figure: str) -> Finding:
@@ -43,9 +45,9 @@ def ok(figure: str) -> Finding:
     return Finding(Level.OK, figure)
 
 
-def warning(figure: str, advice: str) -> Finding:
-    """It can run, but may not be what is wanted."""
-    return Finding(Level.WARNING, figure, advice)
+def warn_if(condition: bool, figure: str, advice: str) -> Finding:
+    """All is well, unless the condition holds: then it can run, but may not be what is wanted."""
+    return Finding(Level.WARNING, figure, advice) if condition else ok(figure)
 
 
 def problem(figure: str, advice: str) -> Finding:
@@ -55,26 +57,17 @@ def problem(figure: str, advice: str) -> Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that the doctor examines.
-
-    Attributes:
-        name: as it is printed.
-        stages: the stages that it matters to.
-        quick: whether `fedmem.simulate` runs it before every run.
-        after: whether it examines a finished run, and not one about to start.
-        look: does it; a `FedmemError` that it raises is reported as a problem.
-    """
+    """One thing that the doctor examines."""
 
     name: str
     stages: tuple[str, ...]
+    """The stages that it matters to."""
     quick: bool
+    """Whether `fedmem.simulate` runs it before every run."""
     after: bool
+    """Whether it examines a finished run, and not one about to start."""
     look: Callable[[Case], Finding]
-
-    @property
-    def subject(self) -> str:
-        """The name of the module that it stands in."""
-        return self.look.__module__.rpartition(".")[2]
+    """A `FedmemError` that it raises is reported as a problem."""
 
 
 ALL = tuple(ALL_STAGES)
@@ -92,3 +85,16 @@ def check(
     when there is one.
     """
     return lambda look: Check(name, stages, quick, after, look)
+
+
+def print_findings(findings: Iterable[Finding], console: Console) -> Level:
+    """Print findings as they come; the worst of their levels."""
+    worst = Level.OK
+    for finding in findings:
+        worst = max(worst, finding.level)
+        line = Text(f"{finding.level.name.lower():<8}", STYLES[finding.level])
+        line.append(f"{finding.check}: {finding.figure.removesuffix('.')}.", "default")
+        if finding.advice:
+            line.append(f" To do: {finding.advice}", "default")
+        console.print(line, soft_wrap=True)
+    return worst

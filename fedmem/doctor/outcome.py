@@ -10,7 +10,7 @@ import torch
 from fedmem.core.model.parameters import router_weights
 from fedmem.core.stages import ALIGN_PROJECTORS, FINETUNE_MOE, PRETRAIN_SASREC
 from fedmem.doctor.case import Case
-from fedmem.doctor.finding import MEMORY, Finding, check, ok, problem, warning
+from fedmem.doctor.finding import MEMORY, Finding, check, ok, problem, warn_if
 
 METRIC = "sampled/HR@10"
 NEAR = 0.05
@@ -23,11 +23,6 @@ LEAST_GATE = 0.01
 
 def _hit_rate(result: dict[str, Any]) -> float:
     return float(result["test"][METRIC])
-
-
-def _margin(case: Case, rate: float) -> float:
-    """Standard error of the difference of two such rates, of users drawn anew each time."""
-    return math.sqrt(max(2 * rate * (1 - rate), 0.0) / max(len(case.users), 1))
 
 
 @check("figures", after=True)
@@ -49,19 +44,12 @@ def best_round(case: Case) -> Finding:
 
     Warning: round 0, so the stage kept what it started from; or one of the first tenth.
     """
-    early, parts = [], []
-    for name, result in case.results.items():
-        best, rounds = int(result["best_round"]), int(result["rounds"])
-        parts.append(f"{name} {best} of {rounds}")
-        if best == 0 or best < EARLY * rounds:
-            early.append(name)
-    figure = ", ".join(parts)
-    if early:
-        return warning(
-            f"{figure}: early in {', '.join(early)}",
-            "lower strategy.learning_rate; look at the features' quality; try another seed.",
-        )
-    return ok(figure)
+    kept = {n: (int(r["best_round"]), int(r["rounds"])) for n, r in case.results.items()}
+    early = [name for name, (best, rounds) in kept.items() if best == 0 or best < EARLY * rounds]
+    figure = ", ".join(f"{name} {best} of {rounds}" for name, (best, rounds) in kept.items())
+    figure += f": early in {', '.join(early)}" if early else ""
+    advice = "lower strategy.learning_rate; look at the features' quality; try another seed."
+    return warn_if(bool(early), figure, advice)
 
 
 @check("stage 2", (ALIGN_PROJECTORS.name,), after=True)
@@ -91,13 +79,10 @@ def _against(case: Case, name: str, allowed: float, advice: str) -> Finding:
     if first is None:
         return ok(f"{_hit_rate(later):.4f}; {PRETRAIN_SASREC.name} is not of this run")
     before, after = _hit_rate(first), _hit_rate(later)
-    figure = f"HR@10 {after:.4f} after {before:.4f} (chance ± {_margin(case, before):.4f})"
-    return warning(figure, advice) if after < before - allowed else ok(figure)
-
-
-def _memories(case: Case) -> dict[str, float]:
-    result = case.results.get(FINETUNE_MOE.name, {})
-    return {name: float(value) for name, value in (result.get("memory") or {}).items()}
+    # The standard error of the difference of two such rates, of users drawn anew each time.
+    chance = math.sqrt(max(2 * before * (1 - before), 0.0) / max(len(case.users), 1))
+    figure = f"HR@10 {after:.4f} after {before:.4f} (chance ± {chance:.4f})"
+    return warn_if(after < before - allowed, figure, advice)
 
 
 @check("memory filled", MEMORY, after=True)
@@ -108,10 +93,10 @@ def memory_filled(case: Case) -> Finding:
     more than half of the long-term writes were evictions.
     Problem: a tier is empty.
     """
-    found = _memories(case)
+    found = case.results.get(FINETUNE_MOE.name, {}).get("memory")
+    memory = case.settings.memory
     if not found:
         return problem("no figures of a memory", "run stage=finetune_moe to its end.")
-    memory = case.settings.memory
     users = max(found["st_capacity"] / memory.short_term_capacity, 1.0)
     writes = found["promotions"] + found["merges"]
     ratio = writes / max(found["ingested"], 1.0)
@@ -122,14 +107,13 @@ def memory_filled(case: Case) -> Finding:
     )
     if not found["st_size"] or not found["lt_size"]:
         return problem(f"{figure}: empty", "set memory.threshold=auto; look at the features.")
-    if memory.threshold == "auto" and not 0.5 <= ratio / memory.write_ratio <= 1.5:
-        return warning(figure, "look at the features' duplicates: novelty has few values.")
-    if found["evictions"] > 0.5 * writes:
-        return warning(
-            f"{figure}; {found['evictions']:,.0f} evictions",
-            "lower memory.write_ratio or raise memory.long_term_capacity.",
-        )
-    return ok(figure)
+    off = memory.threshold == "auto" and not 0.5 <= ratio / memory.write_ratio <= 1.5
+    full = not off and found["evictions"] > 0.5 * writes
+    figure += f"; {found['evictions']:,.0f} evictions" if full else ""
+    advice = "lower memory.write_ratio or raise memory.long_term_capacity."
+    if off:
+        advice = "look at the features' duplicates: novelty has few values."
+    return warn_if(off or full, figure, advice)
 
 
 @check("router", MEMORY, after=True)
@@ -146,12 +130,10 @@ def router(case: Case) -> Finding:
         f"{name} {mean:.3f} ± {spread:.3f}"
         for name, mean, spread in zip(names, means, spreads, strict=True)
     )
-    if max(spreads) < LEAST_SPREAD:
-        return warning(
-            f"{figure}: alike for all items",
-            "run more rounds; lower loss.load_balance; see whether memory counts, below.",
-        )
-    return ok(figure)
+    alike = max(spreads) < LEAST_SPREAD
+    figure += ": alike for all items" if alike else ""
+    advice = "run more rounds; lower loss.load_balance; see whether memory counts, below."
+    return warn_if(alike, figure, advice)
 
 
 @check("load balance", MEMORY, after=True)
@@ -163,12 +145,10 @@ def load_balance(case: Case) -> Finding:
     weights, names = _router_weights(case)
     usage = weights.mean(0)
     loss = float((usage - 1 / len(names)).square().sum())
-    least = int(usage.argmin())
-    share = float(usage[least])
-    figure = f"Σ(usage − 1/{len(names)})² {loss:.4f}; {names[least]} has least, {share:.2f}"
-    if share < LEAST_USED:
-        return warning(figure, "raise loss.load_balance, or take it out of model.experts.")
-    return ok(figure)
+    least, share = min(zip(names, usage.tolist(), strict=True), key=lambda each: each[1])
+    figure = f"Σ(usage − 1/{len(names)})² {loss:.4f}; {least} has least, {share:.2f}"
+    advice = "raise loss.load_balance, or take it out of model.experts."
+    return warn_if(share < LEAST_USED, figure, advice)
 
 
 @check("memory counts", MEMORY, after=True)
@@ -180,9 +160,8 @@ def memory_counts(case: Case) -> Finding:
     parameters = case.made(FINETUNE_MOE.name).parameters
     content, memory = (float(parameters[f"gating_weight.{name}"]) for name in ("content", "memory"))
     figure = f"γ of content {content:.3f}, of memory {memory:.3f}"
-    if abs(memory) < LEAST_GATE:
-        return warning(figure, "run more rounds of finetune_moe; raise loss.score.")
-    return ok(figure)
+    advice = "run more rounds of finetune_moe; raise loss.score."
+    return warn_if(abs(memory) < LEAST_GATE, figure, advice)
 
 
 def _router_weights(case: Case) -> tuple[torch.Tensor, list[str]]:

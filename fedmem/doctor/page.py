@@ -8,15 +8,13 @@ What a check looks at, when it warns and when it finds a problem is what its doc
 from __future__ import annotations
 
 import inspect
-import itertools
 import re
 import sys
-from importlib import import_module
 
 from fedmem.core.commands import command_parser
 from fedmem.core.files.markdown import markdown_table
 from fedmem.core.stages import CONTROLS, STAGES
-from fedmem.doctor.checks import CHECKS
+from fedmem.doctor.checks import CHECKS, SUBJECTS
 from fedmem.doctor.finding import ALL, Check, Level
 
 HEAD = """\
@@ -47,11 +45,10 @@ def page() -> str:
     """The whole page."""
     codes = ", ".join(f"{int(level)} {level.name.lower()}" for level in Level)
     parts = [f"{HEAD}{codes}.\n", ABOUT_QUICK]
-    for subject, checks in itertools.groupby(CHECKS, key=lambda one: one.subject):
-        title = subject.capitalize()
-        about = inspect.getdoc(import_module(f"fedmem.doctor.{subject}")) or ""
-        parts.append(f"## {title}\n\n{about}\n")
-        parts.append(markdown_table(COLUMNS, map(_row, checks)))
+    for subject in SUBJECTS:
+        title = subject.__name__.rpartition(".")[2].capitalize()
+        rows = [_row(one) for one in CHECKS if one.look.__module__ == subject.__name__]
+        parts += [f"## {title}\n\n{inspect.getdoc(subject)}\n", markdown_table(COLUMNS, rows)]
     return "\n".join(parts)
 
 

@@ -20,7 +20,7 @@ from fedmem.core.machine.device import POSITIONS_AT_ONCE
 from fedmem.core.stages import Stage
 from fedmem.core.training.losses import SAMPLES_AT_LEAST
 from fedmem.doctor.case import Case
-from fedmem.doctor.finding import Finding, check, ok, problem, warning
+from fedmem.doctor.finding import Finding, check, ok, problem, warn_if
 
 MB = 1e6
 RAY, SERVER, WORKER = 370 * MB, 460 * MB, 530 * MB
@@ -59,12 +59,10 @@ def memory_needed(case: Case, stage: Stage) -> float:
 
 def disk_needed(case: Case) -> float:
     """Bytes of all checkpoints, old and new at once, and of the state that a run keeps."""
-    total = 1 * MB  # metrics, results and the configuration
-    for stage in case.stages:
-        parameters, trained = case.counts(stage)
-        # Parameters and the best of them, two moments; the last state beside the next one.
-        total += FLOAT * (2 * parameters + 2 * 4 * trained)
-    return total
+    counts = map(case.counts, case.stages)
+    # Metrics, results and the configuration; then for each stage the parameters and the best of
+    # them, two moments, and the last state beside the next one.
+    return MB + sum(FLOAT * (2 * parameters + 2 * 4 * trained) for parameters, trained in counts)
 
 
 def memory_free() -> float:
@@ -86,14 +84,12 @@ def memory(case: Case) -> Finding:
     if case.settings.simulation.ray_address is not None:
         return ok("on a Ray cluster: not looked at")
     needed, stage = max((memory_needed(case, stage), stage.name) for stage in case.stages)
-    free = memory_free()
-    workers = case.placement.workers
+    free, workers = memory_free(), case.placement.workers
     figure = f"about {needed / 1e9:.1f} GB with {workers} workers ({stage}), {free / 1e9:.1f} free"
     if needed > free:
         return problem(figure, "set simulation.workers lower, or free memory.")
-    if needed > TIGHT * free:
-        return warning(figure, "set simulation.workers lower to have more room.")
-    return ok(figure)
+    advice = "set simulation.workers lower to have more room."
+    return warn_if(needed > TIGHT * free, figure, advice)
 
 
 @check("disk", quick=True)
@@ -104,22 +100,17 @@ def disk(case: Case) -> Finding:
     Problem: there is not enough, or a folder cannot be written to.
     """
     needed = disk_needed(case)
-    figures = []
-    for key, place in (
-        ("checkpoint.dir", case.settings.checkpoint.dir),
-        ("output_dir", case.settings.output_dir),
-    ):
-        folder = Path(place).absolute()
-        while not folder.exists():
-            folder = folder.parent
+    settings, figures = case.settings, []
+    places = {"checkpoint.dir": settings.checkpoint.dir, "output_dir": settings.output_dir}
+    for key, place in places.items():
+        path = Path(place).absolute()
+        folder = next(each for each in (path, *path.parents) if each.exists())
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             return problem(f"{key}={place} cannot be written to", f"point {key} elsewhere.")
         free = shutil.disk_usage(folder).free
         figures.append((free, f"{free / 1e9:.1f} GB free for {key}"))
-    least = min(free for free, _ in figures)
+    least = min(figures)[0]
     text = f"about {needed / MB:.0f} MB; " + ", ".join(figure for _, figure in figures)
     if needed > least:
         return problem(text, "free room, or point checkpoint.dir and hydra.run.dir elsewhere.")
-    if 2 * needed > least:
-        return warning(text, "free room.")
-    return ok(text)
+    return warn_if(2 * needed > least, text, "free room.")

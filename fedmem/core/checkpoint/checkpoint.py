@@ -19,24 +19,18 @@ NOT_SIZES = ("dropout", "experts")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A stage's parameters and where they come from.
-
-    Attributes:
-        stage: name of the stage that made it.
-        catalogue: `Interactions.fingerprint` of the data it was trained on.
-        model: the model settings.
-        round: the round whose parameters these are.
-        metrics: validation metrics of that round.
-        parents: content hash of each checkpoint that it started from, by stage.
-        parameters: all parameters of the stage's model, by name.
-    """
+    """All parameters of a stage's model, and where they come from."""
 
     stage: str
     catalogue: str
+    """`Interactions.fingerprint` of the data it was trained on."""
     model: ModelSettings
     round: int
+    """The round whose parameters these are."""
     metrics: dict[str, float]
+    """Of the validation in that round."""
     parents: dict[str, str]
+    """Content hash of each checkpoint that it started from, by stage."""
     parameters: Parameters = field(repr=False)
 
     @property
@@ -98,7 +92,7 @@ def load_parents(
 
     Args:
         settings: of the run.
-        stage: the stage that starts.
+        stage: that starts.
         catalogue: `Interactions.fingerprint` of the data.
         coming: stages that are going to be made anew before it starts; they are left out.
 

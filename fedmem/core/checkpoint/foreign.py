@@ -13,10 +13,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from fedmem.core.errors import FedmemError
@@ -25,6 +26,9 @@ from fedmem.core.files.torch_file import is_torch_file, read_torch_file
 from fedmem.core.model.backbone import SASRec
 from fedmem.core.model.parameters import Parameters
 from fedmem.core.settings import ModelSettings
+
+WAY_OUT = "Train stage 1 again: python -m fedmem.simulate stage=pretrain_sasrec data=NAME"
+"""What to do where no backbone can be taken."""
 
 WRAPPERS = ("model_state_dict", "state_dict", "model", "net", "module")
 """Names around a model's own, which say nothing."""
@@ -42,8 +46,7 @@ REASONS = (
 )
 
 
-@dataclass(frozen=True)
-class Left:
+class Left(NamedTuple):
     """A tensor that cannot be taken."""
 
     name: str
@@ -53,20 +56,15 @@ class Left:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a foreign file is.
-
-    Attributes:
-        kind: in a few words.
-        why_not: why it cannot be loaded as a checkpoint; empty where its backbone fits.
-        backbone: its backbone by our names, whole; empty where it does not fit.
-        sizes: `dim`, `blocks`, `feedforward`, `max_length` and `items` of that backbone.
-        left: all that is not taken.
-    """
+    """What a foreign file is."""
 
     kind: str
     why_not: str
+    """Why it cannot be loaded as a checkpoint; empty where its backbone fits."""
     backbone: Parameters
+    """Whole, by our names; empty where it does not fit."""
     sizes: dict[str, int]
+    """`dim`, `blocks`, `feedforward`, `max_length` and `items` of that backbone."""
     left: list[Left]
 
 
@@ -90,17 +88,12 @@ def refuse_foreign(path: Path) -> None:
     if not is_foreign(path):
         return
     found = diagnose(read_foreign(path))
+    why = f": {found.why_not}" if found.why_not else ""
     fits = f"its backbone fits: python -m fedmem.checkpoint import {path} --to DIR"
     raise FedmemError(
-        f"{path} is {found.kind}, and no checkpoint of fedmem"
-        f"{': ' + found.why_not if found.why_not else ''}.\n"
-        + (f"Stage 1 need not run again, {fits}" if found.backbone else way_out())
+        f"{path} is {found.kind}, and no checkpoint of fedmem{why}.\n"
+        + (f"Stage 1 need not run again, {fits}" if found.backbone else WAY_OUT)
     )
-
-
-def way_out() -> str:
-    """What to do where no backbone can be taken."""
-    return "Train stage 1 again: python -m fedmem.simulate stage=pretrain_sasrec data=NAME"
 
 
 def read_foreign(path: Path) -> Parameters:
@@ -111,7 +104,12 @@ def read_foreign(path: Path) -> Parameters:
     """
     if not path.is_file():
         raise FedmemError(f"There is no file {path}.")
-    content = read_torch_file(path) if is_torch_file(path) else _read_safetensors(path)
+    try:
+        content = read_torch_file(path) if is_torch_file(path) else load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise FedmemError(
+            f"{path} cannot be read as safetensors: it is cut short, damaged or of another kind."
+        ) from error
     tensors = {name: value.detach() for name, value in _flatten(content) if value.numel()}
     if not tensors:
         raise FedmemError(f"{path} holds no tensor that has a name: it is no model.")
@@ -121,65 +119,46 @@ def read_foreign(path: Path) -> Parameters:
 def diagnose(tensors: Parameters) -> Diagnosis:
     """Find out what the tensors are, and which of them our backbone can take."""
     prefix, sizes = _backbone_sizes(tensors)
-    expected = backbone_shapes(sizes) if sizes else {}
+    expected = _backbone_shapes(prefix, sizes) if sizes else {}
     fitting = {
-        name: tensors[prefix + name]
-        for name, shape in expected.items()
-        if prefix + name in tensors
-        and tensors[prefix + name].shape == shape
-        and tensors[prefix + name].is_floating_point()
+        name: value.float()
+        for name, value in tensors.items()
+        if expected.get(name) == value.shape and value.is_floating_point()
     }
-    whole = bool(expected) and fitting.keys() == expected.keys()
-    taken = {prefix + name for name in fitting} if whole else set()
+    lacking = sorted(name.removeprefix(prefix) for name in expected.keys() - fitting.keys())
+    taken = {} if lacking else fitting
     left = [
-        Left(name, tuple(value.shape), _reason(name, value, sizes, expected, prefix))
+        Left(name, tuple(value.shape), _reason(name, value, sizes, expected))
         for name, value in tensors.items()
         if name not in taken
     ]
-    wide = [item for item in left if _is_wide_norm(item.name, item.shape)]
+    wide = [item for item in left if _is_wide_norm(item)]
     kind, why_not = "a model that fedmem does not know", ""
     if wide:
         kind = "of the earlier architecture"
-        others = sum(value.numel() for n, value in tensors.items() if not _of_backbone(n, prefix))
+        own = rf"{PORT}|item_emb|pos_emb|{re.escape(prefix)}(blocks|norm)\."
+        others = sum(value.numel() for n, value in tensors.items() if not re.search(own, n))
         listed = ", ".join(f"{item.name} {list(item.shape)}" for item in wide[:4])
         why_not = f"{listed} keep their features' width ({others:,} parameters beside the backbone)"
     elif any(re.search(PORT, name) for name in tensors):
         kind = "a SASRec of the PyTorch port"
         why_not = "it treats padding and positions otherwise, so its hidden states would differ"
-    elif whole:
+    elif taken:
         kind = "a model whose backbone has our names and shapes"
-    elif sizes:
-        lacking = sorted(expected.keys() - fitting.keys())
+    elif lacking:
         why_not = f"its backbone lacks {', '.join(lacking[:3])}{' …' if lacking[3:] else ''}"
-    return Diagnosis(
-        kind=kind,
-        why_not=why_not,
-        backbone={f"sasrec.{name}": value.float() for name, value in fitting.items()}
-        if whole
-        else {},
-        sizes=sizes,
-        left=left,
-    )
+    backbone = {f"sasrec.{name.removeprefix(prefix)}": taken[name] for name in expected if taken}
+    return Diagnosis(kind, why_not, backbone, sizes, left)
 
 
-def backbone_shapes(sizes: Mapping[str, int]) -> dict[str, torch.Size]:
-    """Shapes of our backbone's tensors of these sizes, by name."""
+def _backbone_shapes(prefix: str, sizes: Mapping[str, int]) -> dict[str, torch.Size]:
+    """Shapes of our backbone's tensors of these sizes, by name with the prefix before it."""
     fitting = {k: v for k, v in sizes.items() if k != "items"}
     rest = {"heads": 1, "dropout": 0.0, "gating_hidden": 1, "semantic_heads": 1, "router_hidden": 1}
     settings = ModelSettings(experts=["identity"], **fitting, **rest)  # type: ignore[arg-type]
     with torch.random.fork_rng(devices=[]):
         backbone = SASRec(settings, sizes["items"])
-    return {name: value.shape for name, value in backbone.state_dict().items()}
-
-
-def _read_safetensors(path: Path) -> Parameters:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise FedmemError(
-            f"{path} cannot be read as safetensors: it is cut short, damaged or of another kind."
-        ) from error
+    return {prefix + name: value.shape for name, value in backbone.state_dict().items()}
 
 
 def _flatten(content: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -204,14 +183,10 @@ def _backbone_sizes(tensors: Parameters) -> tuple[str, dict[str, int]]:
             continue
         if not table.dim() == positions.dim() == expand.dim() == 2 or len(table) < 2:
             continue
-        numbers = {
-            int(found[1])
-            for other in tensors
-            if (found := re.match(rf"{re.escape(prefix)}blocks\.(\d+)\.", other))
-        }
+        block = re.compile(rf"{re.escape(prefix)}blocks\.(\d+)\.")
         return prefix, {
             "dim": table.shape[1],
-            "blocks": max(numbers) + 1,
+            "blocks": max(int(found[1]) for found in map(block.match, tensors) if found) + 1,
             "feedforward": len(expand),
             "max_length": len(positions),
             "items": len(table) - 1,
@@ -219,31 +194,21 @@ def _backbone_sizes(tensors: Parameters) -> tuple[str, dict[str, int]]:
     return "", {}
 
 
-def _of_backbone(name: str, prefix: str) -> bool:
-    return re.search(PORT, name) is not None or any(
-        part in name for part in ("item_emb", "pos_emb", f"{prefix}blocks.", f"{prefix}norm.")
-    )
-
-
-def _is_wide_norm(name: str, shape: tuple[int, ...]) -> bool:
+def _is_wide_norm(item: Left) -> bool:
     """Whether it is the gain or bias of a LayerNorm over features as wide as they came."""
-    named = "expert" in name and re.search(r"norm|\bln\b|_ln", name) is not None
-    return named and len(shape) == 1 and shape[0] in FEATURE_WIDTHS
+    named = "expert" in item.name and re.search(r"norm|\bln\b|_ln", item.name) is not None
+    return named and len(item.shape) == 1 and item.shape[0] in FEATURE_WIDTHS
 
 
 def _reason(
-    name: str,
-    value: Tensor,
-    sizes: Mapping[str, int],
-    expected: Mapping[str, torch.Size],
-    prefix: str,
+    name: str, value: Tensor, sizes: Mapping[str, int], expected: Mapping[str, torch.Size]
 ) -> str:
     """Why a tensor is not taken."""
     wide = [width for width in value.shape if width in FEATURE_WIDTHS]
     if "expert" in name and wide:
         dim = f" of {sizes['dim']}" if sizes else ""
         return f"keeps the {wide[0]} of its features; experts here work in the model's width{dim}"
-    ours = expected.get(name.removeprefix(prefix))
+    ours = expected.get(name)
     if ours is not None and ours != value.shape:
         return f"the shape would have to be {list(ours)}"
     return next((why for pattern, why in REASONS if re.search(pattern, name)), "no part of it fits")

@@ -11,8 +11,7 @@ import torch
 
 from fedmem import checkpoint as command
 from fedmem.core.checkpoint import Checkpoint
-from fedmem.core.checkpoint.importing import import_backbone
-from fedmem.core.checkpoint.sanity import training_loss
+from fedmem.core.checkpoint.importing import import_backbone, training_loss
 from fedmem.core.data import load_interactions
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
