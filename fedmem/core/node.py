@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedmem.core.arrays import Floats, Ints, Positions, UserIndices, ranges
 from fedmem.core.data import Histories, Interactions, Windows, load_histories
-from fedmem.core.data.ablation import content_of
+from fedmem.core.data.content import content_of
 from fedmem.core.data.interactions import Split
 from fedmem.core.evaluation.cold import rank_cold
 from fedmem.core.evaluation.protocol import Ranks, draw_negatives, last_hidden, rank_users

@@ -11,7 +11,7 @@ from typing import Any
 from fedmem.core.arrays import UserIndices
 from fedmem.core.checkpoint import Checkpoint, load_parents
 from fedmem.core.data import Interactions, load_histories
-from fedmem.core.data.ablation import content_of
+from fedmem.core.data.content import content_of
 from fedmem.core.data.sampling import participants
 from fedmem.core.errors import FedmemError
 from fedmem.core.machine.placement import Placement, place, this_machine

@@ -17,17 +17,14 @@ from fedmem.core.settings import DataSettings, Settings
 
 @dataclass(frozen=True)
 class Histories:
-    """All interactions, parted into those with warm and those with cold items, users alike in both.
-
-    Attributes:
-        warm: what a run knows: the same as if the file had no line of a cold item.
-        cold: what only the cold evaluation looks at; its catalogue is that of the cold items alone.
-        before: [N] of each of the cold interactions: its user's warm interactions before it.
-    """
+    """Interactions with warm items, and those with cold ones; users alike in both."""
 
     warm: Interactions
+    """What a run knows: the same as if the file had no line of a cold item."""
     cold: Interactions
+    """What only the cold evaluation looks at; its catalogue is that of the cold items alone."""
     before: npt.NDArray[np.int64]
+    """[N] of each of the cold interactions: its user's warm interactions before it."""
 
     def latest_cold(self, users: UserIndices) -> tuple[UserIndices, Places]:
         """The users who have a cold interaction with something warm before it, and the place in
@@ -54,8 +51,8 @@ def load_histories(settings: Settings) -> Histories:
 def _load_histories(settings: DataSettings, share: float, seed: int) -> Histories:
     interactions = load_interactions(settings)
     is_cold = drawn_cold(interactions.item_ids, share, seed)
-    everything = settings.catalogue_file is not None
-    found = part(interactions, is_cold, settings.min_interactions, everything)
+    whole = settings.catalogue_file is not None
+    found = part(interactions, is_cold, settings.min_interactions, whole)
     if not len(found.warm.items):
         raise FedmemError(
             f"evaluation.cold_items={share} leaves no user of data={settings.name} with "
@@ -71,12 +68,11 @@ def _load_histories(settings: DataSettings, share: float, seed: int) -> Historie
 
 def drawn_cold(item_ids: npt.NDArray[np.generic], share: float, seed: int) -> npt.NDArray[np.bool_]:
     """Whether an item [I + 1] is cold: a matter of the seed and its own id alone; never entry 0."""
-    drawn = np.zeros(len(item_ids), dtype=np.bool_)
-    if share:
-        for place, own in enumerate(item_ids[1:].tolist(), start=1):
-            digest = hashlib.sha256(f"{seed} {own}".encode()).digest()
-            drawn[place] = int.from_bytes(digest[:8], "big") < share * 2.0**64
-    return drawn
+    if not share:
+        return np.zeros(len(item_ids), dtype=np.bool_)
+    digests = (hashlib.sha256(f"{seed} {own}".encode()).digest() for own in item_ids[1:].tolist())
+    drawn = (int.from_bytes(digest[:8], "big") < share * 2.0**64 for digest in digests)
+    return np.array([False, *drawn])
 
 
 def part(
@@ -85,15 +81,10 @@ def part(
     min_interactions: int,
     whole: bool = False,
 ) -> Histories:
-    """Part interactions by their items, [I + 1]; users with few warm ones are dropped.
+    """Part interactions by their items, [I + 1]; users with too few warm ones are dropped.
 
     Users without any live at other nodes and stay, so that indices mean the same at all nodes.
-
-    Args:
-        interactions: all of them.
-        is_cold: [I + 1].
-        min_interactions: that a user needs.
-        whole: whether the catalogues keep items that nobody here has touched.
+    `whole` catalogues keep items that nobody here has touched.
     """
     users = interactions.users
     cold = is_cold[interactions.items]

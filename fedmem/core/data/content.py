@@ -1,23 +1,64 @@
-"""Content: frozen visual and text vectors of the items."""
+"""Content: frozen visual and text vectors of the items, or what a control puts in their place."""
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from fedmem.core.data.ids import comparable, example
 from fedmem.core.data.interactions import WITH_FEATURES, Interactions, how_to_get
 from fedmem.core.data.vectors import Vectors, read_vectors
 from fedmem.core.errors import FedmemError
 from fedmem.core.model import Content
-from fedmem.core.settings import DataSettings
+from fedmem.core.settings import DataSettings, Settings
 
 KINDS = {"visual": "visual_file", "text": "text_file"}
 """The setting that names the file of each kind of content."""
+
+
+def content_of(settings: Settings, items: Interactions) -> Content:
+    """The items' content, or what `ablation.content` puts in its place.
+
+    Raises:
+        FedmemError: as `load_content`.
+    """
+    key = f"{settings.seed} content {items.fingerprint}"
+    return ablate(load_content(settings.data, items), settings.ablation.content, key)
+
+
+def ablate(content: Content, instead: str, key: str) -> Content:
+    """The content that stands in the place of the data's own: a control.
+
+    Args:
+        content: the data's own.
+        instead: one of `fedmem.core.settings.CONTENTS`. `shuffled` hands the items' pictures and
+            texts round together, so that every item has those of one other; `random` puts normal
+            noise of the same length in the place of each vector. Both leave as many items without
+            content.
+        key: of what is drawn.
+    """
+    generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
+    visual, text = content.visual, content.text
+    if instead == "without_picture":
+        return Content(torch.zeros_like(visual), text)
+    if instead == "without_text":
+        return Content(visual, torch.zeros_like(text))
+    if instead == "shuffled":
+        order = torch.randperm(len(visual) - 1, generator=generator) + 1
+        giver = torch.zeros(len(visual), dtype=torch.long)
+        giver[order] = order.roll(1)  # one cycle: nobody keeps their own
+        return Content(visual[giver], text[giver])
+    if instead == "random":
+        noise = [torch.randn(vectors.shape, generator=generator) for vectors in (visual, text)]
+        lengths = [torch.linalg.vector_norm(v, dim=1, keepdim=True) for v in (visual, text)]
+        return Content(*(F.normalize(n, dim=1) * x for n, x in zip(noise, lengths, strict=True)))
+    return content
 
 
 def load_content(settings: DataSettings, interactions: Interactions) -> Content:
@@ -72,12 +113,14 @@ def _by_row(
 ) -> npt.NDArray[np.int64]:
     """Places [I] of the items' rows where the row is the item's id."""
     ids, found = interactions.item_ids[1:], len(vectors.rows)
-    is_text = ids.dtype == object
-    if is_text or ids.min() < 0:
-        what = f"the item ids of these data are text, as {example(ids)!r} is" if is_text else ""
+    what = ""
+    if ids.dtype == object:
+        what = f"the item ids of these data are text, as {example(ids)!r} is"
+    elif ids.min() < 0:
+        what = f"an id of these data is {ids.min()}"
+    if what:
         raise FedmemError(
-            f"{path} has its {found} rows by item id, and "
-            f"{what or f'an id of these data is {ids.min()}'}.\n"
+            f"{path} has its {found} rows by item id, and {what}.\n"
             f"For {key} use a file that is keyed by id: .parquet or .npz."
         )
     largest = int(ids.max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import zlib
@@ -16,14 +17,12 @@ from fedmem.core.errors import FedmemError
 
 MAX_LINE = 1 << 20
 """Characters of a line at most: none is longer in a file of interactions."""
-GZIP_MAGIC = b"\x1f\x8b"
-UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def is_gzip(path: Path) -> bool:
     """Whether the content is gzipped, whatever the name says."""
     with path.open("rb") as file:
-        return file.read(2) == GZIP_MAGIC
+        return file.read(2) == b"\x1f\x8b"
 
 
 def open_bytes(path: Path) -> BinaryIO:
@@ -59,7 +58,7 @@ def numbered_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
     """
     number = 0
     with readable(path), open_bytes(path) as file:
-        if encoding == "utf-8" and file.read(2) in UTF_16_MARKS:
+        if encoding == "utf-8" and file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             raise FedmemError(f"{path} starts as UTF-16 does: set data.encoding=utf-16.")
         file.seek(0)
         python_name = "utf-8-sig" if encoding == "utf-8" else encoding

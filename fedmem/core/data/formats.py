@@ -24,10 +24,10 @@ from fedmem.core.settings import ColumnSettings, DataSettings
 
 ROLES = ("user", "item", "rating", "timestamp")
 WITHOUT_HEADER = {"pairs": ROLES[:2], "ratings": ROLES}
-SEPARATORS = ("::", "\t", ",", ";", " ")
-SEPARATOR_NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons", " ": "spaces", "::": "::"}
+SEPARATORS = {"::": "::", "\t": "tabs", ",": "commas", ";": "semicolons", " ": "spaces"}
+"""Their names; where a line has more than one of them, the first counts."""
 LOOKED_AT = 1 << 16
-"""Characters at the beginning of a file from which its format is recognised."""
+"""Characters at the beginning of a file, in whole lines, from which its format is recognised."""
 USUAL_NAMES = {
     "user": "user userid uid reviewerid customerid visitorid sessionid session username",
     "item": "item itemid iid movieid movie asin parentasin productid product isbn bookid trackid "
@@ -40,31 +40,28 @@ USUAL_NAMES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file holds interactions.
-
-    Attributes:
-        format: one of `FORMATS`, never `auto`.
-        separator: between columns of text.
-        names: of all columns, in their order.
-        roles: the column's name of each of `ROLES` that the file has.
-        header: number of the line that names the columns; 0: none does.
-    """
+    """How a file holds interactions."""
 
     format: str
+    """One of `FORMATS`, never `auto`."""
     separator: str
+    """Between columns of text."""
     names: tuple[str, ...]
+    """Of all columns, in their order."""
     roles: dict[str, str]
-    header: int
+    """The column's name of each of `ROLES` that the file has."""
+    header: int = 0
+    """Number of the line that names the columns; 0: none does."""
 
     def __str__(self) -> str:
         if self.format == "sequences":
             return "sequences (one user a line)"
         columns = ", ".join(self.roles.values())
-        by = f" by {SEPARATOR_NAMES[self.separator]}" if self.separator else ""
+        by = f" by {SEPARATORS[self.separator]}" if self.separator else ""
         return f"{self.format} ({columns}{by})"
 
 
-SEQUENCES = Layout("sequences", " ", (), {}, 0)
+SEQUENCES = Layout("sequences", " ", (), {})
 
 
 def recognise(path: Path, settings: DataSettings) -> Layout:
@@ -73,45 +70,39 @@ def recognise(path: Path, settings: DataSettings) -> Layout:
     Raises:
         FedmemError: the file is empty, or of none of the formats, or not of the one that is set.
     """
-    wanted = settings.format
+    found = _recognised(path, settings.format, settings)
+    if settings.format not in ("auto", found.format):
+        raise FedmemError(
+            f"{path} reads as {found}, and data.format={settings.format} was asked for."
+        )
+    return found
+
+
+def _recognised(path: Path, wanted: str, settings: DataSettings) -> Layout:
     with readable(path):
         if path.stat().st_size == 0:
             raise FedmemError(f"{path} is empty.")
         with open_bytes(path) as file:
             parquet = file.read(4) == b"PAR1"
     if parquet or wanted == "parquet":
-        return _require(path, wanted, _parquet(path, settings.columns))
-    numbered = [
-        (number, line) for number, line in _beginning(path, settings.encoding) if line.strip()
-    ]
-    if not numbered:
-        raise FedmemError(f"{path} has no line but blank ones.")
-    (number, first), lines = numbered[0], [line for _, line in numbered]
-    if "\0" in first:
-        raise FedmemError(f"{path} is no text, and no Parquet either.")
-    if first.lstrip().startswith("{"):
-        return _require(path, wanted, _json_lines(path, first, settings.columns))
-    table = _with_header(path, number, first, settings.columns)
-    if table is not None:
-        return _require(path, wanted, table)
-    return _without_header(path, lines, wanted)
-
-
-def _require(path: Path, wanted: str, found: Layout) -> Layout:
-    if wanted not in ("auto", found.format):
-        raise FedmemError(f"{path} reads as {found}, and data.format={wanted} was asked for.")
-    return found
-
-
-def _beginning(path: Path, encoding: str) -> list[tuple[int, str]]:
-    """The lines of the first characters, whole."""
-    lines, left = [], LOOKED_AT
-    for number, line in numbered_lines(path, encoding):
-        lines.append((number, line))
+        return _parquet(path, settings.columns)
+    lines: dict[int, str] = {}  # by number
+    left = LOOKED_AT
+    for number, line in numbered_lines(path, settings.encoding):
+        if line.strip():
+            lines[number] = line
         left -= len(line) + 1
         if left <= 0:
             break
-    return lines
+    if not lines:
+        raise FedmemError(f"{path} has no line but blank ones.")
+    number, first = next(iter(lines.items()))
+    if "\0" in first:
+        raise FedmemError(f"{path} is no text, and no Parquet either.")
+    if first.lstrip().startswith("{"):
+        return _json_lines(path, first, settings.columns)
+    table = _with_header(path, number, first, settings.columns)
+    return table or _without_header(path, list(lines.values()), wanted)
 
 
 def split(line: str, separator: str) -> list[str]:
@@ -121,26 +112,18 @@ def split(line: str, separator: str) -> list[str]:
     return next(csv.reader([line], delimiter=separator))
 
 
-def _plain(name: str) -> str:
-    """A column's name without RecBole's type, case and marks."""
-    return "".join(c for c in name.split(":")[0].lower() if c.isalnum())
-
-
 def find_column(role: str, names: Sequence[str], asked: str | None) -> str | None:
     """The column of a role: the one asked for, or the usual name that comes first."""
     if asked is not None:
         return asked if asked in names else None
-    plain = [_plain(name) for name in names]
+    # Without RecBole's type, case and marks.
+    plain = ["".join(c for c in n.split(":")[0].lower() if c.isalnum()) for n in names]
     usual = next((usual for usual in USUAL_NAMES[role].split() if usual in plain), None)
     return None if usual is None else names[plain.index(usual)]
 
 
 def _roles(path: Path, names: Sequence[str], columns: ColumnSettings) -> dict[str, str]:
-    """The columns of each role.
-
-    Raises:
-        FedmemError: user or item is not there, or a column that was asked for is not.
-    """
+    """The column of each role that there is; user and item, and those asked for, there must be."""
     found = {role: find_column(role, names, vars(columns)[role]) for role in ROLES}
     for role, name in found.items():
         asked = vars(columns)[role]
@@ -166,7 +149,7 @@ def _parquet(path: Path, columns: ColumnSettings) -> Layout:
             names = pq.read_schema(parquet_source(path)).names
     except (pa.ArrowException, UnicodeError) as error:
         raise FedmemError(f"{path} cannot be read as Parquet: {first_line(error)}.") from error
-    return Layout("parquet", "", tuple(names), _roles(path, names, columns), 0)
+    return Layout("parquet", "", tuple(names), _roles(path, names, columns))
 
 
 def _json_lines(path: Path, first: str, columns: ColumnSettings) -> Layout:
@@ -174,12 +157,12 @@ def _json_lines(path: Path, first: str, columns: ColumnSettings) -> Layout:
         names = list(json.loads(first))
     except ValueError as error:
         raise FedmemError(f"{path}, line 1 is no JSON object: {error}.") from error
-    return Layout("jsonl", "", tuple(names), _roles(path, names, columns), 0)
+    return Layout("jsonl", "", tuple(names), _roles(path, names, columns))
 
 
 def _with_header(path: Path, number: int, line: str, columns: ColumnSettings) -> Layout | None:
     """The layout of a table whose first line names a user or an item; None where it does not."""
-    for separator in SEPARATORS[1:]:
+    for separator in list(SEPARATORS)[1:]:
         names = [name.strip() for name in split(line, separator)]
         named = any(find_column(role, names, vars(columns)[role]) for role in ROLES[:2])
         if named and len(names) > 1:
@@ -206,11 +189,9 @@ def _without_header(path: Path, lines: list[str], wanted: str) -> Layout:
         return SEQUENCES
     if wanted != "auto" or width in (2, 4):
         return _columns(path, rows, separator, wanted)
-    found = (
-        f"line 1 has {width} columns"
-        if differing is None
-        else f"line 1 has {width} columns and line {differing + 1} has {len(rows[differing])}"
-    )
+    found = f"line 1 has {width} columns"
+    if differing is not None:
+        found += f" and line {differing + 1} has {len(rows[differing])}"
     raise FedmemError(
         f"{path} is of no format that is known: {found}, without a header.\n"
         "Known are user item rating timestamp, user item, one user a line, and columns with names: "
@@ -220,13 +201,13 @@ def _without_header(path: Path, lines: list[str], wanted: str) -> Layout:
 
 def _columns(path: Path, rows: list[list[str]], separator: str, wanted: str) -> Layout:
     kind = "pairs" if wanted == "pairs" or (wanted == "auto" and len(rows[0]) == 2) else "ratings"
-    names = WITHOUT_HEADER[kind]
     if not _number(rows[0][-1]) and all(_number(row[-1]) for row in rows[1:]) and rows[1:]:
         raise FedmemError(
             f"{path}, line 1 seems to name columns, {_listed(rows[0])}: say which are which with "
             "data.columns.user and data.columns.item."
         )
-    return Layout(kind, separator, names, {name: name for name in names}, 0)
+    names = WITHOUT_HEADER[kind]
+    return Layout(kind, separator, names, dict(zip(names, names, strict=True)))
 
 
 def _number(cell: str) -> bool:

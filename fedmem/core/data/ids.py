@@ -1,9 +1,10 @@
-"""The data's own ids of users and items: whole numbers where all are, else text."""
+"""The data's own ids of users and items: whole numbers where all are, else text; the catalogue."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from fedmem.core.files.atomic import replacing
+from fedmem.core.data.files import numbered_lines
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import DataSettings
 
 Ids = npt.NDArray[Any]
 """int64, or objects that are all `str`."""
@@ -28,7 +30,6 @@ class BadValue(Exception):
     def __init__(self, row: int, reason: str) -> None:
         super().__init__(reason)
         self.row = row
-        self.reason = reason
 
 
 def encode(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], Ids]:
@@ -48,7 +49,7 @@ def encode(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], Ids]:
     try:
         ids = to_ids(encoded.dictionary)
     except BadValue as bad:
-        raise BadValue(int(np.argmax(codes == bad.row)), bad.reason) from bad
+        raise BadValue(int(np.argmax(codes == bad.row)), str(bad)) from bad
     if ids.dtype == object and (ids == "").any():
         raise BadValue(int(np.argmax((ids == "")[codes])), "is empty")
     ids, places = np.unique(ids, return_inverse=True)
@@ -69,7 +70,7 @@ def to_ids(values: pa.Array) -> Ids:
         try:
             return _array(values.cast(pa.int64()))
         except pa.ArrowInvalid:  # above 2^63
-            return _objects(values.cast(pa.string()))
+            return _array(values.cast(pa.string())).astype(object)
     if pa.types.is_floating(kind):
         floats = _array(values.cast(pa.float64()))
         exact = (floats == np.floor(floats)) & (np.abs(floats) < EXACT_FLOAT)
@@ -80,25 +81,21 @@ def to_ids(values: pa.Array) -> Ids:
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise BadValue(0, f"is of type {kind}: ids are whole numbers or text")
     text = pc.utf8_trim_whitespace(values.cast(pa.large_string()))
-    try:
+    with suppress(pa.ArrowInvalid):
         numbers = pc.cast(text, pa.int64())
-    except pa.ArrowInvalid:
-        return _objects(text)
-    if not pc.all(pc.equal(pc.cast(numbers, pa.large_string()), text)).as_py():
-        return _objects(text)  # 07 and 7 are two ids
-    return _array(numbers)
+        if pc.all(pc.equal(pc.cast(numbers, pa.large_string()), text)).as_py():
+            return _array(numbers)  # 07 and 7 are two ids
+    return _array(text).astype(object)
 
 
 def as_text(ids: Ids) -> Ids:
-    """Ids as text, so that those of two files compare where only one has whole numbers alone."""
+    """Ids as text."""
     return ids if ids.dtype == object else ids.astype(str).astype(object)
 
 
 def comparable(one: Ids, other: Ids) -> tuple[Ids, Ids]:
     """Both as text, unless both are whole numbers."""
-    if object in (one.dtype, other.dtype):
-        return as_text(one), as_text(other)
-    return one, other
+    return (as_text(one), as_text(other)) if object in (one.dtype, other.dtype) else (one, other)
 
 
 def example(ids: Ids) -> str:
@@ -114,25 +111,41 @@ def padded(ids: Ids) -> Ids:
 
 def fingerprint(ids: Ids) -> str:
     """Hash of ids in their order."""
-    if ids.dtype == object:
-        content = json.dumps(ids.tolist()).encode()
-    else:
-        content = ids.astype("<i8").tobytes()
+    text = ids.dtype == object
+    content = json.dumps(ids.tolist()).encode() if text else ids.astype("<i8").tobytes()
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def write_ids(path: Path, ids: Ids, first: int) -> None:
-    """Write which dense index, counted from `first`, stands for which id: two columns, Parquet.
+def catalogue(settings: DataSettings, seen: Ids) -> Ids:
+    """Ids of all items that the nodes of a federation choose from, each of which has seen some.
 
-    The file is complete under its name, or not there.
+    They are those of `data.catalogue_file`, else those seen here; ascending, as `seen` is.
+
+    Raises:
+        FedmemError: the file cannot be read, has no ids, or lacks an item that was seen.
     """
-    table = pa.table({"index": np.arange(first, first + len(ids)), "id": ids})
-    with replacing(path) as partial:
-        pq.write_table(table, partial)
+    if settings.catalogue_file is None:
+        return seen
+    path = Path(settings.dir) / settings.catalogue_file
+    lines = [text.strip() for _, text in numbered_lines(path, settings.encoding)]
+    ids: Ids = np.unique(to_ids(pa.array([line for line in lines if line], pa.string())))
+    if not len(ids):
+        raise FedmemError(f"{path} is empty: it must hold the ids of all items, one a line.")
+    lacking = np.setdiff1d(*comparable(seen, ids))
+    if len(lacking):
+        raise FedmemError(
+            f"The catalogue {path} lacks item {lacking[0]} of these data: all nodes need one and "
+            "the same, with the items of each."
+        )
+    return ids
 
 
-def _objects(text: pa.Array) -> Ids:
-    return _array(text).astype(object)
+def places(ids: Ids, of: Ids) -> npt.NDArray[np.intp]:
+    """Places [n] of ids in a catalogue that has them all."""
+    ids, of = comparable(ids, of)
+    order = np.argsort(of)
+    found: npt.NDArray[np.intp] = order[np.searchsorted(of, ids, sorter=order)]
+    return found
 
 
 def _array(values: pa.Array) -> Ids:

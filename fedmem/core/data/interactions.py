@@ -10,30 +10,22 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fedmem.core.arrays import Ints, Places, UserIndices, offsets_of, ranges
-from fedmem.core.data.catalogue import catalogue, places
 from fedmem.core.data.formats import Layout
-from fedmem.core.data.ids import Ids, fingerprint, padded, write_ids
+from fedmem.core.data.ids import Ids, catalogue, fingerprint, padded, places
 from fedmem.core.data.preparation import Dropped, Size, TableRows, keep
 from fedmem.core.data.readers import Table, read_table
 from fedmem.core.errors import FedmemError
+from fedmem.core.files.atomic import replacing
 from fedmem.core.settings import DataSettings
 
 WITH_INTERACTIONS = ("ml-100k", "ml-1m")
 WITH_FEATURES = ("ml-100k",)
 """Data whose interactions, or features, are fetched by `python -m fedmem.download`."""
-KNOWN_FILES = (
-    "ratings.dat",
-    "u.data",
-    "ratings.csv",
-    "*.inter",
-    "interactions.*",
-    "*.parquet",
-    "*.jsonl",
-    "*.csv",
-    "*.tsv",
-)
+KNOWN_FILES = "ratings.dat u.data ratings.csv *.inter interactions.* *.parquet *.jsonl *.csv *.tsv"
 """Names under which a folder's interactions are found, the first that is there."""
 ITEM_IDS, USER_IDS = "items.parquet", "users.parquet"
 """Files of a run that hold the data's own id of each dense index."""
@@ -46,19 +38,16 @@ before both are for training."""
 
 @dataclass(frozen=True)
 class Interactions:
-    """Histories of all users, items dense from 1 (0 = padding).
-
-    Attributes:
-        offsets: [U + 1]; user u's history is items[offsets[u] : offsets[u + 1]], oldest first.
-        items: [N] dense item ids.
-        item_ids: [I + 1] the data's own id of each dense item; entry 0 is padding's.
-        user_ids: [U] the data's own id of each user.
-    """
+    """Histories of all users, items dense from 1 (0 = padding)."""
 
     offsets: Places
+    """[U + 1]; user u's history is items[offsets[u] : offsets[u + 1]], oldest first."""
     items: Ints
+    """[N] dense item ids."""
     item_ids: Ids
+    """[I + 1] the data's own id of each dense item; entry 0 is padding's."""
     user_ids: Ids
+    """[U] the data's own id of each user."""
 
     @property
     def num_users(self) -> int:
@@ -133,11 +122,8 @@ class Interactions:
 def absent_items(
     present: npt.NDArray[np.integer], places: npt.NDArray[np.integer]
 ) -> npt.NDArray[np.int64]:
-    """The items at these places of the ascending list 1, 2, … without those present.
-
-    Args:
-        present: item ids, ascending, each once.
-        places: [n] from 0.
+    """The items at these places [n], from 0, of the ascending list 1, 2, … without those present,
+    ascending and each once.
     """
     absent_before = present - 1 - np.arange(len(present))  # absent items below each of them
     return places + 1 + np.searchsorted(absent_before, places, side="right")
@@ -145,23 +131,17 @@ def absent_items(
 
 @dataclass(frozen=True)
 class Loaded:
-    """Interactions, and how they came about.
-
-    Attributes:
-        interactions: what is kept.
-        path: of the file.
-        layout: that was recognised in it.
-        read: what the file holds.
-        in_time: whether it has timestamps; else its own order counts.
-        dropped: by each filter that dropped any.
-    """
+    """Interactions, and how they came about."""
 
     interactions: Interactions
     path: Path
     layout: Layout
     read: Size
+    """What the file holds."""
     in_time: bool
+    """Whether it has timestamps; else its own order counts."""
     dropped: list[Dropped]
+    """By each filter that dropped any."""
 
     @property
     def kept(self) -> Size:
@@ -224,8 +204,13 @@ def write_id_files(folder: Path, interactions: Interactions) -> None:
 
     Items count from 1, since 0 is padding; users from 0.
     """
-    write_ids(folder / ITEM_IDS, interactions.item_ids[1:], first=1)
-    write_ids(folder / USER_IDS, interactions.user_ids, first=0)
+    for name, ids, first in (
+        (ITEM_IDS, interactions.item_ids[1:], 1),
+        (USER_IDS, interactions.user_ids, 0),
+    ):
+        table = pa.table({"index": np.arange(first, first + len(ids)), "id": ids})
+        with replacing(folder / name) as partial:
+            pq.write_table(table, partial)
 
 
 def find_file(settings: DataSettings) -> Path:
@@ -238,14 +223,14 @@ def find_file(settings: DataSettings) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
-        for pattern in KNOWN_FILES:
-            found = sorted(f for f in (*path.glob(pattern), *path.glob(f"{pattern}.gz")))
+        for pattern in KNOWN_FILES.split():
+            found = sorted([*path.glob(pattern), *path.glob(f"{pattern}.gz")])
             if len(found) > 1:
                 names = ", ".join(file.name for file in found[:6])
                 raise FedmemError(f"{path} holds {names}: say which with data.path=FILE.")
             if found:
                 return found[0]
-        looked_for = f"looked in {path} for {', '.join(KNOWN_FILES)}"
+        looked_for = f"looked in {path} for {', '.join(KNOWN_FILES.split())}"
     elif path.exists():
         looked_for = f"{path} is neither a file nor a folder"
     else:
@@ -259,9 +244,7 @@ def find_file(settings: DataSettings) -> Path:
 def how_to_get(settings: DataSettings, fetched: tuple[str, ...]) -> str:
     """What a user can do about a file that is not in the data folder.
 
-    Args:
-        settings: of the data.
-        fetched: names of the data that `python -m fedmem.download` fetches such a file for.
+    `python -m fedmem.download` fetches such a file for the data whose names are in `fetched`.
     """
     own = "point data.dir to the folder that holds your files."
     if settings.name not in fetched:

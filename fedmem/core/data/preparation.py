@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,7 @@ TableRows = npt.NDArray[np.intp]
 """Places in a table, each user's together, in time order."""
 
 
-@dataclass(frozen=True)
-class Size:
+class Size(NamedTuple):
     """How much of a table there is."""
 
     users: int
@@ -26,18 +26,12 @@ class Size:
     @classmethod
     def of(cls, table: Table, rows: TableRows) -> Size:
         """The size of some rows of a table."""
-        return cls(
-            int(np.count_nonzero(np.bincount(table.users[rows]))),
-            int(np.count_nonzero(np.bincount(table.items[rows]))),
-            len(rows),
-        )
-
-    def __sub__(self, other: Size) -> Size:
-        return Size(*(vars(self)[name] - vars(other)[name] for name in vars(self)))
+        of_both = (np.bincount(codes[rows]) for codes in (table.users, table.items))
+        users, items = (int(np.count_nonzero(counts)) for counts in of_both)
+        return cls(users, items, len(rows))
 
 
-@dataclass(frozen=True)
-class Dropped:
+class Dropped(NamedTuple):
     """What a filter dropped, and why."""
 
     reason: str
@@ -50,22 +44,18 @@ def keep(table: Table, settings: DataSettings) -> tuple[TableRows, list[Dropped]
     The order: minimum rating, duplicates, users and items with too few interactions, most active
     users, maximum history. Later filters do not bring earlier ones to run again.
     """
-    rows = _in_time_order(table)
+    if table.timestamps is None:
+        rows: TableRows = np.argsort(table.users, kind="stable")
+    else:
+        rows = np.lexsort((table.timestamps, table.users))  # ties keep the file's order
     size = Size.of(table, rows)
     dropped = []
     for reason, rows in _filters(table, rows, settings):  # noqa: B020 - each goes on from the last
         left = Size.of(table, rows)
         if left != size:
-            dropped.append(Dropped(reason, size - left))
+            dropped.append(Dropped(reason, Size(*map(operator.sub, size, left))))
         size = left
     return rows, dropped
-
-
-def _in_time_order(table: Table) -> TableRows:
-    """Each user's rows together, by timestamp where there is one; ties keep the file's order."""
-    if table.timestamps is None:
-        return np.argsort(table.users, kind="stable")
-    return np.lexsort((table.timestamps, table.users))
 
 
 def _filters(
@@ -82,10 +72,15 @@ def _filters(
     of_items = f", items with under {items}" if items else ""
     yield f"users with under {users} interactions{of_items}", rows
     if settings.most_active_users is not None:
-        rows = _most_active(table, rows, settings.most_active_users)
+        user = table.users[rows]
+        # Where two users have as many interactions, the lower id comes first.
+        order = np.argsort(-np.bincount(user), kind="stable")
+        rows = rows[np.isin(user, order[: settings.most_active_users])]
         yield f"not of the {settings.most_active_users:,} most active users", rows
     if settings.max_history is not None:
-        rows = _latest(table, rows, settings.max_history)
+        user = table.users[rows]
+        from_the_end = np.cumsum(np.bincount(user))[user] - np.arange(len(rows))
+        rows = rows[from_the_end <= settings.max_history]
         yield f"before a user's latest {settings.max_history:,}", rows
 
 
@@ -94,8 +89,7 @@ def _once(table: Table, rows: TableRows, which: str) -> TableRows:
     pairs = table.users[rows] * len(table.item_ids) + table.items[rows]
     step = 1 if which == "first" else -1
     _, found = np.unique(pairs[::step], return_index=True)
-    places = np.sort(found if which == "first" else len(rows) - 1 - found)
-    once: TableRows = rows[places]
+    once: TableRows = rows[np.sort(found if which == "first" else len(rows) - 1 - found)]
     return once
 
 
@@ -107,18 +101,3 @@ def _core(table: Table, rows: TableRows, users: int, items: int) -> TableRows:
         if enough.all():
             return rows
         rows = rows[enough]
-
-
-def _most_active(table: Table, rows: TableRows, count: int) -> TableRows:
-    """Of the users with most interactions; where two have as many, the lower id comes first."""
-    user = table.users[rows]
-    chosen = np.argsort(-np.bincount(user), kind="stable")[:count]
-    return rows[np.isin(user, chosen)]
-
-
-def _latest(table: Table, rows: TableRows, count: int) -> TableRows:
-    """The latest of each user."""
-    user = table.users[rows]
-    from_the_end = np.cumsum(np.bincount(user))[user] - np.arange(len(rows))
-    latest: TableRows = rows[from_the_end <= count]
-    return latest

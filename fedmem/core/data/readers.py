@@ -23,11 +23,10 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from fedmem.core.data.explanations import explanation, place_of
 from fedmem.core.data.files import MAX_LINE, numbered_lines, open_bytes, parquet_source, readable
-from fedmem.core.data.formats import ROLES, Layout, recognise
+from fedmem.core.data.formats import ROLES, Layout, recognise, split
 from fedmem.core.data.ids import BadValue, Ids, encode
-from fedmem.core.errors import FedmemError
+from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.settings import DataSettings
 
 Numbers = npt.NDArray[np.int64] | npt.NDArray[np.float64]
@@ -42,21 +41,17 @@ NOT_IN_TEXT = "\x01"
 
 @dataclass(frozen=True)
 class Table:
-    """What a file holds, a row an interaction, in the file's order.
-
-    Attributes:
-        users, items: [N] places in the two below.
-        user_ids, item_ids: the data's own ids, ascending, each once.
-        ratings: [N], or None where the file has none.
-        timestamps: [N] in whatever unit, or None where the file is in time order.
-    """
+    """What a file holds, a row an interaction, in the file's order."""
 
     users: npt.NDArray[np.int64]
-    items: npt.NDArray[np.int64]
+    """[N] places in `user_ids`, which are the data's own, ascending, each once."""
     user_ids: Ids
+    items: npt.NDArray[np.int64]
     item_ids: Ids
     ratings: Numbers | None
+    """[N]"""
     timestamps: Numbers | None
+    """[N] in whatever unit; None: the file is in time order."""
 
 
 def read_table(path: Path, settings: DataSettings) -> tuple[Table, Layout]:
@@ -70,7 +65,7 @@ def read_table(path: Path, settings: DataSettings) -> tuple[Table, Layout]:
         with readable(path):
             columns = _READERS[layout.format](path, layout, settings)
     except (pa.ArrowException, FedmemError, UnicodeError) as error:
-        raise explanation(path, layout, settings.encoding, error) from error
+        raise _explanation(path, layout, settings.encoding, error) from error
     if not len(columns["user"]):
         raise FedmemError(f"{path} has no interactions.")
     converted: dict[str, Any] = {}
@@ -79,11 +74,11 @@ def read_table(path: Path, settings: DataSettings) -> tuple[Table, Layout]:
             as_ids = role in ROLES[:2]
             converted[role] = encode(column) if as_ids else numbers(column, role == "timestamp")
         except BadValue as bad:
-            place = place_of(path, layout, settings.encoding, bad.row)
-            raise FedmemError(f"{path}, {place}: the {role} {bad.reason}.") from bad
+            place = _place_of(path, layout, settings.encoding, bad.row)
+            raise FedmemError(f"{path}, {place}: the {role} {bad}.") from bad
     (users, user_ids), (items, item_ids) = converted["user"], converted["item"]
     ratings, timestamps = converted.get("rating"), converted.get("timestamp")
-    return Table(users, items, user_ids, item_ids, ratings, timestamps), layout
+    return Table(users, user_ids, items, item_ids, ratings, timestamps), layout
 
 
 def numbers(column: pa.ChunkedArray, dates: bool) -> Numbers:
@@ -165,7 +160,7 @@ def _read_text(
 
 
 def _read_sequences(path: Path, _layout: Layout, settings: DataSettings) -> Columns:
-    whole = Layout("", NOT_IN_TEXT, ("line",), {"line": "line"}, 0)
+    whole = Layout("", NOT_IN_TEXT, ("line",), {"line": "line"})
     lines = _read_text(path, ["line"], whole, settings.encoding, NOT_IN_TEXT)["line"]
     cells = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(lines)).combine_chunks()
     values, lengths = cells.flatten(), pc.list_value_length(cells).to_numpy()
@@ -180,15 +175,15 @@ def _read_sequences(path: Path, _layout: Layout, settings: DataSettings) -> Colu
 def _read_json_lines(path: Path, layout: Layout, settings: DataSettings) -> Columns:
     types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
     first = json.loads(next(line for _, line in numbered_lines(path, settings.encoding) if line))
-    fields = {role: types.get(type(first[name])) for role, name in layout.roles.items()}
-    if fields.get("rating") == pa.int64():
-        fields["rating"] = pa.float64()
-    for role, kind in fields.items():
+    schema = pa.schema([])
+    for role, name in layout.roles.items():
+        kind = types.get(type(first[name]))
         if kind is None:
             raise FedmemError(f"the {role} is neither a number nor text")
+        whole = role == "rating" and kind == pa.int64()  # a later one need not be
+        schema = schema.append(pa.field(name, pa.float64() if whole else kind))
     if codecs.lookup(settings.encoding).name != "utf-8":
         raise FedmemError("JSON lines are read as utf-8 only")
-    schema = pa.schema([(name, fields[role]) for role, name in layout.roles.items()])
     with open_bytes(path) as file:
         table = pa.json.read_json(
             file,
@@ -212,12 +207,61 @@ def _read_parquet(path: Path, layout: Layout, _settings: DataSettings) -> Column
     return columns
 
 
+def _explanation(path: Path, layout: Layout, encoding: str, error: Exception) -> FedmemError:
+    """Why a file could not be read as the layout that it began with: the first line that differs.
+
+    The reader's own error is repeated where no line is found to be wrong.
+    """
+    first: str | None = None
+    try:
+        for number, line in numbered_lines(path, encoding) if layout.format != "parquet" else ():
+            if line and number > layout.header:
+                first = line if first is None else first
+                if wrong := _wrong(line, layout, first):
+                    return FedmemError(f"{path}, line {number} {wrong}.")
+    except FedmemError as found:
+        return found
+    return FedmemError(f"{path} cannot be read as {layout}: {first_line(error)}.")
+
+
+def _place_of(path: Path, layout: Layout, encoding: str, row: int) -> str:
+    """Where a row, from 0, stands: blank lines and the header are none."""
+    if layout.format in ("parquet", "sequences"):
+        return f"interaction {row + 1}"
+    rows = (n for n, line in numbered_lines(path, encoding) if line and n > layout.header)
+    return f"line {next(n for i, n in enumerate(rows) if i == row)}"
+
+
+def _wrong(line: str, layout: Layout, first: str) -> str | None:
+    if layout.format == "sequences":
+        return None
+    if layout.format == "jsonl":
+        return _wrong_json(line, layout, json.loads(first))
+    found, expected = len(split(line, layout.separator)), len(layout.names)
+    if found == expected:
+        return None
+    return f"has {found} columns where {expected} are expected ({layout})"
+
+
+def _wrong_json(line: str, layout: Layout, first: dict[str, Any]) -> str | None:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        return f"is no JSON: {error}"
+    if not isinstance(value, dict):
+        return "is no JSON object"
+    for role, name in layout.roles.items():
+        cell, kind = value.get(name), type(first[name])
+        allowed = {int, float} if role == "rating" and kind in (int, float) else {kind}
+        if type(cell) not in allowed & {int, float, str}:
+            text = repr(cell)
+            text = text if len(text) <= 60 else text[:60] + "…"
+            return f"has {text} as its {role} ({name}), where the first is {first[name]!r}"
+    return None
+
+
 _READERS: dict[str, Callable[[Path, Layout, DataSettings], Columns]] = {
-    "ratings": _read_columns,
-    "pairs": _read_columns,
-    "csv": _read_columns,
-    "tsv": _read_columns,
-    "recbole": _read_columns,
+    **dict.fromkeys(("ratings", "pairs", "csv", "tsv", "recbole"), _read_columns),
     "sequences": _read_sequences,
     "jsonl": _read_json_lines,
     "parquet": _read_parquet,

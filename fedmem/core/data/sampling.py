@@ -41,14 +41,10 @@ def targets_in_windows(
 
 
 def expected_work(settings: Settings, targets: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-    """Expected work [U] of each user a round, in targets trained.
+    """Expected work [U] of each user a round, in targets trained, from `targets_in_windows` [U].
 
     Training happens for a sampled share of the users each round; ranking, which costs about
     `RANKING_COST` targets, for everyone at each validation.
-
-    Args:
-        settings: of the run.
-        targets: [U] from `targets_in_windows`.
     """
     federation = settings.federation
     work = federation.fraction * targets + RANKING_COST / federation.evaluate_every
@@ -60,12 +56,7 @@ def share_out(users: UserIndices, work: npt.NDArray[np.float64], nodes: int) -> 
 
     The user with most work goes first, each to the node that has the least so far; ties go by
     order. So every process finds the same assignment, and the busiest node has at most a third more
-    work than in the best one.
-
-    Args:
-        users: [U] user indices.
-        work: [U] from `expected_work`.
-        nodes: how many share them.
+    work than in the best one. Users and their `expected_work` are [U].
     """
     homes: list[list[int]] = [[] for _ in range(nodes)]
     load = [(0.0, node) for node in range(nodes)]  # a heap, since it is in order

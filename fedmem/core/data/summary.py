@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 import torch
 from rich.console import Console
@@ -13,7 +11,7 @@ from torch import Tensor
 from fedmem.core.console import make_table, say
 from fedmem.core.data.content import KINDS, load_content
 from fedmem.core.data.ids import example
-from fedmem.core.data.interactions import Interactions, Loaded, load
+from fedmem.core.data.interactions import Loaded, load
 from fedmem.core.data.preparation import Size
 from fedmem.core.settings import DataSettings
 
@@ -21,29 +19,29 @@ QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
 
 
 def print_summary(settings: DataSettings, content: bool, console: Console | None = None) -> None:
-    """Print what was read, dropped and kept, and how many items have content.
-
-    Args:
-        settings: of the data.
-        content: whether to read the features too.
-        console: where to.
+    """Print what was read, dropped and kept, and how many items have content, if that is wanted.
 
     Raises:
         FedmemError: the data cannot be read.
     """
     console = console or Console()
     loaded = load(settings)
+    interactions = loaded.interactions
     say(f"{loaded.path}: {loaded.layout}", console)
     console.print(_sizes(loaded))
-    say(_lengths(loaded.interactions), console)
-    for kind, ids in (
-        ("user", loaded.interactions.user_ids),
-        ("item", loaded.interactions.item_ids),
-    ):
+    least, tenth, median, ninetieth, most = np.quantile(
+        interactions.lengths, QUANTILES, method="inverted_cdf"
+    )
+    say(
+        f"a user has {least:,} to {most:,} interactions, median {median:,}; "
+        f"eight users of ten have {tenth:,} to {ninetieth:,}",
+        console,
+    )
+    for kind, ids in {"user": interactions.user_ids, "item": interactions.item_ids}.items():
         if ids.dtype == object:
             say(f"{kind} ids are text, as {example(ids[1:])!r} is", console)
     if content:
-        found = load_content(settings, loaded.interactions)
+        found = load_content(settings, interactions)
         for kind, file in KINDS.items():
             if getattr(settings, file) is not None:
                 say(f"{kind}: {_coverage(getattr(found, kind)[1:])}", console)
@@ -51,28 +49,16 @@ def print_summary(settings: DataSettings, content: bool, console: Console | None
 
 def _sizes(loaded: Loaded) -> Table:
     """What was read, what each filter took of it, and what is left."""
-    table = make_table("", *(field.name for field in fields(Size)), gap=2)
+    table = make_table("", *Size._fields, gap=2)
     order = "timestamp" if loaded.in_time else "the file"
-    table.add_row(f"read, in order of {order}", *_figures(loaded.read, ""))
-    for dropped in loaded.dropped:
-        table.add_row(f"dropped: {dropped.reason}", *_figures(dropped.size, "−"))
+    rows = {f"read, in order of {order}": loaded.read}
+    rows |= {f"dropped: {reason}": size for reason, size in loaded.dropped}
     if loaded.dropped:
-        table.add_row("kept", *_figures(loaded.kept, ""))
+        rows["kept"] = loaded.kept
+    for name, size in rows.items():
+        sign = "−" if name.startswith("dropped") else ""
+        table.add_row(name, *(f"{sign if value else ''}{value:,}" for value in size))
     return table
-
-
-def _figures(size: Size, sign: str) -> list[str]:
-    return [f"{sign if value else ''}{value:,}" for value in vars(size).values()]
-
-
-def _lengths(interactions: Interactions) -> str:
-    least, tenth, median, ninetieth, most = np.quantile(
-        interactions.lengths, QUANTILES, method="inverted_cdf"
-    )
-    return (
-        f"a user has {least:,} to {most:,} interactions, median {median:,}; "
-        f"eight users of ten have {tenth:,} to {ninetieth:,}"
-    )
 
 
 def _coverage(rows: Tensor) -> str:

@@ -31,33 +31,25 @@ from fedmem.core.files.torch_file import read_torch_file
 
 @dataclass(frozen=True)
 class Vectors:
-    """A file's rows.
-
-    Attributes:
-        rows: [R, W], a tensor, or an array that may be mapped from the file.
-        ids: [R] the item of each row; None: the item's id is the row's number.
-    """
+    """A file's rows."""
 
     rows: Tensor | npt.NDArray[Any]
-    ids: Ids | None
+    """[R, W]; an array may be mapped from the file."""
+    ids: Ids | None = None
+    """[R] the item of each row; None: the item's id is the row's number."""
 
     def take(self, places: npt.NDArray[np.int64]) -> Tensor:
         """Rows [n, W] at these places, as floats; a place of -1 gives zeros."""
-        chosen = np.maximum(places, 0)
-        if isinstance(self.rows, Tensor):
-            taken = self.rows[torch.from_numpy(chosen)].float()
-        else:
-            taken = torch.from_numpy(self.rows[chosen].astype(np.float32))
+        rows = self.rows[np.maximum(places, 0)]
+        taken = rows.float() if isinstance(rows, Tensor) else torch.from_numpy(np.float32(rows))
         taken[torch.from_numpy(places < 0)] = 0.0
         return taken
 
 
 def read_vectors(path: Path, item_column: str | None) -> Vectors:
-    """Open a file of item features.
+    """Open a file of item features; its suffix determines the format.
 
-    Args:
-        path: of the file; its suffix determines the format.
-        item_column: of Parquet; None: the usual names and `id` are recognised.
+    Of Parquet the item column may be given, else the usual names and `id` are recognised.
 
     Raises:
         FedmemError: it is of no known format, is damaged, or holds anything but numbers in rows.
@@ -69,17 +61,16 @@ def read_vectors(path: Path, item_column: str | None) -> Vectors:
     except FedmemError:
         raise
     except BadValue as bad:
-        raise FedmemError(f"{path}, row {bad.row + 1}: the item {bad.reason}.") from bad
+        raise FedmemError(f"{path}, row {bad.row + 1}: the item {bad}.") from bad
     except Exception as error:
         raise FedmemError(
             f"{path} holds no vectors that can be read safely: {first_line(error)[:200]}."
         ) from error
     rows = vectors.rows
-    numeric = (
-        not rows.is_complex() and rows.dtype != torch.bool
-        if isinstance(rows, Tensor)
-        else rows.dtype.kind in "fiu"
-    )
+    if isinstance(rows, Tensor):
+        numeric = not rows.is_complex() and rows.dtype != torch.bool
+    else:
+        numeric = rows.dtype.kind in "fiu"
     if len(rows.shape) != 2 or not numeric:
         raise FedmemError(
             f"{path} must hold one matrix of numbers [items, width], and holds "
@@ -94,11 +85,11 @@ def _read_torch(path: Path, _item_column: str | None) -> Vectors:
     rows = read_torch_file(path, mapped=True)
     if not isinstance(rows, Tensor):
         raise FedmemError(f"{path} must hold one tensor, and holds a {type(rows).__name__}.")
-    return Vectors(rows, None)
+    return Vectors(rows)
 
 
 def _read_npy(path: Path, _item_column: str | None) -> Vectors:
-    return Vectors(np.load(path, mmap_mode="r", allow_pickle=False), None)
+    return Vectors(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def _read_safetensors(path: Path, _item_column: str | None) -> Vectors:
@@ -106,15 +97,14 @@ def _read_safetensors(path: Path, _item_column: str | None) -> Vectors:
         names = list(file.keys())
         if len(names) != 1:
             raise FedmemError(f"{path} must hold one tensor, and holds {len(names)}.")
-        return Vectors(file.get_tensor(names[0]), None)
+        return Vectors(file.get_tensor(names[0]))
 
 
 def _read_npz(path: Path, _item_column: str | None) -> Vectors:
     with np.load(path, allow_pickle=False) as file:
         if not {"ids", "vectors"} <= set(file.files):
             raise FedmemError(f"{path} must hold ids and vectors, and holds {sorted(file.files)}.")
-        ids = pa.chunked_array([pa.array(file["ids"].ravel())])
-        return _keyed(file["vectors"], ids)
+        return _keyed(file["vectors"], pa.chunked_array([file["ids"].ravel()]))
 
 
 def _read_parquet(path: Path, item_column: str | None) -> Vectors:
@@ -128,19 +118,14 @@ def _read_parquet(path: Path, item_column: str | None) -> Vectors:
             f"{path} has no item column that is known by its name; its columns are "
             f"{', '.join(names[:8])}.\nSay which it is with data.columns.item=NAME."
         )
-    lists = [field.name for field in file.schema_arrow if _is_list(field.type)]
+    is_list = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    lists = [each.name for each in file.schema_arrow if any(kind(each.type) for kind in is_list)]
     if len(lists) > 1:
         raise FedmemError(f"{path} has more than one column of vectors: {', '.join(lists)}.")
     others = lists or [name for name in names if name != item]
     table = file.read([item, *others]).drop_null()  # an item without a vector counts as absent
     rows = _of_lists(path, table[lists[0]]) if lists else _of_columns(path, table.select(others))
     return _keyed(rows, table[item])
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
 
 
 def _of_lists(path: Path, column: pa.ChunkedArray) -> npt.NDArray[Any]:

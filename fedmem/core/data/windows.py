@@ -14,21 +14,17 @@ from fedmem.core.data.interactions import Interactions
 
 @dataclass(frozen=True)
 class Windows:
-    """Stretches of targets, each with the item before it as its input. Targets never overlap.
-
-    Attributes:
-        interactions: what the windows are cut from.
-        user: [R] the window's user.
-        number: [R] which of the user's windows, 0 = the latest.
-        start: [R] position in the user's history of the first target.
-        lengths: [R] targets.
-    """
+    """Stretches of targets, each with the item before it as its input. Targets never overlap."""
 
     interactions: Interactions
     user: npt.NDArray[np.int64]
+    """[R]"""
     number: npt.NDArray[np.int64]
+    """[R] which of the user's windows, 0 = the latest."""
     start: npt.NDArray[np.int64]
+    """[R] position in the user's history of the first target."""
     lengths: npt.NDArray[np.int64]
+    """[R] targets."""
 
     @classmethod
     def cut(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from fedmem.core.data.ablation import ablate
+from fedmem.core.data.content import ablate
 from fedmem.core.model import Content
 from fedmem.core.settings import CONTENTS, Settings
 from fedmem.core.stages import STAGES
