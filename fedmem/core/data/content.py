@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedmem.core.data.ids import comparable, example
+from fedmem.core.data.ids import Ids, comparable, example
 from fedmem.core.data.interactions import WITH_FEATURES, Interactions, how_to_get
 from fedmem.core.data.vectors import Vectors, read_vectors
 from fedmem.core.errors import FedmemError
@@ -33,15 +33,11 @@ def content_of(settings: Settings, items: Interactions) -> Content:
 
 
 def ablate(content: Content, instead: str, key: str) -> Content:
-    """The content that stands in the place of the data's own: a control.
+    """What stands in the place of the data's own content, as a control; drawn by the key.
 
-    Args:
-        content: the data's own.
-        instead: one of `fedmem.core.settings.CONTENTS`. `shuffled` hands the items' pictures and
-            texts round together, so that every item has those of one other; `random` puts normal
-            noise of the same length in the place of each vector. Both leave as many items without
-            content.
-        key: of what is drawn.
+    Of `fedmem.core.settings.CONTENTS`, `shuffled` hands the items' pictures and texts round
+    together, so that every item has those of one other; `random` puts normal noise of the same
+    length in the place of each vector. Both leave as many items without content.
     """
     generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
     visual, text = content.visual, content.text
@@ -55,9 +51,11 @@ def ablate(content: Content, instead: str, key: str) -> Content:
         giver[order] = order.roll(1)  # one cycle: nobody keeps their own
         return Content(visual[giver], text[giver])
     if instead == "random":
-        noise = [torch.randn(vectors.shape, generator=generator) for vectors in (visual, text)]
-        lengths = [torch.linalg.vector_norm(v, dim=1, keepdim=True) for v in (visual, text)]
-        return Content(*(F.normalize(n, dim=1) * x for n, x in zip(noise, lengths, strict=True)))
+        drawn = []
+        for vectors in (visual, text):
+            noise = F.normalize(torch.randn(vectors.shape, generator=generator), dim=1)
+            drawn.append(noise * torch.linalg.vector_norm(vectors, dim=1, keepdim=True))
+        return Content(*drawn)
     return content
 
 
@@ -94,10 +92,8 @@ def _load_rows(settings: DataSettings, kind: str, interactions: Interactions) ->
             f"{how_to_get(settings, WITH_FEATURES)}"
         )
     vectors = read_vectors(path, settings.columns.item)
-    if vectors.ids is None:
-        places = _by_row(path, key, vectors, interactions)
-    else:
-        places = _by_id(path, key, vectors, interactions)
+    places_of = _by_row if vectors.ids is None else _by_id
+    places = places_of(path, key, vectors, interactions.item_ids[1:])
     rows = vectors.take(np.concatenate([[-1], places]))
     if not rows.isfinite().all():
         bad = int((~rows.isfinite().all(1)).nonzero()[0])
@@ -108,12 +104,9 @@ def _load_rows(settings: DataSettings, kind: str, interactions: Interactions) ->
     return rows
 
 
-def _by_row(
-    path: Path, key: str, vectors: Vectors, interactions: Interactions
-) -> npt.NDArray[np.int64]:
+def _by_row(path: Path, key: str, vectors: Vectors, ids: Ids) -> npt.NDArray[np.int64]:
     """Places [I] of the items' rows where the row is the item's id."""
-    ids, found = interactions.item_ids[1:], len(vectors.rows)
-    what = ""
+    found, what = len(vectors.rows), ""
     if ids.dtype == object:
         what = f"the item ids of these data are text, as {example(ids)!r} is"
     elif ids.min() < 0:
@@ -132,12 +125,10 @@ def _by_row(
     return ids
 
 
-def _by_id(
-    path: Path, key: str, vectors: Vectors, interactions: Interactions
-) -> npt.NDArray[np.int64]:
+def _by_id(path: Path, key: str, vectors: Vectors, ids: Ids) -> npt.NDArray[np.int64]:
     """Places [I] of the items' rows where each row has its id; -1 where there is none."""
     assert vectors.ids is not None
-    wanted, given = comparable(interactions.item_ids[1:], vectors.ids)
+    wanted, given = comparable(ids, vectors.ids)
     distinct, first = np.unique(given, return_index=True)
     if len(distinct) < len(given):
         twice = np.setdiff1d(np.arange(len(given)), first)[0]

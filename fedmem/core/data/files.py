@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import itertools
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,26 +57,24 @@ def numbered_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
         FedmemError: a line is too long or not of the encoding, the gzip data are cut short, or the
             system cannot read the file.
     """
-    number = 0
     with readable(path), open_bytes(path) as file:
         if encoding == "utf-8" and file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             raise FedmemError(f"{path} starts as UTF-16 does: set data.encoding=utf-16.")
         file.seek(0)
         python_name = "utf-8-sig" if encoding == "utf-8" else encoding
         with io.TextIOWrapper(file, python_name, "surrogateescape", newline=None) as text:
-            while True:
+            for number in itertools.count(1):
                 try:
                     line = text.readline(MAX_LINE + 1)
                 except (EOFError, zlib.error) as error:
                     raise FedmemError(
-                        f"{path} is cut short or damaged: its gzip data end after line {number} "
-                        f"({error})."
+                        f"{path} is cut short or damaged: its gzip data end after line "
+                        f"{number - 1} ({error})."
                     ) from error
                 except UnicodeError as error:
-                    raise _not_encoded(path, number + 1, encoding) from error
+                    raise _not_encoded(path, number, encoding) from error
                 if not line:
                     return
-                number += 1
                 if len(line) > MAX_LINE:
                     raise FedmemError(
                         f"{path}, line {number} is longer than {MAX_LINE:,} characters: this is "

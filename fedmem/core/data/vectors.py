@@ -41,7 +41,9 @@ class Vectors:
     def take(self, places: npt.NDArray[np.int64]) -> Tensor:
         """Rows [n, W] at these places, as floats; a place of -1 gives zeros."""
         rows = self.rows[np.maximum(places, 0)]
-        taken = rows.float() if isinstance(rows, Tensor) else torch.from_numpy(np.float32(rows))
+        if not isinstance(rows, Tensor):
+            rows = torch.from_numpy(rows.astype(np.float32))
+        taken = rows.float()
         taken[torch.from_numpy(places < 0)] = 0.0
         return taken
 
