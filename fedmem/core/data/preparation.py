@@ -30,6 +30,9 @@ class Size(NamedTuple):
         users, items = (int(np.count_nonzero(counts)) for counts in of_both)
         return cls(users, items, len(rows))
 
+    def __sub__(self, other: Size) -> Size:
+        return Size(*map(operator.sub, self, other))
+
 
 class Dropped(NamedTuple):
     """What a filter dropped, and why."""
@@ -53,7 +56,7 @@ def keep(table: Table, settings: DataSettings) -> tuple[TableRows, list[Dropped]
     for reason, rows in _filters(table, rows, settings):  # noqa: B020 - each goes on from the last
         left = Size.of(table, rows)
         if left != size:
-            dropped.append(Dropped(reason, Size(*map(operator.sub, size, left))))
+            dropped.append(Dropped(reason, size - left))
         size = left
     return rows, dropped
 
