@@ -18,9 +18,6 @@ START = 0.02
 """S.d. of an item embedding before any training."""
 SURE = 4.0
 """Standard errors that a figure has to be away from chance."""
-MOST_UNTOUCHED = 0.5
-LEAST_DIM = 64
-"""With fewer, lengths spread so widely before training that they say little."""
 
 
 def untouched(table: Tensor) -> float:
@@ -84,7 +81,8 @@ def item_embeddings(case: Case) -> Finding:
     advice = f"run {PRETRAIN_SASREC.name}"
     if not loss < guess:
         return problem(figure, f"{advice} again: this table is random, or of other items.")
-    fresh = share > MOST_UNTOUCHED and table.shape[1] >= LEAST_DIM
+    # With fewer dimensions, lengths spread so widely before training that they say little.
+    fresh = share > 0.5 and table.shape[1] >= 64
     return warn_if(fresh, figure, f"{advice} for more rounds.")
 
 

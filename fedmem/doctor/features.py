@@ -10,9 +10,6 @@ from fedmem.core.memory import Novelties, auto_threshold, item_vectors, novelty_
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import CONTENT, MEMORY, Finding, check, ok, problem, warn_if
 
-LEAST_COVERAGE = 0.5
-MOST_DUPLICATES = 0.2
-MOST_SPREAD = 20.0
 SAMPLE_USERS = 200
 WRITE_RATIOS = (0.01, 0.5)
 """Outside of this share of interactions written, a tier of 200 stays empty or forgets at once."""
@@ -47,7 +44,7 @@ def coverage(case: Case) -> Finding:
     if not any(shares.values()):
         return problem(figure, "make the features again: a row of the file is an item id.")
     advice = "make features for more items; those without are ranked by ID only."
-    return warn_if(min(shares.values()) < LEAST_COVERAGE, figure, advice)
+    return warn_if(min(shares.values()) < 0.5, figure, advice)
 
 
 @check("duplicates", CONTENT, quick=True)
@@ -68,7 +65,7 @@ def duplicates(case: Case) -> Finding:
     if min(shares.values()) == 1.0:
         return problem(figure, "make the features again: they are the same for all items.")
     advice = "leave placeholders out: a row of zeros marks a missing vector."
-    return warn_if(max(shares.values()) > MOST_DUPLICATES, figure, advice)
+    return warn_if(max(shares.values()) > 0.2, figure, advice)
 
 
 @check("norms", CONTENT, quick=True)
@@ -85,7 +82,7 @@ def norms(case: Case) -> Finding:
             worst = max(worst, float(lengths.max() / np.median(lengths)))
     figure = "median length of " + "; ".join(parts)
     advice = "scale every row to unit length, or look for broken files."
-    return warn_if(worst > MOST_SPREAD, figure, advice)
+    return warn_if(worst > 20, figure, advice)
 
 
 @check("quality", CONTENT, quick=True)

@@ -12,17 +12,9 @@ from fedmem.core.stages import ALIGN_PROJECTORS, FINETUNE_MOE, PRETRAIN_SASREC
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import MEMORY, Finding, check, ok, problem, warn_if
 
-METRIC = "sampled/HR@10"
-NEAR = 0.05
-"""HR@10 by which stage 2 may differ from stage 1."""
-EARLY = 0.1
-LEAST_SPREAD = 0.01
-LEAST_USED = 0.05
-LEAST_GATE = 0.01
-
 
 def _hit_rate(result: dict[str, Any]) -> float:
-    return float(result["test"][METRIC])
+    return float(result["test"]["sampled/HR@10"])
 
 
 @check("figures", after=True)
@@ -45,7 +37,7 @@ def best_round(case: Case) -> Finding:
     Warning: round 0, so the stage kept what it started from; or one of the first tenth.
     """
     kept = {n: (int(r["best_round"]), int(r["rounds"])) for n, r in case.results.items()}
-    early = [name for name, (best, rounds) in kept.items() if best == 0 or best < EARLY * rounds]
+    early = [name for name, (best, rounds) in kept.items() if best == 0 or best < 0.1 * rounds]
     figure = ", ".join(f"{name} {best} of {rounds}" for name, (best, rounds) in kept.items())
     figure += f": early in {', '.join(early)}" if early else ""
     advice = "lower strategy.learning_rate; look at the features' quality; try another seed."
@@ -59,7 +51,7 @@ def stage_2(case: Case) -> Finding:
     Warning: lower by more than 0.05, where content disturbs the ranking.
     """
     advice = "look at the features' quality; lower strategy.learning_rate; raise loss.alignment."
-    return _against(case, ALIGN_PROJECTORS.name, NEAR, advice)
+    return _against(case, ALIGN_PROJECTORS.name, 0.05, advice)
 
 
 @check("stage 3", (FINETUNE_MOE.name,), after=True)
@@ -130,7 +122,7 @@ def router(case: Case) -> Finding:
         f"{name} {mean:.3f} ± {spread:.3f}"
         for name, mean, spread in zip(names, means, spreads, strict=True)
     )
-    alike = max(spreads) < LEAST_SPREAD
+    alike = max(spreads) < 0.01
     figure += ": alike for all items" if alike else ""
     advice = "run more rounds; lower loss.load_balance; see whether memory counts, below."
     return warn_if(alike, figure, advice)
@@ -148,7 +140,7 @@ def load_balance(case: Case) -> Finding:
     least, share = min(zip(names, usage.tolist(), strict=True), key=lambda each: each[1])
     figure = f"Σ(usage − 1/{len(names)})² {loss:.4f}; {least} has least, {share:.2f}"
     advice = "raise loss.load_balance, or take it out of model.experts."
-    return warn_if(share < LEAST_USED, figure, advice)
+    return warn_if(share < 0.05, figure, advice)
 
 
 @check("memory counts", MEMORY, after=True)
@@ -161,7 +153,7 @@ def memory_counts(case: Case) -> Finding:
     content, memory = (float(parameters[f"gating_weight.{name}"]) for name in ("content", "memory"))
     figure = f"γ of content {content:.3f}, of memory {memory:.3f}"
     advice = "run more rounds of finetune_moe; raise loss.score."
-    return warn_if(abs(memory) < LEAST_GATE, figure, advice)
+    return warn_if(abs(memory) < 0.01, figure, advice)
 
 
 def _router_weights(case: Case) -> tuple[torch.Tensor, list[str]]:

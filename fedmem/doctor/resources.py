@@ -34,7 +34,6 @@ CONTENT_STAGE, MEMORY_STAGE = 80 * MB, 240 * MB
 """Compiled loops and the micro-batches of a worker in a stage with content, and with memory too."""
 FLOAT = 4
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-TIGHT = 0.8
 
 
 def memory_needed(case: Case, stage: Stage) -> float:
@@ -89,7 +88,7 @@ def memory(case: Case) -> Finding:
     if needed > free:
         return problem(figure, "set simulation.workers lower, or free memory.")
     advice = "set simulation.workers lower to have more room."
-    return warn_if(needed > TIGHT * free, figure, advice)
+    return warn_if(needed > 0.8 * free, figure, advice)
 
 
 @check("disk", quick=True)

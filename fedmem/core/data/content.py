@@ -23,11 +23,7 @@ KINDS = {"visual": "visual_file", "text": "text_file"}
 
 
 def content_of(settings: Settings, items: Interactions) -> Content:
-    """The items' content, or what `ablation.content` puts in its place.
-
-    Raises:
-        FedmemError: as `load_content`.
-    """
+    """The items' content from `load_content`, or what `ablation.content` puts in its place."""
     key = f"{settings.seed} content {items.fingerprint}"
     return ablate(load_content(settings.data, items), settings.ablation.content, key)
 

@@ -19,7 +19,6 @@ from fedmem.core.settings import DataSettings
 
 Ids = npt.NDArray[Any]
 """int64, or objects that are all `str`."""
-EXACT_FLOAT = 2.0**53
 LISTED = 3
 """Ids that an error message lists as examples."""
 
@@ -73,7 +72,7 @@ def to_ids(values: pa.Array) -> Ids:
             return _array(values.cast(pa.string())).astype(object)
     if pa.types.is_floating(kind):
         floats = _array(values.cast(pa.float64()))
-        exact = (floats == np.floor(floats)) & (np.abs(floats) < EXACT_FLOAT)
+        exact = (floats == np.floor(floats)) & (np.abs(floats) < 2.0**53)
         if not exact.all():
             bad = int(np.argmin(exact))
             raise BadValue(bad, f"{floats[bad]} is no id: whole numbers and text are")

@@ -164,11 +164,7 @@ def load_interactions(settings: DataSettings) -> Interactions:
 
 @functools.lru_cache(maxsize=2)
 def load(settings: DataSettings) -> Loaded:
-    """`load_interactions`, with how they came about.
-
-    Raises:
-        FedmemError: as `load_interactions`.
-    """
+    """`load_interactions`, with how they came about; it raises the same."""
     path = find_file(settings)
     table, layout = read_table(path, settings)
     if settings.min_rating is not None and table.ratings is None:

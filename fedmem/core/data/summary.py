@@ -15,8 +15,6 @@ from fedmem.core.data.interactions import Loaded, load
 from fedmem.core.data.preparation import Size
 from fedmem.core.settings import DataSettings
 
-QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
-
 
 def print_summary(settings: DataSettings, content: bool, console: Console | None = None) -> None:
     """Print what was read, dropped and kept, and how many items have content, if that is wanted.
@@ -30,7 +28,7 @@ def print_summary(settings: DataSettings, content: bool, console: Console | None
     say(f"{loaded.path}: {loaded.layout}", console)
     console.print(_sizes(loaded))
     least, tenth, median, ninetieth, most = np.quantile(
-        interactions.lengths, QUANTILES, method="inverted_cdf"
+        interactions.lengths, (0, 0.1, 0.5, 0.9, 1), method="inverted_cdf"
     )
     say(
         f"a user has {least:,} to {most:,} interactions, median {median:,}; "
