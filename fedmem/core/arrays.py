@@ -19,12 +19,6 @@ Floats = npt.NDArray[np.float32]
 """Vectors, as models compute with them."""
 
 
-def starts_of(lengths: npt.NDArray[np.integer]) -> Places:
-    """Where each stretch [n] begins if all stand end to end."""
-    starts: Places = np.cumsum(lengths) - lengths
-    return starts
-
-
 def offsets_of(lengths: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Places:
     """[n + 1]: stretch k of these lengths [n] is offsets[k] : offsets[k + 1]."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -32,8 +26,7 @@ def offsets_of(lengths: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Plac
 
 def ranges(starts: npt.NDArray[np.integer], lengths: npt.NDArray[np.integer]) -> Places:
     """start, start + 1, … [Σ lengths] of each stretch, one stretch after the other."""
-    found: Places = np.repeat(starts - starts_of(lengths), lengths) + np.arange(lengths.sum())
-    return found
+    return np.repeat(starts - offsets_of(lengths)[:-1], lengths) + np.arange(lengths.sum())
 
 
 def by_length(lengths: npt.NDArray[np.integer], at_once: int) -> Iterator[npt.NDArray[np.intp]]:

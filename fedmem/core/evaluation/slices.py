@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fedmem.core.arrays import UserIndices, starts_of
+from fedmem.core.arrays import UserIndices, offsets_of
 from fedmem.core.data import Interactions
 
 POPULARITY = ("head", "middle", "tail")
@@ -21,7 +21,7 @@ def popularity_thirds(interactions: Interactions, users: UserIndices) -> npt.NDA
     trained_on = interactions.items[interactions.training_places(users)]
     counts = np.bincount(trained_on, minlength=interactions.num_items + 1)
     order = np.argsort(-counts, kind="stable")
-    before = starts_of(counts[order])
+    before = offsets_of(counts[order])[:-1]
     thirds = np.empty(len(counts), dtype=np.int64)
     thirds[order] = np.minimum(3 * before // max(int(counts.sum()), 1), 2)
     return thirds

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from fedmem.core.arrays import Ints, Places, Positions, UserIndices, ranges, starts_of
+from fedmem.core.arrays import Ints, Places, Positions, UserIndices, offsets_of, ranges
 from fedmem.core.memory import kernel
 from fedmem.core.memory.novelty import Novelties
 from fedmem.core.memory.two_tier import MemoryStatistics, rules_of
@@ -75,8 +75,7 @@ class MemoryBank:
         cursors = self.cursors(users)
         places = ranges(self._first[users] + cursors, np.maximum(ends - cursors, 0))
         items = self._interactions.items[places]
-        without: Places = places[~self._novelties.catalogue.has_content[items]]
-        return without
+        return places[~self._novelties.catalogue.has_content[items]]
 
     def ingest(
         self, users: UserIndices, ends: Positions, losses: npt.NDArray[np.floating] | None = None
@@ -117,7 +116,7 @@ class MemoryBank:
         ends = begins + counts
         cursors = self.cursors(who)
         at_hand = positions[order[begins]] >= cursors  # it has not gone further
-        lt_begins = starts_of(_lt_sizes(self._counters))
+        lt_begins = offsets_of(_lt_sizes(self._counters))
         counters = np.where(at_hand[:, None], self._counters[who], 0)
         entries = ranges(lt_begins[who], _lt_sizes(counters))
         reads = kernel.Reads(

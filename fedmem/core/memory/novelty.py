@@ -69,8 +69,7 @@ class Novelties:
     def at(self, places: Places) -> Floats:
         """Novelty [n] at these places; NaN for an item without content."""
         has_content = self.catalogue.has_content[self.interactions.items[places]]
-        values: Floats = np.where(has_content, 1 - self.familiarity(places)[places], np.nan)
-        return values
+        return np.where(has_content, 1 - self.familiarity(places)[places], np.nan)
 
 
 def novelty_histogram(values: Floats) -> npt.NDArray[np.int64]:

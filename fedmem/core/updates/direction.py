@@ -78,5 +78,4 @@ def reversed_among(directions: Sequence[Tensor]) -> list[bool]:
         return [False] * len(directions)
     unit = torch.nn.functional.normalize(torch.stack(list(directions)), dim=1)
     consensus = unit.median(dim=0).values
-    found: list[bool] = (unit @ consensus < 0).tolist()
-    return found
+    return (unit @ consensus < 0).tolist()

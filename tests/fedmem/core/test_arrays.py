@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedmem.core.arrays import by_length, offsets_of, ranges, starts_of
+from fedmem.core.arrays import by_length, offsets_of, ranges
 
 
 def test_stretches_follow_each_other() -> None:
@@ -21,7 +21,6 @@ def test_there_may_be_nothing() -> None:
 
 def test_stretches_start_where_the_ones_before_end() -> None:
     lengths = np.array([2, 0, 3])
-    assert starts_of(lengths).tolist() == [0, 2, 2]
     assert offsets_of(lengths).tolist() == [0, 2, 2, 5]
     assert offsets_of(np.zeros(0, np.int64)).tolist() == [0]
 

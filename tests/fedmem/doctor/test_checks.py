@@ -17,8 +17,7 @@ from torch import Tensor
 from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.errors import FedmemError
 from fedmem.core.model.parameters import initial_parameters
-from fedmem.core.settings import Settings
-from fedmem.core.settings.training import LossWeights
+from fedmem.core.settings import LossWeights, Settings
 from fedmem.core.stages import STAGES, Stage
 from fedmem.core.training.batches import RoundKey
 from fedmem.doctor import CHECKS, Case, Finding, Level, __main__, environment, examine, resources

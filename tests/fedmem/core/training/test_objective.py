@@ -13,8 +13,7 @@ from torch.nn import functional as F
 from fedmem.core.model import Recommender
 from fedmem.core.model.dropout import NO_DROPOUT
 from fedmem.core.node import Node
-from fedmem.core.settings import Settings
-from fedmem.core.settings.training import LossWeights
+from fedmem.core.settings import LossWeights, Settings
 from fedmem.core.stages import STAGES, Stage
 from fedmem.core.training import losses
 from fedmem.core.training.batches import Batch, BatchMaker, RoundKey
