@@ -51,11 +51,11 @@ from fedmem.core.errors import (
     readable_exit,
 )
 from fedmem.core.machine.cluster import backend_config, survey
+from fedmem.core.machine.device import check_precision
 from fedmem.core.machine.placement import Placement, share_of
 from fedmem.core.machine.placement import place as place_nodes
 from fedmem.core.settings import Settings
 from fedmem.core.stages import find_stages
-from fedmem.core.training.precision import check_precision
 from fedmem.doctor import Case, preflight, print_findings
 from fedmem.federation.client_app import app as client_app
 from fedmem.federation.server_app import Run, make_server_app

@@ -15,15 +15,14 @@ from fedmem.core.data import Histories, Interactions, Windows, load_histories
 from fedmem.core.data.content import content_of
 from fedmem.core.data.interactions import Split
 from fedmem.core.evaluation.cold import rank_cold
-from fedmem.core.evaluation.protocol import Ranks, draw_negatives, last_hidden, rank_users
+from fedmem.core.evaluation.protocol import Ranks, draw_negatives, rank_users
 from fedmem.core.machine.device import local_gpus, resolve_device
 from fedmem.core.memory import MemoryBank, Novelties, item_vectors, novelty_histogram
 from fedmem.core.memory.bank import Packed
-from fedmem.core.memory.surprise import losses_at
 from fedmem.core.model import Content, Recommender
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
-from fedmem.core.training.hidden_states import HiddenStates
+from fedmem.core.training.hidden_states import HiddenStates, last_hidden, losses_at
 from fedmem.core.training.trainer import LocalTrainer
 
 

@@ -11,8 +11,7 @@ from importlib import metadata
 import torch
 from packaging.requirements import Requirement
 
-from fedmem.core.machine.device import local_gpus, resolve_device
-from fedmem.core.training.precision import check_precision
+from fedmem.core.machine.device import check_precision, local_gpus, resolve_device
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import Finding, check, ok, problem, warn_if
 from fedmem.runs.tracking import require_installed

@@ -13,10 +13,10 @@ from fedmem.core.data import Histories, Interactions
 from fedmem.core.data.ids import LISTED, Ids, as_text
 from fedmem.core.errors import FedmemError
 from fedmem.core.memory import TwoTierMemory, auto_threshold
-from fedmem.core.memory.surprise import losses_at
 from fedmem.core.model import Recommender
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
+from fedmem.core.training.hidden_states import losses_at
 
 
 @dataclass(frozen=True)

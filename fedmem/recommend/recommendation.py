@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedmem.core.evaluation.protocol import last_hidden
 from fedmem.core.model import Content, Recommender
 from fedmem.core.model.new_items import with_new_items
 from fedmem.core.settings import Settings
+from fedmem.core.training.hidden_states import last_hidden
 
 PARTS = ("sequence", "text", "picture", "memory")
 

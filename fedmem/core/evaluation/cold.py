@@ -20,12 +20,13 @@ from torch import Tensor
 
 from fedmem.core.arrays import Ints, Positions, UserIndices
 from fedmem.core.data import Histories
-from fedmem.core.evaluation.protocol import Ranks, draw_negatives, last_hidden
+from fedmem.core.evaluation.protocol import Ranks, draw_negatives
 from fedmem.core.evaluation.ranking import by_embeddings, by_model, ranks_among, ranks_among_all
 from fedmem.core.model import Content, Recommender
 from fedmem.core.model.backbone import SASRec
 from fedmem.core.model.new_items import with_new_items
 from fedmem.core.settings import Settings
+from fedmem.core.training.hidden_states import last_hidden
 
 BY_ID = "cold_id"
 

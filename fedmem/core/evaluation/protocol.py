@@ -17,14 +17,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedmem.core.arrays import Ints, UserIndices, by_length
+from fedmem.core.arrays import Ints, UserIndices
 from fedmem.core.data import Interactions, absent_items
 from fedmem.core.data.interactions import Split
 from fedmem.core.evaluation.ranking import by_embeddings, by_model, ranks_among, ranks_among_all
-from fedmem.core.machine.device import positions_at_once
 from fedmem.core.model import Recommender
-from fedmem.core.model.dropout import NO_DROPOUT
 from fedmem.core.settings import Settings
+from fedmem.core.training.hidden_states import last_hidden
 
 RANKINGS = ("sampled", "full")
 CUTOFFS = (5, 10, 20)
@@ -154,18 +153,3 @@ def rank_users(
             found = ranks_among(by, positives, negatives)
         ranks[ranking] = found
     return Ranks(users.astype(np.int32), ranks)
-
-
-@torch.no_grad()
-def last_hidden(model: Recommender, settings: Settings, histories: list[Ints]) -> Tensor:
-    """Hidden states [U, D] after the latest window of each history."""
-    device, width = model.sasrec.norm.weight.device, settings.model.dim
-    hidden = torch.empty(len(histories), width, device=device)
-    lengths = np.array([min(len(h), settings.model.max_length) for h in histories], dtype=np.int64)
-    for rows in by_length(lengths, positions_at_once(settings.client.micro_batch, device)):
-        items = np.zeros((len(rows), lengths[rows[0]]), dtype=np.int64)
-        for place, row in enumerate(rows):
-            items[place, : lengths[row]] = histories[row][-lengths[row] :]
-        states = model.sasrec(torch.from_numpy(items).to(device), NO_DROPOUT)  # [B, T, D]
-        hidden[rows] = states[torch.arange(len(rows)), lengths[rows] - 1]
-    return hidden

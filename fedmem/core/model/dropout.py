@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numba
+import numpy as np
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from fedmem.core.model.kernels.drop import LEVELS, drop
+from fedmem.core.model.kernels.compiled import Folding
+
+LEVELS = 256
+"""Masks are drawn from random bytes, so a rate is rounded to a multiple of 1/256."""
 
 
 class Dropout:
@@ -25,8 +33,47 @@ class Dropout:
         """Drop elements of x [B, T, C], the same shape back."""
         if self._noise is None:
             return x
-        return drop(x, next(self._noise), self._dropped)
+        result: Tensor = _Drop.apply(x, next(self._noise), self._dropped)  # type: ignore[no-untyped-call]
+        return result
 
 
 NO_DROPOUT = Dropout(0.0, None)
 """For evaluation and for frozen modules."""
+
+
+class _Drop(Folding):
+    """Keeps no mask for the way back: it follows from the noise."""
+
+    @staticmethod
+    def forward(x: Tensor, noise: Tensor, dropped: int) -> Tensor:
+        return _dropped(x, noise, dropped)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
+        x, noise, ctx.dropped = inputs
+        ctx.dtype = x.dtype
+        ctx.save_for_backward(noise)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
+        (noise,) = ctx.saved_tensors
+        return _dropped(slope, noise, ctx.dropped).to(ctx.dtype), None, None
+
+
+def _dropped(x: Tensor, noise: Tensor, dropped: int) -> Tensor:
+    scale = LEVELS / (LEVELS - dropped)
+    if x.device.type != "cpu" or x.dtype != torch.float32:
+        return x * ((noise >= dropped) * scale)
+    result = torch.empty_like(x, memory_format=torch.contiguous_format)
+    values, levels, kept = (each.contiguous().view(-1).numpy() for each in (x, noise, result))
+    _drop(values, levels, dropped, np.float32(scale), kept)
+    return result
+
+
+@numba.njit(cache=True, nogil=True)
+def _drop(x, noise, dropped, scale, result):  # type: ignore[no-untyped-def]
+    """One pass over flat arrays, five times as fast as a comparison and two products."""
+    for place in range(x.size):
+        kept = noise[place] >= dropped
+        result[place] = x[place] * scale if kept else np.float32(0)

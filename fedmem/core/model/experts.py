@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fedmem.core.model.kernels.read_out_moments import Moments, read_out_moments
-from fedmem.core.model.kernels.shared_moments import shared_moments
+from fedmem.core.model.kernels.read_out_moments import Moments, read_out_moments, shared_moments
 
 SHARPNESS = 4.0
 """With one head an attention logit is at first this times cos(candidate, entry): attention starts

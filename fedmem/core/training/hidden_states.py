@@ -1,4 +1,4 @@
-"""Hidden states of a backbone that does not train, computed once and then looked up."""
+"""Hidden states without gradients: of a backbone that does not train, and after a history."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedmem.core.arrays import by_length
-from fedmem.core.data import Windows
+from fedmem.core.arrays import Ints, by_length
+from fedmem.core.data import Interactions, Windows
 from fedmem.core.machine.device import positions_at_once
+from fedmem.core.model import Recommender
 from fedmem.core.model.backbone import SASRec
 from fedmem.core.model.dropout import NO_DROPOUT
+from fedmem.core.settings import Settings
+from fedmem.core.training import losses
 
 
 class HiddenStates:
@@ -58,3 +61,43 @@ class HiddenStates:
             steps, self._windows.lengths[rows, None] - 1
         )
         return torch.from_numpy(places).to(self._states.device)
+
+
+@torch.no_grad()
+def last_hidden(model: Recommender, settings: Settings, histories: list[Ints]) -> Tensor:
+    """Hidden states [U, D] after the latest window of each history."""
+    device, width = model.sasrec.norm.weight.device, settings.model.dim
+    hidden = torch.empty(len(histories), width, device=device)
+    lengths = np.array([min(len(h), settings.model.max_length) for h in histories], dtype=np.int64)
+    for rows in by_length(lengths, positions_at_once(settings.client.micro_batch, device)):
+        items = np.zeros((len(rows), lengths[rows[0]]), dtype=np.int64)
+        for place, row in enumerate(rows):
+            items[place, : lengths[row]] = histories[row][-lengths[row] :]
+        states = model.sasrec(torch.from_numpy(items).to(device), NO_DROPOUT)  # [B, T, D]
+        hidden[rows] = states[torch.arange(len(rows)), lengths[rows] - 1]
+    return hidden
+
+
+@torch.no_grad()
+def losses_at(
+    model: Recommender,
+    settings: Settings,
+    interactions: Interactions,
+    places: npt.NDArray[np.integer],
+) -> npt.NDArray[np.float64]:
+    """The model's cross-entropy [n] over all items at places in `Interactions.items`.
+
+    The first position of a history has nothing before it to predict from: its loss is that of a
+    guess.
+    """
+    items, first = interactions.items, interactions.starts_at(places)
+    result = np.full(len(places), np.log(interactions.num_items))
+    later = np.flatnonzero(places > first)
+    hidden = last_hidden(model, settings, [items[first[k] : places[k]] for k in later])
+    for batch in np.array_split(np.arange(len(later)), 1 + len(later) // 256):
+        targets = torch.from_numpy(items[places[later[batch]]]).long().to(hidden.device)
+        values = losses.cross_entropy_over_items(
+            hidden[batch], model.sasrec.item_emb.weight, targets
+        )
+        result[later[batch]] = values.cpu().numpy()
+    return result

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fedmem.core.machine.device import computing_in
 from fedmem.core.model import ItemTables, Recommender, Scores
 from fedmem.core.model.dropout import Dropout
 from fedmem.core.settings import Settings
 from fedmem.core.training import losses
 from fedmem.core.training.batches import Batch, Scoring
-from fedmem.core.training.precision import computing_in
 
 
 class Objective(nn.Module):

@@ -15,11 +15,11 @@ from rich.console import Console
 from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.data import load_histories
 from fedmem.core.errors import FedmemError
-from fedmem.core.evaluation.protocol import last_hidden
 from fedmem.core.memory import auto_threshold
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
+from fedmem.core.training.hidden_states import last_hidden
 from fedmem.recommend.__main__ import run
 from fedmem.recommend.recommendation import PARTS, Recommended
 from tests.helpers.in_process_grid import run_in_process

@@ -27,11 +27,13 @@ class Folding(torch.autograd.Function):
     """A function whose first axis is a mere batch axis: `vmap` puts its own there."""
 
     @classmethod
-    def vmap(cls, info: Any, dims: tuple[int | None, ...], *inputs: Tensor) -> Any:
+    def vmap(cls, info: Any, dims: tuple[int | None, ...], *inputs: Any) -> Any:
         """Once on all members, their first axes joined."""
         size = info.batch_size
         folded = [
             (x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)).flatten(0, 1)
+            if isinstance(x, Tensor)
+            else x
             for x, dim in zip(inputs, dims, strict=True)
         ]
         result = cls.apply(*folded)  # type: ignore[no-untyped-call]
@@ -40,6 +42,6 @@ class Folding(torch.autograd.Function):
         return tuple(x.view(size, -1, *x.shape[1:]) for x in result), (0,) * len(result)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Any) -> None:  # noqa: ARG004
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG004
         """Keep the inputs for the way back."""
         ctx.save_for_backward(*inputs)

@@ -12,6 +12,9 @@ from fedmem.core.model.kernels.compiled import Folding, as_arrays, in_full_preci
 
 Moments = tuple[Tensor, Tensor, Tensor]
 
+TILE = 256
+"""Candidates that are taken at once: what is held of them stays in the first two caches."""
+
 
 def read_out_moments(attention: Tensor, along: Tensor, sums: Tensor, gram: Tensor) -> Moments:
     """Of read-outs o = Σ_m a_m v_m, joined from H heads: o·u, the sum of o and o·o, each [X, C, Y].
@@ -113,3 +116,64 @@ def _moments_backward(  # type: ignore[no-untyped-def]
                         da[m] = first * v_u[m] + second * v_sum[m] + (third + third) * v_o
                         dv_u[m] = first * a[m]
                         dv_sum[m] += second * a[m]
+
+
+def shared_moments(
+    odds: Tensor, along: Tensor, places: Tensor, sums: Tensor, gram: Tensor
+) -> Moments:
+    """`read_out_moments` where all positions share their candidates: each [Y, C]; no gradient.
+
+    Args:
+        odds: of each of N entries [H, N, C], in proportion to a; rows of zeros for no entry.
+        along: v·u [H, N, C].
+        places: which of the N each position has [Y, M].
+        sums: the sum of v [Y, H, M].
+        gram: v·v' [Y, H, M, M].
+    """
+    o_u, o_sum, o_o = (odds.new_zeros(len(places), odds.shape[2]) for _ in range(3))
+    _shared_moments(*as_arrays(odds, odds * along, places, sums, gram), *as_arrays(o_u, o_sum, o_o))
+    return o_u, o_sum, o_o
+
+
+@jit
+def _shared_moments(odds, weighted, places, sums, gram, o_u, o_sum, o_o):  # type: ignore[no-untyped-def]
+    zero = np.zeros(1, odds.dtype)[0]
+    heads, _, candidates = odds.shape
+    length, entries = places.shape
+    a = np.zeros((entries + 3, TILE), odds.dtype)
+    by = np.zeros(4, odds.dtype)
+    first, second, third, total, v_o = np.empty((5, TILE), odds.dtype)
+    for h in range(heads):
+        for start in range(0, candidates, TILE):
+            tile = slice(start, min(start + TILE, candidates))
+            size = tile.stop - start
+            for y in range(length):
+                first[:], second[:], third[:], total[:] = zero, zero, zero, zero
+                for m in range(entries):
+                    row, v_sum, own = places[y, m], sums[y, h, m], a[m]
+                    # Views, since start + c could be negative for all that the compiler knows.
+                    o, w = odds[h, row, tile], weighted[h, row, tile]
+                    for c in range(size):
+                        own[c] = o[c]
+                        total[c] += own[c]
+                        first[c] += w[c]
+                        second[c] += v_sum * own[c]
+                for m in range(entries):
+                    own, v_v = a[m], gram[y, h, m]
+                    for c in range(TILE):
+                        v_o[c] = v_v[m] * own[c]
+                    for k in range(0, m, 4):
+                        p, q, r, s = a[k], a[k + 1], a[k + 2], a[k + 3]
+                        for j in range(4):  # every pair once, for both of its orders
+                            by[j] = v_v[k + j] + v_v[k + j] if k + j < m else zero
+                        by_p, by_q, by_r, by_s = by
+                        for c in range(TILE):
+                            v_o[c] += by_p * p[c] + by_q * q[c] + by_r * r[c] + by_s * s[c]
+                    for c in range(TILE):
+                        third[c] += own[c] * v_o[c]
+                by_u, by_sum, by_o = o_u[y, tile], o_sum[y, tile], o_o[y, tile]
+                for c in range(size):
+                    share = 1 / total[c] if total[c] > zero else zero
+                    by_u[c] += first[c] * share
+                    by_sum[c] += second[c] * share
+                    by_o[c] += third[c] * share * share

@@ -10,12 +10,12 @@ import torch
 
 from fedmem.core.evaluation.cold import BY_ID, untrained_embeddings
 from fedmem.core.evaluation.protocol import COLD, COLD_USERS, means, sampled_negatives
-from fedmem.core.evaluation.protocol import last_hidden as states_after
 from fedmem.core.model import Content
 from fedmem.core.model.new_items import with_new_items
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
+from fedmem.core.training.hidden_states import last_hidden as states_after
 from tests.helpers.small_world import ready_node
 
 MakeSettings = Callable[..., Settings]

@@ -16,7 +16,6 @@ from fedmem.core.evaluation.protocol import (
     RANKINGS,
     Ranks,
     draw_negatives,
-    last_hidden,
     means,
     metrics_of,
     rank_users,
@@ -27,6 +26,7 @@ from fedmem.core.model import Recommender
 from fedmem.core.model.dropout import NO_DROPOUT
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
+from fedmem.core.training.hidden_states import last_hidden
 from fedmem.runs.configuration import compose_settings
 from tests.helpers.small_world import SMALL
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedmem.core.model import experts
 from fedmem.core.model.experts import SHARPNESS, ExpertTables, MemoryExpert, Router
-from fedmem.core.model.kernels.shared_moments import TILE, shared_moments
+from fedmem.core.model.kernels.read_out_moments import TILE, shared_moments
 
 B, P, C, M, D, I = 2, 3, 4, 5, 8, 30  # noqa: E741 - as in the shapes
 
