@@ -10,13 +10,14 @@ What happens to updates on their way to the average is no concern of training, b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import SGD, Adam, Optimizer
 
 from fedmem.core.arrays import UserIndices, by_length
@@ -27,7 +28,6 @@ from fedmem.core.settings import ClientSettings, Settings
 from fedmem.core.training.batches import Batch, BatchMaker, RoundKey, Rows
 from fedmem.core.training.hidden_states import HiddenStates
 from fedmem.core.training.objective import Objective
-from fedmem.core.training.stacked import train_stacked
 from fedmem.core.updates.update import Update, UserUpdates
 
 STACK_BYTES = {"cpu": 1 << 28, "cuda": 1 << 31}
@@ -100,12 +100,8 @@ class LocalTrainer:
         return Update(change, weight, loss, users=1)
 
     @property
-    def trains_in_one_batch(self) -> bool:
-        """Whether `client.execution` has a cohort trained as one batch."""
-        return self._execution == "batched"
-
-    @property
-    def _execution(self) -> str:
+    def execution(self) -> str:
+        """How a cohort trains: `client.execution`, or what is fastest here where that is `auto`."""
         client = self.settings.client
         if client.execution != "auto":
             return client.execution
@@ -127,13 +123,13 @@ class LocalTrainer:
 
     def train_each(self, users: UserIndices, key: RoundKey) -> Iterator[UserUpdates]:
         """`train_user` of each user that has targets, one by one or several side by side."""
-        own = [(user, self._rows_of(np.array([user]))) for user in users]
+        own = [(int(user), self._rows_of(np.array([user]))) for user in users]
         own = [(user, rows) for user, rows in own if self.windows.lengths[rows].sum()]
-        if self._execution == "stacked":
+        if self.execution == "stacked":
             yield from self._side_by_side(own, key)
             return
         for user, _ in own:
-            update = self.train_user(int(user), key)
+            update = self.train_user(user, key)
             change = {name: each[None] for name, each in update.change.items()}
             yield UserUpdates(
                 np.array([user]), change, np.array([update.weight]), np.array([update.loss])
@@ -154,8 +150,7 @@ class LocalTrainer:
                 list(rows),
                 weights,
                 lambda chosen, step: self._batch(chosen, key, step),
-                client.local_steps,
-                partial(make_local_optimizer, client),
+                client,
             )
             yield UserUpdates(np.array(users), change, weights, losses.cpu().numpy() / weights)
 
@@ -182,3 +177,63 @@ class LocalTrainer:
 
     def _rows_of(self, users: UserIndices) -> Rows:
         return np.flatnonzero(np.isin(self.windows.user, users))
+
+
+def train_stacked(
+    objective: Objective,
+    scope: Mapping[str, Tensor],
+    rows: list[Rows],
+    targets: npt.NDArray[np.integer],
+    make_batch: Callable[[Rows, int], tuple[Batch, Tensor | None]],
+    client: ClientSettings,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Full-batch steps of S users on models of their own: one stack, under `torch.func.vmap`.
+
+    The optimizer goes element by element, so that one for the stack is one for each user.
+
+    Args:
+        objective: the stage's loss; its model is where every user starts.
+        scope: parameters of the model that train.
+        rows: windows of each user.
+        targets: [S] targets in them.
+        make_batch: gives the batch of these windows in a local step, and their hidden states where
+            the backbone does not train.
+        client: how a user trains.
+
+    Returns:
+        The changes, each [S, ...], and the losses [S] of the last step, summed over targets.
+    """
+    users, most = len(rows), max(map(len, rows))
+    places = np.concatenate([user * most + np.arange(len(own)) for user, own in enumerate(rows)])
+
+    def side_by_side(x: Tensor) -> Tensor:
+        """[Σ windows, ...] → [S, most windows, ...], with zeros where a user has fewer."""
+        padded = x.new_zeros(users * most, *x.shape[1:])
+        padded[torch.from_numpy(places).to(x.device)] = x
+        return padded.view(users, most, *x.shape[1:])
+
+    def loss_of(parameters: dict[str, Tensor], batch: Batch, hidden: Tensor | None) -> Tensor:
+        named = {f"model.{name}": value for name, value in parameters.items()}
+        result: Tensor = functional_call(objective, named, (batch, hidden))
+        return result
+
+    weights = torch.from_numpy(np.maximum(targets, 1)).float()  # [S]
+    change = {name: torch.zeros(users, *p.shape, device=p.device) for name, p in scope.items()}
+    optimizer = make_local_optimizer(client, change.values())
+    losses = torch.zeros(users)
+    for step in range(client.local_steps):
+        batch, hidden = make_batch(np.concatenate(rows), step)
+        batch = batch.map(side_by_side)
+        hidden = None if hidden is None else side_by_side(hidden)
+        parameters = {n: (p.detach() + change[n]).requires_grad_() for n, p in scope.items()}
+        places_of_users = (0, batch.map(lambda _: 0), None if hidden is None else 0)
+        with sdpa_kernel(SDPBackend.MATH):  # the others know no further axis
+            losses = vmap(loss_of, in_dims=places_of_users)(parameters, batch, hidden)  # [S]
+        gradients = torch.autograd.grad(
+            losses.sum(), list(parameters.values()), allow_unused=True, materialize_grads=True
+        )
+        for name, gradient in zip(parameters, gradients, strict=True):
+            by_user = weights.to(gradient.device).view(-1, *[1] * (gradient.dim() - 1))
+            change[name].grad = gradient / by_user
+        optimizer.step()
+    return change, losses.detach()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 
@@ -15,23 +16,14 @@ from fedmem.core.updates.update import Update, UserUpdates, mean
 
 
 def train_cohort(
-    trainer: LocalTrainer,
-    users: UserIndices,
-    key: RoundKey,
-    filters: Sequence[UpdateFilter] = (),
+    trainer: LocalTrainer, users: UserIndices, key: RoundKey, filters: Sequence[UpdateFilter] = ()
 ) -> Update:
     """The weighted mean of `LocalTrainer.train_user` over users, less those that filters drop.
 
     Users train as one batch where that is the same and every filter trusts what comes of it; else
-    by `train_each_user`, so that filters see each of them.
-
-    Args:
-        trainer: of the stage's model.
-        users: user indices.
-        key: of the round.
-        filters: made for this message.
+    by `train_each_user`, so that filters, which are made for each message, see each of them.
     """
-    if trainer.trains_in_one_batch:
+    if trainer.execution == "batched":
         update = trainer.train_batch(users, key)
         if all(each.trusts(update) for each in filters):
             return _at_node(update, filters)
@@ -39,19 +31,14 @@ def train_cohort(
 
 
 def train_each_user(
-    trainer: LocalTrainer,
-    users: UserIndices,
-    key: RoundKey,
-    filters: Sequence[UpdateFilter] = (),
+    trainer: LocalTrainer, users: UserIndices, key: RoundKey, filters: Sequence[UpdateFilter] = ()
 ) -> Update:
     """The same, with each user's update seen by the filters."""
     dropped: set[int] = set()
 
     def passed(chosen: UserIndices) -> Iterator[UserUpdates]:
         for updates in trainer.train_each(chosen, key):
-            kept = updates
-            for each in filters:
-                kept = each.at_user(kept)
+            kept = reduce(lambda those, each: each.at_user(those), filters, updates)
             dropped.update(np.setdiff1d(updates.users, kept.users).tolist())
             yield kept
 
@@ -66,6 +53,4 @@ def train_each_user(
 
 
 def _at_node(update: Update, filters: Sequence[UpdateFilter]) -> Update:
-    for each in filters:
-        update = each.at_node(update)
-    return update
+    return reduce(lambda mean, each: each.at_node(mean), filters, update)

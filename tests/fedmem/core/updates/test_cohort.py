@@ -14,8 +14,7 @@ from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES, Stage
 from fedmem.core.training import trainer as training
 from fedmem.core.training.batches import RoundKey
-from fedmem.core.training.stacked import train_stacked
-from fedmem.core.training.trainer import LocalTrainer
+from fedmem.core.training.trainer import LocalTrainer, train_stacked
 from fedmem.core.updates.cohort import train_cohort
 from fedmem.core.updates.filters import make_filters
 from fedmem.core.updates.update import Update
