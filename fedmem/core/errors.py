@@ -10,11 +10,6 @@ from contextlib import contextmanager
 
 MISTAKE_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-LIKENESS = 0.7
-"""Of the last parts of two keys, from 0 to 1, to take one for the other."""
-NEARLY = 0.8
-"""Of two keys whose last parts are the same, to pass over others that end in it too."""
 
 
 class FedmemError(Exception):
@@ -29,12 +24,12 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
     known, last = list(choices), word.rpartition(".")[2]
     same = [choice for choice in known if choice.rpartition(".")[2] == last]
     if same:
-        near = difflib.get_close_matches(word, same, 1, NEARLY) if "." in word else []
+        near = difflib.get_close_matches(word, same, 1, cutoff=0.8) if "." in word else []
         depth = min(choice.count(".") for choice in same)
         return " or ".join(near or [choice for choice in same if choice.count(".") == depth])
     close = difflib.get_close_matches(word, known, n=1)
     ends = {choice.rpartition(".")[2]: choice for choice in known}
-    close = close or [ends[end] for end in difflib.get_close_matches(last, ends, 1, LIKENESS)]
+    close = close or [ends[end] for end in difflib.get_close_matches(last, ends, 1, cutoff=0.7)]
     return close[0] if close else None
 
 
@@ -80,5 +75,6 @@ def readable_file_errors(only: Collection[int] = (), after: str = "") -> Iterato
 @contextmanager
 def readable_disk_errors() -> Iterator[None]:
     """The same for a run, whose disk is full or cannot be written, and which can go on."""
-    with readable_file_errors(DISK_ERRORS, "Nothing is lost."):
+    disk = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+    with readable_file_errors(disk, "Nothing is lost."):
         yield

@@ -159,13 +159,9 @@ class Node:
     def trainer(self, stage: Stage) -> LocalTrainer:
         """A trainer of the stage's model on the users that live here."""
         model = self.model(stage)
-        return LocalTrainer(
-            model,
-            self.settings,
-            self.windows,
-            self.reads_at_targets() if stage.memory else None,
-            None if stage.trains_backbone else self._frozen_hidden_states(model),
-        )
+        reads = self.reads_at_targets() if stage.memory else None
+        hidden = None if stage.trains_backbone else self._frozen_hidden_states(model)
+        return LocalTrainer(model, self.settings, self.windows, reads, hidden)
 
     def rank(
         self, stage: Stage, users: UserIndices, split: Split, rankings: tuple[str, ...]
@@ -174,28 +170,15 @@ class Node:
         model, rows = self.model(stage), np.searchsorted(self.users, users)
         reads = self._reads_at_held_out(split)[rows] if stage.memory else None
         hidden = None if stage.trains_backbone else self._frozen_last_hidden(model, split)[rows]
-        return rank_users(
-            model,
-            self.settings,
-            self.interactions,
-            users,
-            split,
-            rankings,
-            reads,
-            self.negatives[rows] if "sampled" in rankings else None,
-            hidden,
-        )
+        negatives = self.negatives[rows] if "sampled" in rankings else None
+        data, settings = self.interactions, self.settings
+        return rank_users(model, settings, data, users, split, rankings, reads, negatives, hidden)
 
     def rank_cold(self, stage: Stage, users: UserIndices) -> Ranks:
         """Rank the latest cold items of users that live here, by the stage's model."""
-        return rank_cold(
-            self.model(stage),
-            self.settings,
-            self.histories,
-            users,
-            self.cold_content if stage.content else None,
-            self._replay if stage.memory else None,
-        )
+        content = self.cold_content if stage.content else None
+        replay = self._replay if stage.memory else None
+        return rank_cold(self.model(stage), self.settings, self.histories, users, content, replay)
 
     def _frozen_hidden_states(self, model: Recommender) -> HiddenStates:
         if self._hidden_states is None:

@@ -24,13 +24,13 @@ class Stage:
     """Modules of the model that are in the stage's graph."""
     trains: tuple[str, ...]
     """Prefixes of the parameters that are trained, sent and aggregated."""
-    freezes: tuple[str, ...]
+    freezes: tuple[str, ...] = ()
     """Prefixes taken out of `trains` again."""
-    requires: tuple[str, ...]
+    requires: tuple[str, ...] = ()
     """Stages whose checkpoints this one starts from; the last one is its parent."""
-    content: bool
-    memory: bool
-    validated_by: tuple[str, ...]
+    content: bool = False
+    memory: bool = False
+    validated_by: tuple[str, ...] = ("sampled",)
     """Rankings of a validation; the best round has the highest mean of their HR@10."""
 
     def in_scope(self, parameter: str) -> bool:
@@ -44,36 +44,23 @@ class Stage:
 
     def split(self, parameters: Iterable[str]) -> tuple[list[str], list[str]]:
         """Parameter names, parted into (scope, frozen rest), each in the order given."""
-        scope: list[str] = []
-        frozen: list[str] = []
-        for name in parameters:
-            (scope if self.in_scope(name) else frozen).append(name)
-        return scope, frozen
+        names = list(parameters)
+        scope = [name for name in names if self.in_scope(name)]
+        return scope, [name for name in names if not self.in_scope(name)]
 
 
 _BACKBONE = ("sasrec",)
 _CONTENT = ("visual_proj", "text_proj", "align_gating")
 _MEMORY = ("visual_expert", "semantic_expert", "identity_expert", "router")
 
-PRETRAIN_SASREC = Stage(
-    name="pretrain_sasrec",
-    modules=_BACKBONE,
-    trains=_BACKBONE,
-    freezes=(),
-    requires=(),
-    content=False,
-    memory=False,
-    validated_by=("sampled",),
-)
+PRETRAIN_SASREC = Stage(name="pretrain_sasrec", modules=_BACKBONE, trains=_BACKBONE)
 
 ALIGN_PROJECTORS = Stage(
     name="align_projectors",
     modules=(*_BACKBONE, *_CONTENT, "gating_weight"),
     trains=_CONTENT,
-    freezes=(),
     requires=("pretrain_sasrec",),
     content=True,
-    memory=False,
     validated_by=("sampled", "content"),
 )
 
@@ -85,7 +72,6 @@ FINETUNE_MOE = Stage(
     requires=("pretrain_sasrec", "align_projectors"),
     content=True,
     memory=True,
-    validated_by=("sampled",),
 )
 
 STAGES: dict[str, Stage] = {

@@ -28,9 +28,7 @@ def popularity_thirds(interactions: Interactions, users: UserIndices) -> npt.NDA
 
 
 def slices_of(
-    interactions: Interactions,
-    users: UserIndices,
-    has_picture: npt.NDArray[np.bool_] | None = None,
+    interactions: Interactions, users: UserIndices, has_picture: npt.NDArray[np.bool_] | None = None
 ) -> dict[str, npt.NDArray[np.bool_]]:
     """Which of these users [U] belong to each slice, by its name.
 

@@ -55,17 +55,19 @@ def backend_config(address: str | None, placement: Placement) -> dict[str, Any]:
     Flower fills all that Ray has with workers, and leaves Ray when the run ends: a Ray that was
     started for the run ends with it, a cluster that was joined goes on.
     """
-    init: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        # Not left out: Ray would join any cluster that this machine is known to be part of.
-        init["address"] = "local"
-        init["include_dashboard"] = False
-        init["num_cpus"] = placement.workers * placement.cpus
-        init["num_gpus"] = math.ceil(placement.workers * placement.gpus)
-    else:
-        init["address"] = address
+    own = {
+        "include_dashboard": False,
+        "num_cpus": placement.workers * placement.cpus,
+        "num_gpus": math.ceil(placement.workers * placement.gpus),
+    }
     return {
-        "init_args": init,
+        "init_args": {
+            "log_to_driver": False,
+            "logging_level": logging.ERROR,
+            # Never left out: Ray would join any cluster that this machine is known to be part of.
+            "address": address or "local",
+            **(own if address is None else {}),
+        },
         # Flower hands these on to Ray's actors. A message that met the end of its worker is handled
         # again by the next, to the same result: what a node does depends on the message alone.
         "client_resources": {

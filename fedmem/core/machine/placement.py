@@ -76,10 +76,7 @@ class Placement:
             data=replace(settings.data, dir=str(Path(settings.data.dir).absolute())),
             federation=replace(settings.federation, nodes=self.nodes),
             simulation=replace(
-                settings.simulation,
-                workers=self.workers,
-                threads=self.threads,
-                device=self.device,
+                settings.simulation, workers=self.workers, threads=self.threads, device=self.device
             ),
         )
 

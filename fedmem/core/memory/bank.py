@@ -55,10 +55,8 @@ class MemoryBank:
     def stamp(self) -> str:
         """Hash of all that the memories hold; computed once after they changed."""
         if self._stamp is None:
-            digest = hashlib.sha256()
-            for array in self.pack().values():
-                digest.update(array.tobytes())
-            self._stamp = digest.hexdigest()[:16]
+            whole = b"".join(array.tobytes() for array in self.pack().values())
+            self._stamp = hashlib.sha256(whole).hexdigest()[:16]
         return self._stamp
 
     def cursors(self, users: UserIndices) -> Ints:
@@ -180,17 +178,12 @@ class MemoryBank:
         """
         first = self._first[users]
         places = ranges(first + starts, ends - starts)
+        familiarity, catalogue = self._novelties.familiarity(places), self._novelties.catalogue
+        history = kernel.History(self._interactions.items, familiarity, self._surprising)
+        spans = kernel.Spans(first, first + starts, first + ends)
+        rules = rules_of(self._settings, self.threshold, self._settings.top_k)
         after: Ints = kernel.ingest(
-            kernel.History(
-                self._interactions.items, self._novelties.familiarity(places), self._surprising
-            ),
-            kernel.Spans(first, first + starts, first + ends),
-            counters,
-            _lt_sizes(counters),
-            long_term,
-            reads,
-            self._novelties.catalogue,
-            rules_of(self._settings, self.threshold, self._settings.top_k),
+            history, spans, counters, _lt_sizes(counters), long_term, reads, catalogue, rules
         )
         return after
 

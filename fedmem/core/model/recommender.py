@@ -150,14 +150,10 @@ class Recommender(nn.Module):
         if stage.content:
             if content is None:
                 raise ValueError(f"{stage.name} needs the items' content")
-            self.visual: Tensor
-            self.register_buffer("visual", content.visual, persistent=False)
-            self.text: Tensor
-            self.register_buffer("text", content.text, persistent=False)
-            self.has_content: Tensor
-            self.register_buffer("has_content", content.present.any(1), persistent=False)
-            self.lean: Tensor
-            self.register_buffer("lean", leanings(content.present), persistent=False)
+            self.visual = nn.Buffer(content.visual, persistent=False)
+            self.text = nn.Buffer(content.text, persistent=False)
+            self.has_content = nn.Buffer(content.present.any(1), persistent=False)
+            self.lean = nn.Buffer(leanings(content.present), persistent=False)
             self.visual_proj = zero_projector(content.visual.shape[1], dim)
             self.text_proj = zero_projector(content.text.shape[1], dim)
             self.align_gating = AlignGating(settings)

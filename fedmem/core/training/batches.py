@@ -39,12 +39,9 @@ class RoundKey:
         self, users: npt.NDArray[np.integer], numbers: npt.NDArray[np.integer], step: int
     ) -> Streams:
         """The streams of these users' windows, by their numbers, in one local step."""
-        stage = zlib.crc32(self.stage.encode())
-        names = [*words_of(self.seed), stage, self.round]
-        entropy = np.empty((len(users), len(names) + 3), np.uint32)
-        entropy[:, :-3] = names
-        entropy[:, -3], entropy[:, -2], entropy[:, -1] = users, numbers, step
-        return Streams(entropy)
+        names = [*words_of(self.seed), zlib.crc32(self.stage.encode()), self.round]
+        entropy = np.broadcast_arrays(*names, users, numbers, step)
+        return Streams(np.column_stack(entropy).astype(np.uint32))
 
 
 class Scoring(NamedTuple):

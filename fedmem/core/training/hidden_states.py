@@ -45,22 +45,18 @@ class HiddenStates:
     def take(self, rows: npt.NDArray[np.integer]) -> Tensor:
         """States [B, T, D] of these windows; anything at all at their padding."""
         for number in np.unique(self._batch_of[rows[~self._known[rows]]]):
-            self._compute(self._batches[number])
+            batch = self._batches[number]
+            inputs = torch.from_numpy(self._windows.inputs(batch)).to(self._states.device)
+            states = self._backbone(inputs, NO_DROPOUT)  # [B, T, D]
+            self._states[self._places(batch)[inputs > 0]] = states[inputs > 0]
+            self._known[batch] = True
         return self._states[self._places(rows)]
-
-    def _compute(self, rows: npt.NDArray[np.integer]) -> None:
-        inputs = torch.from_numpy(self._windows.inputs(rows)).to(self._states.device)
-        states = self._backbone(inputs, NO_DROPOUT)  # [B, T, D]
-        self._states[self._places(rows)[inputs > 0]] = states[inputs > 0]
-        self._known[rows] = True
 
     def _places(self, rows: npt.NDArray[np.integer]) -> Tensor:
         """[B, T] where the states of these windows stand."""
-        steps = np.arange(self._windows.lengths[rows].max(initial=0))
-        places = self._windows.offsets[rows, None] + np.minimum(
-            steps, self._windows.lengths[rows, None] - 1
-        )
-        return torch.from_numpy(places).to(self._states.device)
+        lengths = self._windows.lengths[rows, None]
+        steps = np.minimum(np.arange(lengths.max(initial=0)), lengths - 1)
+        return torch.from_numpy(self._windows.offsets[rows, None] + steps).to(self._states.device)
 
 
 @torch.no_grad()
@@ -94,10 +90,9 @@ def losses_at(
     result = np.full(len(places), np.log(interactions.num_items))
     later = np.flatnonzero(places > first)
     hidden = last_hidden(model, settings, [items[first[k] : places[k]] for k in later])
+    item_emb = model.sasrec.item_emb.weight
     for batch in np.array_split(np.arange(len(later)), 1 + len(later) // 256):
         targets = torch.from_numpy(items[places[later[batch]]]).long().to(hidden.device)
-        values = losses.cross_entropy_over_items(
-            hidden[batch], model.sasrec.item_emb.weight, targets
-        )
+        values = losses.cross_entropy_over_items(hidden[batch], item_emb, targets)
         result[later[batch]] = values.cpu().numpy()
     return result

@@ -94,13 +94,10 @@ class _SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Any, Any]:
         each = [
-            [
-                x if dim is None else x.select(dim, place)
-                for x, dim in zip(inputs, dims, strict=True)
-            ]
-            for place in range(info.batch_size)
+            [x] * info.batch_size if dim is None else x.unbind(dim)
+            for x, dim in zip(inputs, dims, strict=True)
         ]
-        outputs = [_SummedCrossEntropy.apply(*one) for one in each]  # type: ignore[no-untyped-call]
+        outputs = [_SummedCrossEntropy.apply(*one) for one in zip(*each, strict=True)]  # type: ignore[no-untyped-call]
         return tuple(torch.stack(parts) for parts in zip(*outputs, strict=True)), (0, 0, 0)
 
 

@@ -38,24 +38,21 @@ class Objective(nn.Module):
             hidden: [B, T, D] hidden states where the backbone does not train; else computed here.
             tables: the model's; None: made here.
         """
-        with computing_in(self.precision, batch.inputs.device):
-            return self._loss(batch, hidden, tables)
-
-    def _loss(self, batch: Batch, hidden: Tensor | None, tables: ItemTables | None) -> Tensor:
         model, weights = self.model, self.weights
-        if hidden is None:
-            hidden = model.sasrec(batch.inputs, Dropout(self.dropout, batch.noise))
-        total = hidden.new_zeros(())
-        if weights.identity:
-            total = total + weights.identity * losses.summed_cross_entropy_over_items(
-                hidden, model.sasrec.item_emb.weight, batch.targets
-            )
-        if batch.scoring is not None:
-            tables = model.tables() if tables is None else tables
-            if tables is None:
-                raise ValueError(f"{model.stage.name} has no score of its own to train")
-            total = total + self._score_loss(batch.scoring, hidden, batch.targets, tables)
-        return total
+        with computing_in(self.precision, batch.inputs.device):
+            if hidden is None:
+                hidden = model.sasrec(batch.inputs, Dropout(self.dropout, batch.noise))
+            total = hidden.new_zeros(())
+            if weights.identity:
+                total = total + weights.identity * losses.summed_cross_entropy_over_items(
+                    hidden, model.sasrec.item_emb.weight, batch.targets
+                )
+            if batch.scoring is not None:
+                tables = model.tables() if tables is None else tables
+                if tables is None:
+                    raise ValueError(f"{model.stage.name} has no score of its own to train")
+                total = total + self._score_loss(batch.scoring, hidden, batch.targets, tables)
+            return total
 
     def _score_loss(
         self, scoring: Scoring, hidden: Tensor, targets: Tensor, tables: ItemTables

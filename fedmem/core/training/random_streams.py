@@ -153,15 +153,7 @@ def _next_words(state: Words, words: Words) -> None:
 
 
 @jit
-def _draw_noise(
-    states: Words,
-    lengths: npt.NDArray[np.int64],
-    widths: npt.NDArray[np.int64],
-    longest: int,
-    noise: npt.NDArray[np.uint8],
-    first: int,
-    every: int,
-) -> None:
+def _draw_noise(states, lengths, widths, longest, noise, first, every):  # type: ignore[no-untyped-def]
     """Every so many rows from the first: their bytes to all widths' [R, T, C], which follow."""
     rows, channels = len(lengths), widths.sum()
     words = np.empty(longest * channels // 8 + 2, np.uint64)
@@ -186,9 +178,7 @@ def _draw_noise(
 
 
 @jit
-def _draw_integers(
-    states: Words, bounds: npt.NDArray[np.int64], drawn: npt.NDArray[np.int64]
-) -> None:
+def _draw_integers(states, bounds, drawn):  # type: ignore[no-untyped-def]
     rows, count = drawn.shape
     for row in range(rows):
         bound, state = np.uint64(bounds[row]), states[row]

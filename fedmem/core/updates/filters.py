@@ -29,8 +29,8 @@ def make_filters(
     hints, states = hints or {}, states or {}
     filters: list[UpdateFilter] = []
     if settings.guard_ratio is not None:
-        limit = hints.get(NormFilter.name, math.inf)
-        usual = states.get(NormFilter.name, ())
+        name = NormFilter.name
+        limit, usual = hints.get(name, math.inf), states.get(name, ())
         filters.append(NormFilter(settings.guard_ratio, limit, usual))
     if settings.guard_direction:
         filters.append(DirectionFilter())

@@ -34,10 +34,7 @@ class NormFilter(UpdateFilter):
     name = "norm"
 
     def __init__(
-        self,
-        ratio: float,
-        limit: float = math.inf,
-        usual: Sequence[Sequence[float]] = (),
+        self, ratio: float, limit: float = math.inf, usual: Sequence[Sequence[float]] = ()
     ) -> None:
         self._ratio = ratio
         self._limit = limit

@@ -100,11 +100,8 @@ def _moments_backward(  # type: ignore[no-untyped-def]
             for c in range(candidates):
                 for y in range(length):
                     a, v_u, v_sum = attention[x, h, c, y], along[x, h, c, y], sums[x, h, y]
-                    da, dv_u, dv_sum = (
-                        by_attention[x, h, c, y],
-                        by_along[x, h, c, y],
-                        by_sums[x, h, y],
-                    )
+                    da, dv_u = by_attention[x, h, c, y], by_along[x, h, c, y]
+                    dv_sum = by_sums[x, h, y]
                     first, second, third = by_o_u[x, c, y], by_o_sum[x, c, y], by_o_o[x, c, y]
                     for m in range(entries):
                         v_v, dv_v = gram[x, h, y, m], by_gram[x, h, y, m]

@@ -108,7 +108,7 @@ def test_the_summed_cross_entropy_stands_large_scores() -> None:
 
 @pytest.mark.parametrize("shared_items", [True, False])
 def test_the_summed_cross_entropy_of_a_stack_is_that_of_its_members(shared_items: bool) -> None:
-    """As in `fedmem.core.training.trainer.train_stacked`: vmap inside, ordinary gradients outside."""
+    """As in `train_stacked`: vmap inside, ordinary gradients outside."""
     hidden = draw(2, *SHAPE, DIM).requires_grad_()
     item_emb = draw(*[] if shared_items else [2], ITEMS + 1, DIM, seed=1).requires_grad_()
     targets = torch.stack([TARGETS, TARGETS.flip(0)])

@@ -112,7 +112,7 @@ def test_slopes_may_lie_in_memory_in_any_way(
 def test_under_vmap_a_stack_gives_what_its_members_give(
     compiled: Sums, plain: Sums, shapes: list[tuple[int, ...]], axis: int
 ) -> None:
-    """As in `fedmem.core.training.trainer.train_stacked`: vmap inside, gradients outside; the last is shared."""
+    """As in `train_stacked`: vmap inside, gradients outside; the last is shared."""
     members = [draw(shapes), [1 - 2 * x for x in draw(shapes)]]
     *stacked, shared = (torch.stack(parts, axis) for parts in zip(*members, strict=True))
     shared = shared.select(axis, 0)
