@@ -30,11 +30,9 @@ def ranges(starts: npt.NDArray[np.integer], lengths: npt.NDArray[np.integer]) ->
 
 
 def by_length(lengths: npt.NDArray[np.integer], at_once: int) -> Iterator[npt.NDArray[np.intp]]:
-    """Rows in batches of similar length, the longest first, so that little padding is computed.
+    """Rows of these lengths [R] in batches of similar length, the longest first: little padding.
 
-    Args:
-        lengths: [R] of each row.
-        at_once: positions of a batch at most, its padding counted; a longer row is a batch alone.
+    A batch has at most so many positions, its padding counted; a longer row is a batch alone.
     """
     order = np.argsort(-lengths, kind="stable")
     start = 0

@@ -42,8 +42,7 @@ def first_line(error: Exception) -> str:
 def readable_exit(interrupted: str = "") -> Iterator[None]:
     """End the command with one or two lines for a user's mistake or Ctrl-C, never a traceback.
 
-    Args:
-        interrupted: said after Ctrl-C, where the interrupt brings no message of its own.
+    `interrupted` follows Ctrl-C, where the interrupt brings no message of its own.
     """
     try:
         yield
@@ -57,11 +56,9 @@ def readable_exit(interrupted: str = "") -> Iterator[None]:
 
 @contextmanager
 def readable_file_errors(only: Collection[int] = (), after: str = "") -> Iterator[None]:
-    """Make an error of a file or a disk one that a user can read.
+    """Make an error of a file or a disk, or `only` those of these numbers, one for a user to read.
 
-    Args:
-        only: error numbers; others pass as they are. Empty: all are made readable.
-        after: said after it.
+    Others pass as they are; what comes `after` ends the message.
     """
     try:
         yield

@@ -42,14 +42,9 @@ def rank_cold(
 ) -> Ranks:
     """Rank the latest cold item of each user who has one, with something warm before it.
 
-    Args:
-        model: the stage's model.
-        settings: of the run.
-        histories: of (at least) these users.
-        users: [U] user indices.
-        content: of the cold items [K + 1]; required where the stage uses content.
-        read_memory: items [n, M] that memories of users [n] gave just before positions [n] of their
-            warm histories; required where the stage reads the memory.
+    A stage that uses content needs that of the cold items [K + 1]; one that reads the memory needs
+    `read_memory`: items [n, M] that memories of users [n] gave just before positions [n] of their
+    warm histories.
     """
     warm, cold = histories.warm, histories.cold
     users, places = histories.latest_cold(users)

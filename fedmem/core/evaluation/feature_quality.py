@@ -38,14 +38,8 @@ def neighbour_similarity(
 
     Random items are drawn by how often they occur, as neighbours are, so that popularity is no
     part of the difference. The interval comes from resampling users, not pairs: pairs of one user
-    are not independent. Only training items are looked at; an item without a vector, or beside
-    itself, makes no pair.
-
-    Args:
-        vectors: [I + 1, W]; a row of zeros has no content.
-        interactions: the histories.
-        seed: of the draws.
-        pairs: drawn, with replacement.
+    are not independent. Only training items are looked at; an item without a vector, its row of
+    [I + 1, W] all zeros, or beside itself, makes no pair. Pairs are drawn with replacement.
     """
     generator = np.random.default_rng(seed)
     length = np.linalg.norm(vectors, axis=1, keepdims=True).astype(np.float64)

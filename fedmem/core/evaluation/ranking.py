@@ -43,13 +43,7 @@ class Scorer:
 
 
 def by_model(model: Recommender, hidden: Tensor, memory_reads: Ints | None) -> Scorer:
-    """The stage's score.
-
-    Args:
-        model: the stage's model.
-        hidden: [U, D] states of the users.
-        memory_reads: [U, M] items that their memories give; required where the stage reads them.
-    """
+    """The stage's score, at states [U, D] of users whose memories give the items [U, M]."""
     tables = model.tables()
 
     def score(batch: slice, candidates: Tensor) -> Tensor:

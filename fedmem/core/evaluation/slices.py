@@ -32,10 +32,7 @@ def slices_of(
 ) -> dict[str, npt.NDArray[np.bool_]]:
     """Which of these users [U] belong to each slice, by its name.
 
-    Args:
-        interactions: the histories.
-        users: [U] user indices.
-        has_picture: [I + 1] items that have one; None: not known.
+    `has_picture` [I + 1] are the items that have one; None: not known.
     """
     test_items = interactions.held_out("test", users)
     third = popularity_thirds(interactions, users)[test_items]

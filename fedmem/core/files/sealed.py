@@ -36,9 +36,7 @@ def save_sealed(path: Path, about: Mapping[str, Any], tensors: Mapping[str, Tens
 def load_sealed(path: Path, kind: str) -> tuple[dict[str, Any], Parameters]:
     """What `save_sealed` was given: (about, with the tensors' `hash` in it; tensors).
 
-    Args:
-        path: of the file.
-        kind: what it is meant to be, for messages.
+    Messages say what `kind` of file it should be.
 
     Raises:
         FedmemError: it cannot be read, is no file of fedmem, or is not what was written.

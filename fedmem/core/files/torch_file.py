@@ -26,10 +26,7 @@ def read_torch_file(path: Path, mapped: bool = False) -> Any:
 
     A pickle may name any function and have it called when it is read. Torch's own reader of weights
     refuses all but the few that build tensors. It does not compare checksums, so that is done here.
-
-    Args:
-        path: of the file.
-        mapped: leave the numbers of a zip archive on the disk until they are looked at.
+    Where `mapped`, the numbers of a zip archive stay on the disk until they are looked at.
 
     Raises:
         FedmemError: the file cannot be read, is damaged, or refers to more than tensors need.

@@ -32,12 +32,8 @@ def this_machine() -> Machine:
 def share_of(simulation: SimulationSettings, runs: int, workers: bool = True) -> SimulationSettings:
     """Settings of one of so many runs at a time, which keep it to its part of the cores.
 
-    Those that compute on a GPU share it as they are, and what the settings say stays.
-
-    Args:
-        simulation: as asked for.
-        runs: how many.
-        workers: whether a run has workers, or is one process of several threads.
+    Those that compute on a GPU share it as they are, and what the settings say stays. A run without
+    workers is one process of several threads.
     """
     if runs == 1 or resolve_device(simulation.device, local_gpus()) == "cuda":
         return simulation

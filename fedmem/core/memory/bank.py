@@ -20,16 +20,11 @@ Packed = dict[str, Ints]
 
 
 class MemoryBank:
-    """Memories by user, each behind its own cursor.
+    """Memories by user, each behind its own cursor, which write from a threshold of novelty on.
 
     Kept are, of every user, the counters and the long-term entries, and where items without content
     surprised. The short-term tier is the stretch of the history that ends at the cursor, and how
     many entries and surprises a user has follows from the counters.
-
-    Args:
-        settings: rules of every memory.
-        threshold: novelty from which an item is written.
-        novelties: of the histories that the memories are filled from.
     """
 
     def __init__(self, settings: MemorySettings, threshold: float, novelties: Novelties) -> None:
@@ -78,12 +73,10 @@ class MemoryBank:
     def ingest(
         self, users: UserIndices, ends: Positions, losses: npt.NDArray[np.floating] | None = None
     ) -> None:
-        """Ingest the users' interactions from their cursors up to positions `ends`, exclusive.
+        """Ingest the users' [U] interactions from their cursors up to positions `ends` [U].
 
-        Args:
-            users: [U] indices of the users.
-            ends: [U] positions below them are ingested; nothing happens if they are already.
-            losses: the model's losses at the places of `open_losses`; None: zeros.
+        Those at or behind a cursor change nothing. The losses are the model's at the places of
+        `open_losses`; None: zeros.
         """
         if losses is not None:
             places = self.open_losses(users, ends)

@@ -26,10 +26,8 @@ ELSEWHERE = ("output_dir", "checkpoint", "simulation", "run")
 def memory_key(settings: Settings, frozen_hash: str, rules: str) -> str:
     """Under which the memories of a run are kept; the same where it goes on, even if moved.
 
-    Args:
-        settings: of the run.
-        frozen_hash: of what the stage does not train: identifies the starting checkpoint.
-        rules: `MemoryBank.rules`.
+    `frozen_hash`, of what the stage does not train, identifies the starting checkpoint; `rules` are
+    those of `MemoryBank`.
     """
     kept = {k: v for k, v in asdict(settings).items() if k not in ELSEWHERE}
     del kept["data"]["dir"]
@@ -40,8 +38,7 @@ def memory_key(settings: Settings, frozen_hash: str, rules: str) -> str:
 class NodeStore:
     """The memories of one node's users, as `MemoryBank.pack` gives them: the latest, one file.
 
-    Args:
-        folder: the node's own; made when the first is put.
+    Its folder is the node's own, and made when the first is put.
     """
 
     def __init__(self, folder: Path) -> None:

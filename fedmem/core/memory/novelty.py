@@ -36,13 +36,9 @@ def catalogue_of(vectors: Floats) -> kernel.Catalogue:
 class Novelties:
     """Novelty of every interaction: 1 − the largest cosine of its item to the items then in ST.
 
-    It depends on no threshold and on nothing that a memory wrote. So each is computed once, when it
-    is first asked for, and serves all memories of these histories.
-
-    Args:
-        interactions: the histories.
-        vectors: [I + 1, W] from `item_vectors`.
-        capacity: items that ST holds.
+    It depends on the vectors [I + 1, W] of `item_vectors`, on how many items ST holds, and on
+    nothing that a memory wrote. So each is computed once, when it is first asked for, and serves
+    all memories of these histories.
     """
 
     def __init__(self, interactions: Interactions, vectors: Floats, capacity: int) -> None:

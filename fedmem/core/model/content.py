@@ -21,8 +21,7 @@ def zero_projector(width: int, dim: int) -> nn.Linear:
 def leanings(present: Tensor) -> Tensor:
     """What is added to the gating's logit: 0 for items [I] with both modalities, else ±∞.
 
-    Args:
-        present: [I, 2] whether the item has a picture, and a text.
+    An item has a picture, and a text, where these are `present` [I, 2].
     """
     picture, text = present.unbind(1)
     lean = torch.zeros(len(present), device=present.device)

@@ -13,13 +13,9 @@ from fedmem.core.settings import ModelSettings
 def with_new_items(model: Recommender, settings: ModelSettings, new: Content) -> Recommender:
     """The model with items appended to its catalogue, from item id I + 1 on.
 
-    In the place of its ID embedding a new item has what its content makes of it, `stand_ins`. From
-    there on it is an item like any other, in every part of the score.
-
-    Args:
-        model: of a stage with content; left as it is.
-        settings: that it was made with.
-        new: of the new items [K + 1], row 0 the padding.
+    In the place of its ID embedding a new item has what its content [K + 1], row 0 the padding,
+    makes of it, `stand_ins`. From there on it is an item like any other, in every part of the
+    score. The model is of a stage with content, made with these settings, and stays as it is.
     """
     known = model.sasrec.item_emb.weight  # [I + 1, D]
     content = Content(
@@ -41,15 +37,10 @@ def with_new_items(model: Recommender, settings: ModelSettings, new: Content) ->
 def stand_ins(new: Tensor, content: Tensor, item_emb: Tensor) -> Tensor:
     """z̄ of new items [K, D], moved and stretched to the mean and the spread of ID embeddings.
 
-    The projectors are trained beside the ID embeddings, and nothing says where in the space z̄ lies
-    as a whole nor how long it is: the softmax over items does not feel the first, and has the
-    second in common with e. Among new items this changes little; among all it is what makes
-    their scores comparable.
-
-    Args:
-        new: [K, D] z̄ of the new items.
-        content: [N, D] z̄ of known items.
-        item_emb: [N, D] their ID embeddings.
+    Those are `item_emb` [N, D] of known items, whose z̄ is `content` [N, D]. The projectors are
+    trained beside the ID embeddings, and nothing says where in the space z̄ lies as a whole nor how
+    long it is: the softmax over items does not feel the first, and has the second in common with e.
+    Among new items this changes little; among all it is what makes their scores comparable.
     """
     centre, mean = content.mean(0), item_emb.mean(0)
     spread = (content - centre).square().sum().clamp(min=1e-12).sqrt()

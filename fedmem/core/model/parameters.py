@@ -54,13 +54,9 @@ def initial_parameters(
 ) -> Parameters:
     """What a stage starts from: every module from the stage that trained it last, or fresh.
 
-    Args:
-        settings: sizes.
-        stage: the stage that starts.
-        num_items: items without the padding.
-        widths: of the visual and the text vectors.
-        seed: of the modules that start fresh.
-        inherited: parameters of the stages that this one requires, by stage name, in their order.
+    Fresh modules are drawn by the seed, for so many items without the padding and these widths of
+    the visual and the text vectors. `inherited` are the parameters of the stages that this one
+    requires, by stage name, in their order.
 
     Raises:
         RuntimeError: inherited parameters do not fit the modules that they are for.
@@ -77,12 +73,7 @@ def initial_parameters(
 
 
 def optimizer_state(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> Parameters:
-    """Copies of what an optimizer keeps of each parameter, as `<parameter>/<key>`.
-
-    Args:
-        optimizer: of these parameters.
-        parameters: by name.
-    """
+    """Copies of what an optimizer keeps of each of its parameters, as `<parameter>/<key>`."""
     return {
         f"{name}/{key}": value.detach().cpu().clone()
         for name, parameter in parameters.items()

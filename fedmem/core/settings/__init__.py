@@ -425,11 +425,9 @@ class Settings(Section):
 
 
 def flattened(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by their dotted keys, in order; `stage` has the names of the run's stages.
+    """Nested settings by their dotted keys, in order; `stage` has the names of the run's stages.
 
-    Args:
-        settings: nested dictionaries. Of a run of an earlier version they may have `stages`, a list
-            of names, and no numbers of stages.
+    Of a run of an earlier version they may have `stages`, a list of names, and no numbers of them.
     """
     rest = {name: value for name, value in settings.items() if name != "stages"}
     return {"stage": list(settings.get("stages", settings.get("stage", ()))), **_flat(rest)}

@@ -21,30 +21,19 @@ it."""
 
 
 def cross_entropy_over_items(hidden: Tensor, item_emb: Tensor, targets: Tensor) -> Tensor:
-    """Softmax cross-entropy over all items but the padding; no gradient.
+    """Softmax cross-entropy [N] over all items but the padding; no gradient.
 
-    Args:
-        hidden: [N, D]
-        item_emb: [I + 1, D], row 0 = padding
-        targets: [N] item ids, at least 1
-
-    Returns:
-        [N]
+    Of states [N, D], embeddings [I + 1, D], row 0 = padding, and target items [N], at least 1.
     """
     with torch.no_grad():
         return F.cross_entropy(hidden @ item_emb[1:].T, targets - 1, reduction="none")
 
 
 def summed_cross_entropy_over_items(hidden: Tensor, item_emb: Tensor, targets: Tensor) -> Tensor:
-    """`cross_entropy_over_items` summed over the samples with a target, with gradients.
+    """`cross_entropy_over_items` of states [..., D] and targets [...], summed, with gradients.
 
-    The gradients are made on the way forward, a chunk of samples at a time, so that the scores of
-    all samples are never held at once.
-
-    Args:
-        hidden: [..., D]
-        item_emb: [I + 1, D], row 0 = padding
-        targets: [...] item ids; 0 where there is no target
+    A target of 0 is none. The gradients are made on the way forward, a chunk of samples at a time,
+    so that the scores of all samples are never held at once.
     """
     total: Tensor = _SummedCrossEntropy.apply(hidden, item_emb, targets)[0]  # type: ignore[no-untyped-call]
     return total

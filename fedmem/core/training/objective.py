@@ -14,12 +14,7 @@ from fedmem.core.training.batches import Batch, Scoring
 
 
 class Objective(nn.Module):
-    """A stage's loss as a module, which can be called with any parameters for its model.
-
-    Args:
-        model: the stage's model.
-        settings: of the run.
-    """
+    """A stage's loss as a module, which can be called with any parameters for its model."""
 
     def __init__(self, model: Recommender, settings: Settings) -> None:
         super().__init__()

@@ -21,10 +21,8 @@ def make_filters(
 ) -> list[UpdateFilter]:
     """The filters that the settings ask for.
 
-    Args:
-        settings: of the run.
-        hints: at a node, what the server's filters sent, by their names.
-        states: at the server, what its filters carried in an earlier process, by their names.
+    By their names they go on from what the server's filters sent, at a node, and from what they
+    carried in an earlier process, at the server.
     """
     hints, states = hints or {}, states or {}
     filters: list[UpdateFilter] = []

@@ -77,9 +77,7 @@ def norms(changes: Tensor) -> Tensor:
 def mean(groups: Iterable[UserUpdates], scope: Mapping[str, Tensor]) -> Update:
     """The mean over all users of all groups, weighted by their targets.
 
-    Args:
-        groups: users side by side, any number at a time.
-        scope: the parameters that train, by name; zero change where no user has targets.
+    Where no user has any, the change of the scope, the parameters that train, is zero.
     """
     total = {name: torch.zeros_like(parameter) for name, parameter in scope.items()}
     weight, loss, users = 0, 0.0, 0

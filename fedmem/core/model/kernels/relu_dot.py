@@ -15,10 +15,7 @@ from fedmem.core.model.kernels.compiled import Folding, as_arrays, in_full_preci
 def relu_dot(positions: Tensor, items: Tensor, directions: Tensor) -> Tensor:
     """Σ_g relu(p_yg + q_cg) · u_yg for all pairs [X, Y, C].
 
-    Args:
-        positions: p [X, Y, G].
-        items: q [X, C, G].
-        directions: u [X, Y, G].
+    Positions p and directions u are [X, Y, G], items q are [X, C, G].
     """
     result: Tensor = _ReluDot.apply(*in_full_precision(positions, items, directions))  # type: ignore[no-untyped-call]
     return result
