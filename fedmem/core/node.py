@@ -30,11 +30,8 @@ class Node:
     """The data of one node, its model, and its users' memories.
 
     Histories never leave it; `fedmem.core.updates.update.Update` and
-    `fedmem.core.evaluation.protocol.Ranks` say what does.
-
-    Args:
-        settings: of the run.
-        users: indices of the users that live here, ascending; None: all that the data has.
+    `fedmem.core.evaluation.protocol.Ranks` say what does. The users that live here are given by
+    their indices, ascending; None: all that the data has.
     """
 
     def __init__(self, settings: Settings, users: UserIndices | None = None) -> None:
@@ -160,7 +157,9 @@ class Node:
         """A trainer of the stage's model on the users that live here."""
         model = self.model(stage)
         reads = self.reads_at_targets() if stage.memory else None
-        hidden = None if stage.trains_backbone else self._frozen_hidden_states(model)
+        if self._hidden_states is None and not stage.trains_backbone:
+            self._hidden_states = HiddenStates(model.sasrec, self.windows)
+        hidden = None if stage.trains_backbone else self._hidden_states
         return LocalTrainer(model, self.settings, self.windows, reads, hidden)
 
     def rank(
@@ -179,11 +178,6 @@ class Node:
         content = self.cold_content if stage.content else None
         replay = self._replay if stage.memory else None
         return rank_cold(self.model(stage), self.settings, self.histories, users, content, replay)
-
-    def _frozen_hidden_states(self, model: Recommender) -> HiddenStates:
-        if self._hidden_states is None:
-            self._hidden_states = HiddenStates(model.sasrec, self.windows)
-        return self._hidden_states
 
     def _frozen_last_hidden(self, model: Recommender, split: Split) -> Tensor:
         """[U, D] states just before the split's held-out item, of a backbone that is frozen."""

@@ -62,17 +62,11 @@ def to_arrays(outcomes: Mapping[str, Ranks]) -> dict[str, Ints]:
 
 def from_arrays(arrays: Mapping[str, Ints]) -> Outcomes:
     """The inverse of `to_arrays`."""
-    return {
-        count: Ranks(
-            arrays[count],
-            {n: a for n, a in arrays.items() if n not in COUNTS and count_of(n) == count},
-        )
-        for count in COUNTS
-        if count in arrays
-    }
-
-
-COUNTS = (USERS, COLD_USERS)
+    found = {count: Ranks(arrays[count], {}) for count in (USERS, COLD_USERS) if count in arrays}
+    for name, array in arrays.items():
+        if name not in found:
+            found[count_of(name)].ranks[name] = array
+    return found
 
 
 def joined(parts: Sequence[Outcomes]) -> Outcomes:

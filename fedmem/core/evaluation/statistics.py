@@ -19,7 +19,6 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.protocol import Ranks, metrics_of
 
 RESAMPLES = 5000
-CONFIDENCE = 0.95
 AT_ONCE = 1 << 22
 """Drawn numbers that are held at a time."""
 
@@ -100,7 +99,7 @@ def bootstrap_interval(
         vectorized=True,
         n_resamples=resamples,
         batch=at_once,
-        confidence_level=CONFIDENCE,
+        confidence_level=0.95,
         method="percentile",
         rng=generator,
     ).confidence_interval

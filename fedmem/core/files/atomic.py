@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -39,13 +41,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _is_of_the_dead(partial: Path) -> bool:
     """Whether the process that wrote this has ended before its file was in place."""
-    try:
-        os.kill(int(partial.suffixes[-2][1:]), 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, ValueError):
-        pass
-    return False
+    process = partial.suffixes[-2][1:]
+    return process.isdecimal() and not psutil.pid_exists(int(process))
 
 
 def flush(path: Path) -> None:

@@ -26,15 +26,15 @@ def resolve_device(device: str, gpus: int, setting: str = "simulation.device") -
 POSITIONS_AT_ONCE = {"cpu": 2048, "cuda": 32768}
 """Positions of a micro-batch: what the cache of a core holds, or what fills a GPU."""
 
-WITHOUT_BACKBONE = 4
-"""So many times as many where no backbone is computed: a position takes that much less room."""
-
 
 def positions_at_once(micro_batch: int | None, device: torch.device, backbone: bool = True) -> int:
-    """Positions that are computed at once, for a `client.micro_batch`."""
+    """Positions that are computed at once, for a `client.micro_batch`.
+
+    Where no backbone is computed a position takes a quarter of the room.
+    """
     if micro_batch is not None:
         return micro_batch
-    return POSITIONS_AT_ONCE[device.type] * (1 if backbone else WITHOUT_BACKBONE)
+    return POSITIONS_AT_ONCE[device.type] * (1 if backbone else 4)
 
 
 def computing_in(precision: str, device: torch.device) -> torch.autocast:

@@ -106,11 +106,8 @@ def place(settings: Settings, machines: Sequence[Machine], num_users: int) -> Pl
             f"{shared if device == 'cuda' else ''}: 0 takes as many as fit."
         )
     on_a_gpu = next(n for n in itertools.count(1) if room(1, n) >= workers)
-    cpus = next(
-        n
-        for n in itertools.count(max(m.cpus for m in machines), -1)
-        if room(n, on_a_gpu) >= workers
-    )
+    largest = max(m.cpus for m in machines)
+    cpus = next(n for n in range(largest, 0, -1) if room(n, on_a_gpu) >= workers)
     share = math.floor(RAY_RESOLUTION / on_a_gpu) / RAY_RESOLUTION
     return Placement(
         workers=workers,

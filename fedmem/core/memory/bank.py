@@ -86,10 +86,10 @@ class MemoryBank:
         starts = self._counters[:, kernel.INGESTED]
         until = starts.copy()
         until[users] = np.maximum(until[users], ends)
-        counters = self._counters.copy()
-        self._long_term = self._run(
-            np.arange(len(until)), starts, until, counters, self._long_term, _no_reads(len(until))
-        )
+        counters, everybody = self._counters.copy(), np.arange(len(until))
+        none = np.zeros(0, dtype=np.int64)
+        reads = kernel.Reads(none, np.zeros_like(everybody), none, np.zeros((0, 0), np.int32))
+        self._long_term = self._run(everybody, starts, until, counters, self._long_term, reads)
         self._counters, self._stamp = counters, None
 
     def retrieve(self, users: UserIndices) -> Ints:
@@ -184,10 +184,3 @@ class MemoryBank:
 def _lt_sizes(counters: Ints) -> npt.NDArray[np.int64]:
     """Long-term entries [U] by counters [U, 5]."""
     return counters[:, kernel.PROMOTIONS].astype(np.int64) - counters[:, kernel.EVICTIONS]
-
-
-def _no_reads(users: int) -> kernel.Reads:
-    nothing = np.zeros(0, dtype=np.int64)
-    return kernel.Reads(
-        nothing, np.zeros(users, dtype=np.int64), nothing, np.zeros((0, 0), np.int32)
-    )

@@ -250,13 +250,8 @@ def ingest(history, spans, counters, sizes, long_term, reads, catalogue, rules):
         for place in range(spans.start[user], spans.end[user] + 1):
             while next_read < reads.ends[user] and reads.place[next_read] == place:
                 oldest = max(spans.first[user], place - rules.short_term_capacity)
-                read(
-                    reads.found[reads.row[next_read]],
-                    history.items[oldest:place],
-                    entries[:size],
-                    counts[INGESTED],
-                    rules,
-                )
+                found, latest = reads.found[reads.row[next_read]], history.items[oldest:place]
+                read(found, latest, entries[:size], counts[INGESTED], rules)
                 next_read += 1
             if place == spans.end[user]:
                 break

@@ -33,10 +33,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, dropout: Dropout) -> Tensor:
         """Rows [B, T, D] to rows of the same shape."""
         batch, length, dim = x.shape
-        qkv = self.qkv(self.attention_norm(x))  # [B, T, 3D]
-        q, k, v = qkv.view(batch, length, 3, self.heads, -1).permute(
-            2, 0, 3, 1, 4
-        )  # [B, H, T, D/H]
+        qkv = self.qkv(self.attention_norm(x)).view(batch, length, 3, self.heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # [B, H, T, D/H] each
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # [B, H, T, D/H]
         x = x + dropout(self.out(mixed.transpose(1, 2).reshape(batch, length, dim)))
         hidden = dropout(F.relu(self.expand(self.feedforward_norm(x))))  # [B, T, F]

@@ -138,14 +138,12 @@ class MemoryExpert(nn.Module):
             logits = key @ self._rows(tables.query, some).mT  # [1, H, N, C]
             largest = logits.amax(2, keepdim=True)
             if (largest - logits.amin(2, keepdim=True)).max() > SPREAD:
-                return _in_parts(some, items.numel() * self.heads, apart)
+                pairs = items.numel() * self.heads
+                return _in_parts(some, pairs, lambda few: self._moments(tables, few, items))
             along = value @ self._rows(tables.probe, some).mT
             odds = logits.sub_(largest).exp_() * (held > 0)[:, None]
             o_u, o_sum, o_o = shared_moments(odds[0], along[0], places, sums, gram)
             return o_u.mT[None], o_sum.mT[None], o_o.mT[None]
-
-        def apart(some: Tensor) -> Moments:
-            return self._moments(tables, some, items)
 
         return _in_parts(candidates, len(held) * self.heads, of)
 

@@ -65,11 +65,7 @@ class ItemTables:
         return own + [each for tables in self.experts.values() for each in vars(tables).values()]
 
     def content(self, lean: Tensor) -> Tensor:
-        """z̄ [I + 1, D]: z with the picture and the text of each item weighed alike.
-
-        Args:
-            lean: [I + 1] from `leanings`.
-        """
+        """z̄ [I + 1, D]: z with picture and text weighed alike, but for items that lean [I + 1]."""
         picture = torch.sigmoid(lean).unsqueeze(1)
         return picture * self.visual + (1 - picture) * self.text
 
@@ -132,11 +128,7 @@ class GatingWeight(nn.Module):
 class Recommender(nn.Module):
     """The model of one stage: it holds the modules that the stage's graph has, and no others.
 
-    Args:
-        settings: sizes.
-        stage: which modules.
-        num_items: items without the padding.
-        content: required where the stage uses content.
+    `num_items` are without the padding; their content is required where the stage uses content.
     """
 
     def __init__(

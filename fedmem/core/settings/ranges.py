@@ -10,15 +10,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Range:
-    """Some of the values of a type.
-
-    Attributes:
-        words: which ones, as messages and docs/settings.md say it.
-        holds: whether a value is one of them.
-    """
+    """Some of the values of a type."""
 
     words: str
+    """Which ones, as messages and docs/settings.md say it."""
     holds: Callable[[Any], bool]
+    """Whether a value is one of them."""
 
 
 def at_least(low: float, because: str = "") -> Range:

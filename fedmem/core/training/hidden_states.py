@@ -22,10 +22,7 @@ class HiddenStates:
 
     With it are those that share its batch, and every process makes the same batches: products over
     other rows may round otherwise, and a run that goes on elsewhere would end with other bits.
-
-    Args:
-        backbone: what computes them; it must not change.
-        windows: the windows of a node.
+    The backbone must not change.
     """
 
     def __init__(self, backbone: SASRec, windows: Windows) -> None:

@@ -24,9 +24,6 @@ from torch import Tensor
 BYTES_A_THREAD = 1 << 18
 """Fewer are not worth a thread of their own."""
 
-WARM_UP = 12
-"""Words that a fresh generator throws away."""
-
 FIRST_SALT, SALT_STEP = np.uint32(0x43B0D7E5), np.uint32(0x931E8875)
 FIRST_SALT_OUT, SALT_STEP_OUT = np.uint32(0x8B51F9DD), np.uint32(0x58F38DED)
 MIX_LEFT, MIX_RIGHT = np.uint32(0xCA01F9DD), np.uint32(0x4973F715)
@@ -122,7 +119,7 @@ def _seed(entropy: npt.NDArray[np.uint32], states: Words) -> None:
         states[row, :COUNTER] = first.view(np.uint64)
         states[row, COUNTER] = 1
         states[row, HALF_LEFT:] = 0
-        _next_words(states[row], np.empty(WARM_UP, np.uint64))
+        _next_words(states[row], np.empty(12, np.uint64))  # a fresh generator throws them away
 
 
 @jit

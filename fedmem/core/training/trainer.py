@@ -45,14 +45,11 @@ def make_local_optimizer(settings: ClientSettings, change: Iterable[Tensor]) -> 
 
 
 class LocalTrainer:
-    """Trains a stage's model on users that live here.
+    """Trains a stage's model, which has the round's parameters, on users that live here.
 
-    Args:
-        model: the stage's model, with the round's parameters; left as it was found.
-        settings: of the run.
-        windows: training windows of (at least) the users trained.
-        memory_reads: see `BatchMaker`; required where the stage reads the memory.
-        hidden_states: of the windows, by the model's backbone; required where that does not train.
+    The model is left as it was found. The windows are those of (at least) the users trained. A
+    stage that reads the memory requires `memory_reads`, see `BatchMaker`; one whose backbone does
+    not train requires the windows' `hidden_states` by that.
     """
 
     def __init__(
@@ -189,16 +186,10 @@ def train_stacked(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Full-batch steps of S users on models of their own: one stack, under `torch.func.vmap`.
 
-    The optimizer goes element by element, so that one for the stack is one for each user.
-
-    Args:
-        objective: the stage's loss; its model is where every user starts.
-        scope: parameters of the model that train.
-        rows: windows of each user.
-        targets: [S] targets in them.
-        make_batch: gives the batch of these windows in a local step, and their hidden states where
-            the backbone does not train.
-        client: how a user trains.
+    Every user starts at the objective's model, of which the scope trains, and has windows `rows`
+    with `targets` [S] in them. `make_batch` gives the batch of windows in a local step, and their
+    hidden states where the backbone does not train. The optimizer goes element by element, so that
+    one for the stack is one for each user.
 
     Returns:
         The changes, each [S, ...], and the losses [S] of the last step, summed over targets.
