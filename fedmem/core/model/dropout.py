@@ -42,7 +42,10 @@ NO_DROPOUT = Dropout(0.0, None)
 
 
 class _Drop(Folding):
-    """Keeps no mask for the way back: it follows from the noise."""
+    """Elements of x whose noise is at least `dropped`, scaled up to keep the mean; else 0.
+
+    No mask is kept for the way back: it follows from the noise.
+    """
 
     @staticmethod
     def forward(x: Tensor, noise: Tensor, dropped: int) -> Tensor:

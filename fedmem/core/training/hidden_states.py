@@ -80,8 +80,8 @@ def losses_at(
 ) -> npt.NDArray[np.float64]:
     """The model's cross-entropy [n] over all items at places in `Interactions.items`.
 
-    The first position of a history has nothing before it to predict from: its loss is that of a
-    guess.
+    By it a memory finds what surprises, where items have no content. The first position of a
+    history has nothing before it to predict from: its loss is that of a guess.
     """
     items, first = interactions.items, interactions.starts_at(places)
     result = np.full(len(places), np.log(interactions.num_items))

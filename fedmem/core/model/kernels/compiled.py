@@ -28,7 +28,7 @@ class Folding(torch.autograd.Function):
 
     @classmethod
     def vmap(cls, info: Any, dims: tuple[int | None, ...], *inputs: Any) -> Any:
-        """Once on all members, their first axes joined."""
+        """Once on all members, their first axes joined; what is no tensor they share."""
         size = info.batch_size
         folded = [
             (x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)).flatten(0, 1)

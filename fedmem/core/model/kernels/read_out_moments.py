@@ -118,7 +118,10 @@ def _moments_backward(  # type: ignore[no-untyped-def]
 def shared_moments(
     odds: Tensor, along: Tensor, places: Tensor, sums: Tensor, gram: Tensor
 ) -> Moments:
-    """`read_out_moments` where all positions share their candidates: each [Y, C]; no gradient.
+    """`read_out_moments` of many memories for the same candidates, as rankings need: each [Y, C].
+
+    What concerns a pair of candidate and entry was computed once for all memories that hold the
+    entry, and is only looked up here. CPUs only, without gradients.
 
     Args:
         odds: of each of N entries [H, N, C], in proportion to a; rows of zeros for no entry.
