@@ -24,6 +24,7 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
     known, last = list(choices), word.rpartition(".")[2]
     same = [choice for choice in known if choice.rpartition(".")[2] == last]
     if same:
+        # So like the word that others, which end in the same part, are passed over.
         near = difflib.get_close_matches(word, same, 1, cutoff=0.8) if "." in word else []
         depth = min(choice.count(".") for choice in same)
         return " or ".join(near or [choice for choice in same if choice.count(".") == depth])
@@ -56,9 +57,9 @@ def readable_exit(interrupted: str = "") -> Iterator[None]:
 
 @contextmanager
 def readable_file_errors(only: Collection[int] = (), after: str = "") -> Iterator[None]:
-    """Make an error of a file or a disk, or `only` those of these numbers, one for a user to read.
+    """Make errors of files and disks readable: all of them, or `only` those of these numbers.
 
-    Others pass as they are; what comes `after` ends the message.
+    Others pass as they are. What comes `after` ends the message.
     """
     try:
         yield

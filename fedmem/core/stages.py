@@ -6,7 +6,7 @@ A stage's numbers, its rounds, pace and loss weights, are in `conf/stage/`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from fedmem.core.errors import FedmemError, nearest
@@ -42,11 +42,10 @@ class Stage:
         """Whether the backbone trains, with the item embeddings or without them."""
         return self.in_scope("sasrec.norm.weight")
 
-    def split(self, parameters: Iterable[str]) -> tuple[list[str], list[str]]:
+    def split(self, parameters: Collection[str]) -> tuple[list[str], list[str]]:
         """Parameter names, parted into (scope, frozen rest), each in the order given."""
-        names = list(parameters)
-        scope = [name for name in names if self.in_scope(name)]
-        return scope, [name for name in names if not self.in_scope(name)]
+        scope = [name for name in parameters if self.in_scope(name)]
+        return scope, [name for name in parameters if not self.in_scope(name)]
 
 
 _BACKBONE = ("sasrec",)

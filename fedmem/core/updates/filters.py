@@ -21,8 +21,8 @@ def make_filters(
 ) -> list[UpdateFilter]:
     """The filters that the settings ask for.
 
-    By their names they go on from what the server's filters sent, at a node, and from what they
-    carried in an earlier process, at the server.
+    At a node they take the `hints` that the server's filters sent, at the server the `states` that
+    its filters carried in an earlier process, both by their names.
     """
     hints, states = hints or {}, states or {}
     filters: list[UpdateFilter] = []
