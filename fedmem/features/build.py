@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -25,12 +24,10 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.machine.device import local_gpus, resolve_device
 from fedmem.core.settings import DEVICES
 from fedmem.features.coverage import Coverage, print_coverage, write_coverage
-from fedmem.features.encode import encode_items
-from fedmem.features.encoders import EFFICIENTNET, Encoder, image_encoder, text_encoder
-from fedmem.features.options import add_table_options, named_columns
-from fedmem.features.sources import Pictures, Source, Texts
-from fedmem.features.store import VectorStore
-from fedmem.features.table import COLUMNS, Item, read_items
+from fedmem.features.encode import VectorStore, encode_items
+from fedmem.features.encoders import EFFICIENTNET, Encoder, find_encoder
+from fedmem.features.sources import Pictures, Texts
+from fedmem.features.table import COLUMNS, Item, add_table_options, named_columns, read_items
 from fedmem.features.vectors import Vectors, reduce_by_pca, write_features
 
 TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -38,8 +35,6 @@ IMAGE_MODEL = "sentence-transformers/clip-ViT-B-32"
 TEMPLATE = "{title}. Genres: {genres}. {description:.600}"
 STORE = "made"
 """Folder beside the feature files that keeps every vector made so far."""
-
-Input = TypeVar("Input")
 
 
 def main(arguments: Sequence[str], console: Console | None = None) -> list[Coverage]:
@@ -53,23 +48,21 @@ def main(arguments: Sequence[str], console: Console | None = None) -> list[Cover
     texts, pictures = Texts(args.template), Pictures()
     items = read_items(args.items, named_columns(args), args.descriptions, args.images)
     device = resolve_device(args.device, local_gpus(), setting="--device")
-    with_text = args.only != "images" and any(map(texts.raw, items))
-    with_picture = args.only != "text" and any(item.image for item in items)
-    if not with_text and not with_picture:
+    made = []
+    if args.only != "images" and any(map(texts.raw, items)):
+        # Texts of about a length together: a batch takes as long as its longest.
+        items_by_length = sorted(items, key=lambda item: -len(texts.raw(item) or b""))
+        encoder = find_encoder(args.text_model, "text", device)
+        made.append(_make("text", items_by_length, texts, encoder, args, console))
+    if args.only != "text" and any(item.image for item in items):
+        encoder = find_encoder(args.image_model, "image", device)
+        made.append(_make("visual", items, pictures, encoder, args, console))
+    if not made:
         wanted = {"images": "a picture", "text": "a text"}.get(args.only, "a text or a picture")
         raise FedmemError(
             f"No item of {args.items} has {wanted}: name its columns (--title-column, …), "
             "or give --descriptions FILE or --images FOLDER."
         )
-    made = []
-    if with_text:
-        # Texts of about a length together: a batch takes as long as its longest.
-        items_by_length = sorted(items, key=lambda item: -len(texts.raw(item) or b""))
-        encoder = text_encoder(args.text_model, device)
-        made.append(_make("text", items_by_length, texts, encoder, args, console))
-    if with_picture:
-        image = image_encoder(args.image_model, device)
-        made.append(_make("visual", items, pictures, image, args, console))
     write_coverage(args.out / "features.json", made)
     print_coverage(made, console)
     return made
@@ -83,18 +76,14 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, help="folder for the feature files")
     add("--descriptions", type=Path, metavar="JSON", help="an object: item id to description")
     add("--images", type=Path, metavar="FOLDER", help="of <item id>.jpg, .png or .webp")
-    add("--text-model", default=TEXT_MODEL, metavar="NAME_OR_FOLDER", help="default: %(default)s")
-    add(
-        "--image-model",
-        default=IMAGE_MODEL,
-        metavar="NAME_OR_FOLDER",
-        help=f"default: %(default)s; also {EFFICIENTNET}, which needs no download",
-    )
+    default, also = "default: %(default)s", f"also {EFFICIENTNET}, which needs no download"
+    add("--text-model", default=TEXT_MODEL, metavar="NAME_OR_FOLDER", help=default)
+    add("--image-model", default=IMAGE_MODEL, metavar="NAME_OR_FOLDER", help=f"{default}; {also}")
     add("--image-width", type=_count, metavar="N", help="keep N principal components")
     add("--template", default=TEMPLATE, help="of the text; default: %(default)r")
     add("--only", choices=("text", "images"), help="make one kind only; default: what there is")
     add("--device", choices=DEVICES, default="auto", help="default: CUDA where there is a GPU")
-    add("--batch-size", type=_count, default=32, metavar="N", help="default: %(default)s")
+    add("--batch-size", type=_count, default=32, metavar="N", help=default)
     return made
 
 
@@ -107,8 +96,8 @@ def _count(text: str) -> int:
 def _make(
     kind: str,
     items: Sequence[Item],
-    source: Source[Input],
-    encoder: Encoder[Input],
+    source: Texts | Pictures,
+    encoder: Encoder,
     args: argparse.Namespace,
     console: Console,
 ) -> Coverage:

@@ -1,21 +1,74 @@
-"""From items to vectors, batch by batch, going on where an earlier run stopped."""
+"""From items to vectors on disk, batch by batch, going on where an earlier run stopped."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from fedmem.core.arrays import Floats
 from fedmem.core.errors import FedmemError
 from fedmem.features.encoders import Encoder
-from fedmem.features.sources import Source, Unreadable
-from fedmem.features.store import VectorStore
+from fedmem.features.sources import Pictures, Texts, Unreadable
 from fedmem.features.table import Item
 
-Input = TypeVar("Input")
+KEY_SIZE = 32
+"""Bytes of a key: the SHA-256 of an encoder's raw input."""
+
+
+class VectorStore:
+    """The vectors of one encoder: a file of records, key and vector, that only ever grows.
+
+    A changed input has another key, and another encoder another file, so nothing here is ever out
+    of date. A run that is killed leaves at most a torn record at the end, which the next cuts off.
+
+    Args:
+        folder: where the file lies; made if need be.
+        identity: of the encoder.
+        width: numbers in a vector.
+    """
+
+    def __init__(self, folder: Path, identity: str, width: int) -> None:
+        self._path = folder / f"{identity}.vectors"
+        self._record = np.dtype([("key", "V", KEY_SIZE), ("vector", "<f4", (width,))])
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._path.open("ab") as file:
+            file.truncate(file.tell() // self._record.itemsize * self._record.itemsize)
+        self._known = set(self._places())
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._known
+
+    def append(self, keys: Sequence[bytes], vectors: Floats) -> None:
+        """Keep vectors [len(keys), width], all at once."""
+        records = np.zeros(len(keys), self._record)
+        records["key"] = np.frombuffer(b"".join(keys), dtype=("V", KEY_SIZE))
+        records["vector"] = vectors
+        with self._path.open("ab") as file:
+            file.write(records.tobytes())
+        self._known.update(keys)
+
+    def take(self, keys: Sequence[bytes]) -> Floats:
+        """Vectors [len(keys), width] of keys that are here.
+
+        Raises:
+            KeyError: one is not.
+        """
+        places = self._places()
+        vectors: Floats = self._records()["vector"][[places[key] for key in keys]]
+        return np.array(vectors, dtype=np.float32)
+
+    def _records(self) -> np.ndarray[tuple[int], np.dtype[np.void]]:
+        if self._path.stat().st_size == 0:  # which cannot be mapped
+            return np.zeros(0, self._record)
+        return np.memmap(self._path, self._record, mode="r")
+
+    def _places(self) -> dict[bytes, int]:
+        return {key.tobytes(): place for place, key in enumerate(self._records()["key"])}
 
 
 @dataclass
@@ -34,8 +87,8 @@ class Encoded:
 
 def encode_items(
     items: Sequence[Item],
-    source: Source[Input],
-    encoder: Encoder[Input],
+    source: Texts | Pictures,
+    encoder: Encoder,
     store: VectorStore,
     batch_size: int,
     advance: Callable[[int], None],
@@ -54,7 +107,7 @@ def encode_items(
         FedmemError: the model gives values that are not finite.
     """
     result = Encoded()
-    batch: dict[bytes, Input] = {}
+    batch: dict[bytes, Any] = {}
     waiting = 0
 
     def finish() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,12 +15,10 @@ from torch import nn
 from fedmem.core.arrays import Floats
 from fedmem.core.errors import FedmemError
 
-Input_contra = TypeVar("Input_contra", contravariant=True)
-
 EFFICIENTNET = "efficientnet-lite0"
 
 
-class Encoder(Protocol[Input_contra]):
+class Encoder(Protocol):
     """A model whose vectors depend on the input alone."""
 
     width: int
@@ -28,8 +26,8 @@ class Encoder(Protocol[Input_contra]):
     identity: str
     """Hash of the weights and of how inputs are prepared: equal where the vectors would be."""
 
-    def encode(self, batch: Sequence[Input_contra]) -> Floats:
-        """Vectors [len(batch), width]."""
+    def encode(self, batch: Sequence[Any]) -> Floats:
+        """Vectors [len(batch), width] of texts, or of pictures."""
         ...
 
 
@@ -100,16 +98,11 @@ class EfficientNetLite0:
         return found
 
 
-def text_encoder(model: str, device: str) -> Encoder[str]:
-    """The encoder that `--text-model` names."""
-    return SentenceEncoder(model, "text", device)
-
-
-def image_encoder(model: str, device: str) -> Encoder[Image.Image]:
-    """The encoder that `--image-model` names."""
-    if model == EFFICIENTNET:
+def find_encoder(model: str, modality: str, device: str) -> Encoder:
+    """The encoder that `--text-model` or `--image-model` names."""
+    if (model, modality) == (EFFICIENTNET, "image"):
         return EfficientNetLite0(device)
-    return SentenceEncoder(model, "image", device)
+    return SentenceEncoder(model, modality, device)
 
 
 def fingerprint(model: nn.Module, *preparation: str) -> str:

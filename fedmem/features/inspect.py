@@ -17,9 +17,8 @@ from rich.console import Console
 from fedmem.core.commands import Parser, command_parser
 from fedmem.core.console import make_table, say
 from fedmem.features.inspection import Inspection, inspect
-from fedmem.features.options import add_table_options, named_columns
 from fedmem.features.page import draw_page
-from fedmem.features.table import read_items
+from fedmem.features.table import add_table_options, named_columns, read_titles
 from fedmem.runs.configuration import compose_settings
 
 
@@ -32,10 +31,7 @@ def main(arguments: Sequence[str], console: Console | None = None) -> Inspection
     args = parser().parse_intermixed_args(arguments)
     console = console or Console()
     settings = compose_settings(args.settings)
-    titles: dict[str, str] = {}
-    if args.items:
-        items = read_items(args.items, named_columns(args))
-        titles = {item.id: item.title for item in items}
+    titles = read_titles(args.items, named_columns(args)) if args.items else {}
     found = inspect(settings, titles)
     print_inspection(found, console)
     page = args.page or Path("runs") / settings.data.name / "features.png"

@@ -1,10 +1,13 @@
-"""What an encoder reads of an item: a text, or a picture."""
+"""What an encoder reads of an item: a text, or a picture.
+
+The `raw` bytes of an item are what its input is made from, by `decode`; None: it has nothing. Both
+raise `Unreadable` where the item should have an input, and it cannot be used.
+"""
 
 from __future__ import annotations
 
 import io
 import string
-from typing import Protocol, TypeVar
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -14,31 +17,9 @@ from fedmem.features.table import Item
 TEXT_FIELDS = ("title", "genres", "description")
 PUNCTUATION = " .,;:|-"
 
-Input_co = TypeVar("Input_co", covariant=True)
-
 
 class Unreadable(Exception):
     """An item's source is there in name and cannot be used; the message says why."""
-
-
-class Source(Protocol[Input_co]):
-    """Where an encoder's inputs come from."""
-
-    def raw(self, item: Item) -> bytes | None:
-        """What the input is made from; None: the item has nothing.
-
-        Raises:
-            Unreadable: it should have, but what is there cannot be read.
-        """
-        ...
-
-    def decode(self, raw: bytes) -> Input_co:
-        """The encoder's input.
-
-        Raises:
-            Unreadable: it is not what it should be.
-        """
-        ...
 
 
 class Texts:
@@ -54,10 +35,8 @@ class Texts:
 
     def __init__(self, template: str) -> None:
         try:
-            self._parts = [
-                (before, field or "", form or "")
-                for before, field, form, _ in string.Formatter().parse(template)
-            ]
+            parsed = string.Formatter().parse(template)
+            self._parts = [(before, field or "", form or "") for before, field, form, _ in parsed]
             fields = {field for _, field, _ in self._parts} - {""}
             if not fields or not fields <= set(TEXT_FIELDS):
                 raise ValueError(f"its fields must be of {', '.join(TEXT_FIELDS)}")

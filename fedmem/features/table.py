@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import gzip
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-import pandas as pd
+import pyarrow.parquet as pq
 
 from fedmem.core.errors import FedmemError
 
@@ -22,6 +23,9 @@ COLUMNS = {
     "image": ("image", "image_path", "picture", "poster", "photo"),
 }
 """What each column may be called, in any case, where the user does not name it."""
+
+USUAL_FILES = ("movies.dat", "movies.csv", "items.csv", "items.tsv", "items.jsonl", "*.item")
+"""Names under which a data folder may hold an item table; the first that is there is taken."""
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -44,7 +48,7 @@ class Item:
 
 def read_items(
     path: Path,
-    named: Mapping[str, str],
+    named: Mapping[str, str | None],
     descriptions: Path | None = None,
     images: Path | None = None,
 ) -> list[Item]:
@@ -64,30 +68,64 @@ def read_items(
     rows = _read_rows(path)
     if not rows:
         raise FedmemError(f"{path} has no items.")
-    columns = _find_columns(path, list(rows[0]), named)
+    columns = _find_columns(path, list(dict.fromkeys(name for row in rows for name in row)), named)
     texts = _read_descriptions(descriptions) if descriptions else {}
-    find_image = _image_finder(path, "image" in columns, images)
-    items: list[Item] = []
-    first_row: dict[str, int] = {}
+    if images is not None and not images.is_dir():
+        raise FedmemError(f"There is no folder of images {images}.")
+    files = sorted(images.iterdir()) if images and "image" not in columns else []
+    by_id = {file.stem: file for file in files if file.suffix.lower() in IMAGE_SUFFIXES}
+    items: dict[str, Item] = {}
     for number, row in enumerate(rows, 1):
         cells = {field: _cell(row.get(column)) for field, column in columns.items()}
-        item = cells["id"]
+        item, picture = cells["id"], cells.get("image")
         if not item:
             raise FedmemError(f"{path}: item {number} of the table has no {columns['id']}.")
-        if first_row.setdefault(item, number) != number:
+        if item in items:
             raise FedmemError(
-                f"{path} has id {item} twice, as items {first_row[item]} and {number} of the table."
+                f"{path} has id {item} twice, as items {list(items).index(item) + 1} and {number} "
+                "of the table."
             )
-        items.append(
-            Item(
-                id=item,
-                title=cells.get("title", ""),
-                genres=", ".join(g.strip() for g in cells.get("genres", "").split("|")),
-                description=texts.get(item) or cells.get("description", ""),
-                image=find_image(item, cells.get("image", "")),
-            )
+        items[item] = Item(
+            id=item,
+            title=cells.get("title", ""),
+            genres=", ".join(genre.strip() for genre in cells.get("genres", "").split("|")),
+            description=texts.get(item) or cells.get("description", ""),
+            image=(images or path.parent) / picture if picture else by_id.get(item),
         )
-    return items
+    return list(items.values())
+
+
+def read_titles(path: Path, named: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """Title by id; arguments, order and errors as of `read_items`."""
+    return {item.id: item.title for item in read_items(path, named or {})}
+
+
+def find_table(folder: Path) -> Path | None:
+    """The item table with a usual name in the folder; None where there is no such file."""
+    return next((path for name in USUAL_FILES for path in sorted(folder.glob(name))), None)
+
+
+def find_titles(folder: Path) -> dict[str, str]:
+    """Titles from a file with a usual name in the folder; none where there is no such file."""
+    table = find_table(folder)
+    return read_titles(table) if table else {}
+
+
+def add_table_options(
+    parser: argparse.ArgumentParser, fields: Collection[str], required: bool = False
+) -> None:
+    """`--items`, and a `--…-column` for each field that the command reads."""
+    readers = " ".join(READERS)
+    parser.add_argument("--items", type=Path, required=required, help=f"item table: {readers}")
+    for field in fields:
+        parser.add_argument(
+            f"--{field}-column", metavar="NAME", help=f"column of {field}; default: by its name"
+        )
+
+
+def named_columns(args: argparse.Namespace) -> dict[str, str | None]:
+    """The columns that the user named, by field."""
+    return {field: getattr(args, f"{field}_column", None) for field in COLUMNS}
 
 
 def _read_rows(path: Path) -> list[Row]:
@@ -105,9 +143,8 @@ def _read_rows(path: Path) -> list[Row]:
 
 
 def _open(path: Path, encoding: str = "utf-8-sig") -> TextIO:
-    if path.suffix == ".gz":
-        return cast(TextIO, gzip.open(path, "rt", encoding=encoding, newline=""))
-    return path.open(encoding=encoding, newline="")
+    opened = gzip.open if path.suffix == ".gz" else open
+    return cast(TextIO, opened(path, "rt", encoding=encoding, newline=""))
 
 
 def _read_movies(path: Path) -> list[Row]:
@@ -121,37 +158,32 @@ def _read_movies(path: Path) -> list[Row]:
 
 
 def _read_separated(path: Path, separator: str, quotes: bool = True) -> list[Row]:
+    rows = []
     with _open(path) as file:
         table = csv.reader(
             file, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
         )
         header = next(table, [])
-        rows = []
-        for line in table:
-            if line and len(line) != len(header):
+        for line in filter(None, table):
+            if len(line) != len(header):
                 raise ValueError(
                     f"line {table.line_num} has {len(line)} columns, the header {len(header)}"
                 )
-            if line:
-                rows.append(dict(zip(header, line, strict=True)))
+            rows.append(dict(zip(header, line, strict=True)))
     return rows
 
 
 def _read_recbole(path: Path) -> list[Row]:
     """RecBole: tabs, `name:type` in the header, the tokens of a class separated by spaces."""
-    rows = [
-        {name.partition(":")[0]: cell for name, cell in row.items()}
-        for row in _read_separated(path, "\t", quotes=False)
-    ]
-    for row in rows:
-        if "class" in row:
-            row["class"] = "|".join(row["class"].split())
+    rows = []
+    for line in _read_separated(path, "\t", quotes=False):
+        row = {name.partition(":")[0]: cell for name, cell in line.items()}
+        rows.append(row | {"class": "|".join(row["class"].split())} if "class" in row else row)
     return rows
 
 
 def _read_json_lines(path: Path) -> list[Row]:
     rows: list[Row] = []
-    names: dict[str, None] = {}  # a line may lack what another has
     with _open(path) as file:
         for number, line in enumerate(file, 1):
             if line.strip():
@@ -162,39 +194,31 @@ def _read_json_lines(path: Path) -> list[Row]:
                 if not isinstance(row, dict):
                     raise ValueError(f"line {number} is no object")
                 rows.append(row)
-                names.update(dict.fromkeys(row))
-    return [{**dict.fromkeys(names), **row} for row in rows]
-
-
-def _read_parquet(path: Path) -> list[Row]:
-    table = pd.read_parquet(path, dtype_backend="pyarrow")  # whole numbers stay whole
-    names = [str(name) for name in table.columns]
-    return [
-        dict(zip(names, row, strict=True))
-        for row in table.astype(object).itertuples(index=False, name=None)
-    ]
+    return rows
 
 
 READERS: Mapping[str, Callable[[Path], list[Row]]] = {
     ".csv": lambda path: _read_separated(path, ","),
     ".tsv": lambda path: _read_separated(path, "\t"),
     ".jsonl": _read_json_lines,
-    ".parquet": _read_parquet,
+    ".parquet": lambda path: pq.read_table(path).to_pylist(),
     ".item": _read_recbole,
     ".dat": _read_movies,
 }
 
 
-def _find_columns(path: Path, present: list[str], named: Mapping[str, str]) -> dict[str, str]:
+def _find_columns(
+    path: Path, present: list[str], named: Mapping[str, str | None]
+) -> dict[str, str]:
     """The table's column of each field that it has."""
     listed = f"the columns are {', '.join(present)}"
     by_name = {name.lower(): name for name in reversed(present)}
     columns = {}
     for field, usual in COLUMNS.items():
-        if field in named:
-            if named[field] not in present:
-                raise FedmemError(f"{path} has no column {named[field]}: {listed}.")
-            columns[field] = named[field]
+        if wanted := named.get(field):
+            if wanted not in present:
+                raise FedmemError(f"{path} has no column {wanted}: {listed}.")
+            columns[field] = wanted
         elif found := next((by_name[name] for name in usual if name in by_name), None):
             columns[field] = found
     if "id" not in columns:
@@ -205,7 +229,7 @@ def _find_columns(path: Path, present: list[str], named: Mapping[str, str]) -> d
 def _cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "|".join(_cell(part) for part in value)
-    return "" if value is None or value is pd.NA or value != value else str(value).strip()
+    return "" if value is None or value != value else str(value).strip()
 
 
 def _read_descriptions(path: Path) -> dict[str, str]:
@@ -216,21 +240,3 @@ def _read_descriptions(path: Path) -> dict[str, str]:
     if not isinstance(content, dict) or not all(isinstance(text, str) for text in content.values()):
         raise FedmemError(f"{path} must be one JSON object from item id to description.")
     return {item: text.strip() for item, text in content.items()}
-
-
-def _image_finder(
-    table: Path, has_column: bool, folder: Path | None
-) -> Callable[[str, str], Path | None]:
-    if folder is not None and not folder.is_dir():
-        raise FedmemError(f"There is no folder of images {folder}.")
-    if has_column:
-        base = folder or table.parent
-        return lambda _, path: base / path if path else None
-    if folder is None:
-        return lambda _item, _path: None
-    by_id = {
-        path.stem: path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES
-    }
-    return lambda item, _: by_id.get(item)

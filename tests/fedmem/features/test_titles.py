@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmem.recommend.titles import find_titles, read_titles
+from fedmem.features.table import find_titles, read_titles
 
 EXPECTED = {"7": "Misérables, Les", "12": "Heat"}
 FORMS = {
