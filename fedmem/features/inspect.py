@@ -54,43 +54,30 @@ def print_inspection(found: Inspection, console: Console) -> None:
     write = partial(say, console=console)
     write(
         f"{found.data}: {found.users:,} users, {found.items:,} items, "
-        f"{found.interactions:,} interactions"
+        f"{found.interactions:,} interactions\n"
     )
-    write()
-    headings = (
-        "width",
-        "items\ncovered",
-        "interactions\ncovered",
-        "length\n5%",
-        "\nmedian",
-        "\n95%",
-    )
-    coverage = make_table("", *headings, gap=2)
-    for kind in found.kinds:
-        shares = [f"{share:.1%}" for share in (kind.items, kind.interactions)]
-        lengths = [f"{norm:.3f}" for norm in kind.norms[1:4]]
-        coverage.add_row(kind.name, f"{kind.width}", *shares, *lengths)
-    console.print(coverage)
-    write()
-    write("Mean cosine of two neighbours in a history, and of two random items:")
+    lengths = ("length\n5%", "\nmedian", "\n95%")
+    coverage = make_table("", "width", "items\ncovered", "interactions\ncovered", *lengths, gap=2)
     alike = make_table("", "neighbours", "random", "difference", "95% interval", gap=2)
     for kind in found.kinds:
+        shares = [f"{share:.1%}" for share in (kind.items, kind.interactions)]
+        coverage.add_row(kind.name, f"{kind.width}", *shares, *(f"{n:.3f}" for n in kind.norms))
         s = kind.similarity
         means = [f"{s.neighbours:.3f}", f"{s.random:.3f}", f"{s.difference:+.4f}"]
         alike.add_row(kind.name, *means, f"{s.low:+.4f} … {s.high:+.4f}")
+    console.print(coverage)
+    write("\nMean cosine of two neighbours in a history, and of two random items:")
     console.print(alike)
     for kind in found.kinds:
         write(f"{kind.name}: {verdict(kind.similarity.low, kind.similarity.high)}")
-    write()
     quantiles = ", ".join(f"{found.novelty_quantile(q):.2f}" for q in (0.05, 0.25, 0.5, 0.75, 0.95))
-    write(f"Novelty at the 5, 25, 50, 75 and 95% quantiles: {quantiles}")
     write(
+        f"\nNovelty at the 5, 25, 50, 75 and 95% quantiles: {quantiles}\n"
         f"memory.threshold=auto takes {found.threshold:g}: {found.written:.1%} of the training "
         f"interactions\nare as novel (memory.write_ratio={found.write_ratio:g})"
     )
     for example in found.examples:
-        write()
-        write(f"Nearest to {example.title}")
+        write(f"\nNearest to {example.title}")
         for kind_name, nearest in example.nearest.items():
             for place, (title, cosine) in enumerate(nearest):
                 write(f"  {'' if place else kind_name:<7} {cosine:.2f}  {title}")

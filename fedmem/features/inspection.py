@@ -15,7 +15,7 @@ from fedmem.core.memory.novelty import BINS
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 
-NORM_QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
+NORM_QUANTILES = (0.05, 0.5, 0.95)
 EXAMPLES, NEAREST = 5, 3
 
 
@@ -29,7 +29,7 @@ class Kind:
     """Share of the items that have a vector."""
     interactions: float
     """Share of the interactions that are with such items."""
-    norms: tuple[float, ...]
+    norms: list[float]
     """Lengths of the vectors at `NORM_QUANTILES`."""
     similarity: NeighbourSimilarity
 
@@ -56,9 +56,8 @@ class Inspection:
     novelty: npt.NDArray[np.int64]
     """Over [0, 2], of the training interactions: `fedmem.core.memory.novelty_histogram`."""
     threshold: float
-    """What `memory.threshold=auto` takes."""
+    """What `memory.threshold=auto` takes, to come near `write_ratio`."""
     write_ratio: float
-    """What it aims at."""
     examples: list[Example]
 
     @property
@@ -110,7 +109,7 @@ def _measure(name: str, vectors: Floats, node: Node) -> Kind:
         width=vectors.shape[1],
         items=float(present[1:].mean()),
         interactions=float(present[node.interactions.items].mean()),
-        norms=tuple(np.quantile(norms[present], NORM_QUANTILES).tolist()),
+        norms=np.quantile(norms[present], NORM_QUANTILES).tolist(),
         similarity=neighbour_similarity(vectors, node.interactions, node.settings.seed),
     )
 
@@ -127,11 +126,7 @@ def _find_examples(
     drawn = np.random.default_rng(node.settings.seed).choice(
         pool, min(EXAMPLES, len(pool)), replace=False, p=counts[pool] / counts.sum()
     )
-
-    def title(item: int) -> str:
-        own = str(interactions.item_ids[item])
-        return titles.get(own) or f"item {own}"
-
+    names = [titles.get(own) or f"item {own}" for own in map(str, interactions.item_ids)]
     examples = []
     for item in drawn:
         nearest = {}
@@ -139,6 +134,6 @@ def _find_examples(
             cosines = rows @ rows[item]
             cosines[[0, item]] = -np.inf
             best = np.argsort(-cosines, kind="stable")[:NEAREST]
-            nearest[name] = [(title(other), float(cosines[other])) for other in best]
-        examples.append(Example(title(item), nearest))
+            nearest[name] = [(names[other], float(cosines[other])) for other in best]
+        examples.append(Example(names[item], nearest))
     return examples
