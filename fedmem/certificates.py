@@ -34,7 +34,7 @@ CURVE = ec.SECP256R1()
 
 
 def make_certificates(folder: Path, hosts: Sequence[str], nodes: Sequence[str]) -> list[Path]:
-    """Write what is not there yet.
+    """Write what is not there yet; the files that were made.
 
     `ca.crt` goes to every machine, `server.crt` and `server.key` to the SuperLink's, and `NAME.key`
     to the node of that name; `NAME.pub` is registered at the SuperLink. `ca.key` stays where it is.
@@ -43,9 +43,6 @@ def make_certificates(folder: Path, hosts: Sequence[str], nodes: Sequence[str]) 
         folder: where the files are kept; made if need be.
         hosts: names and addresses by which nodes and users reach the SuperLink.
         nodes: names of the nodes.
-
-    Returns:
-        The files that were made.
 
     Raises:
         FedmemError: the folder cannot be written, or an authority's key or certificate is missing.
@@ -79,13 +76,11 @@ def _authority(
     key = ec.generate_private_key(CURVE)
     name = _name("fedmem authority")
     certificate = (
-        _certificate(name, name, key.public_key(), AUTHORITY_DAYS)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(sign_certificates=True), critical=True)
+        _certificate(name, name, key.public_key(), AUTHORITY_DAYS, signs=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    made += [_write_key(key_path, key), _write_pem(certificate_path, certificate)]
+    made += _write_pair(folder, "ca", key, certificate)
     return certificate, key
 
 
@@ -100,15 +95,13 @@ def _make_server(
     key = ec.generate_private_key(CURVE)
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     certificate = (
-        _certificate(_name(hosts[0]), authority.subject, key.public_key(), SERVER_DAYS)
+        _certificate(_name(hosts[0]), authority.subject, key.public_key(), SERVER_DAYS, signs=False)
         .add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(sign_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([x509.OID_SERVER_AUTH]), critical=False)
         .add_extension(issuer, critical=False)
         .sign(authority_key, hashes.SHA256())
     )
-    return [_write_key(folder / "server.key", key), _write_pem(folder / "server.crt", certificate)]
+    return _write_pair(folder, "server", key, certificate)
 
 
 def _make_node(folder: Path, node: str) -> list[Path]:
@@ -121,9 +114,13 @@ def _make_node(folder: Path, node: str) -> list[Path]:
 
 
 def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int, signs: bool
 ) -> x509.CertificateBuilder:
+    """Valid from now on, for an authority that signs others or for one that does not."""
     now = datetime.datetime.now(datetime.UTC)
+    unused = ["content_commitment", "key_encipherment", "data_encipherment", "key_agreement"]
+    unused += ["encipher_only", "decipher_only"]
+    usage = dict.fromkeys(("key_cert_sign", "crl_sign"), signs) | dict.fromkeys(unused, False)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -132,20 +129,8 @@ def _certificate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(minutes=5))  # clocks differ
         .not_valid_after(now + datetime.timedelta(days=days))
-    )
-
-
-def _usage(sign_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not sign_certificates,
-        key_cert_sign=sign_certificates,
-        crl_sign=sign_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
+        .add_extension(x509.BasicConstraints(signs, 0 if signs else None), critical=True)
+        .add_extension(x509.KeyUsage(digital_signature=not signs, **usage), critical=True)
     )
 
 
@@ -160,8 +145,11 @@ def _host(text: str) -> x509.GeneralName:
         return x509.DNSName(text)
 
 
-def _write_pem(path: Path, certificate: x509.Certificate) -> Path:
-    return _write(path, certificate.public_bytes(Encoding.PEM))
+def _write_pair(
+    folder: Path, name: str, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate
+) -> list[Path]:
+    content = certificate.public_bytes(Encoding.PEM)
+    return [_write_key(folder / f"{name}.key", key), _write(folder / f"{name}.crt", content)]
 
 
 def _write_key(

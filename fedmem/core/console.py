@@ -7,10 +7,10 @@ from rich.table import Table
 
 
 def say(line: str = "", console: Console | None = None) -> None:
-    """Print text as it is: no markup, no colours, no line broken.
+    """Print one or more lines as they are: no markup, no colours, none broken.
 
     Args:
-        line: the text; more lines than one are fine.
+        line: the text.
         console: where to; None: this process's terminal.
     """
     (console or Console()).print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)

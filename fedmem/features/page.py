@@ -49,7 +49,7 @@ def draw_page(found: Inspection, path: Path) -> None:
         fontsize=12,
     )
     grid = figure.add_gridspec(2, 1, height_ratios=heights)
-    measures, neighbours = (figure.add_subfigure(part) for part in grid)
+    measures, neighbours = (figure.add_subfigure(grid[part]) for part in (0, 1))
     coverage, similarity, novelty = measures.subplots(3, 1, height_ratios=[rows, rows, 2.2])
     _draw_coverage(coverage, found)
     _draw_similarity(similarity, found)

@@ -64,21 +64,13 @@ def run(arguments: Sequence[str] | None, console: Console) -> list[Recommended]:
         table = read_titles(args.new_items)
         new = load_new_items(settings, node, model, table, args.new_visual, args.new_text)
         titles = {**table, **titles}
-    found = recommend(
-        model,
-        node.settings,
-        person.history,
-        args.top_k,
-        memory_of(node, model, person.history) if stage.memory else None,
-        None if new is None else new.content,
-        None if new is None else new.among(person.touched) + node.interactions.num_items,
-    )
-    ids = node.interactions.item_ids
-    own = [str(item) for item in [*ids, *(() if new is None else new.ids[1:])]]
+    memory = memory_of(node, model, person.history) if stage.memory else None
+    found = recommend(model, node.settings, person, args.top_k, memory, new)
+    own = [str(item) for item in [*node.interactions.item_ids, *(new.ids[1:] if new else ())]]
+    names = [titles.get(own[item], own[item]) for item in person.history[: -LATEST - 1 : -1]]
     say(
-        f"{person.name}: {len(person.history):,} items, the latest "
-        + "; ".join(titles.get(own[item], own[item]) for item in person.history[: -LATEST - 1 : -1])
-        + f"\n{path}, {stage.name}, round {checkpoint.round}\n",
+        f"{person.name}: {len(person.history):,} items, the latest {'; '.join(names)}\n"
+        f"{path}, {stage.name}, round {checkpoint.round}\n",
         console,
     )
     console.print(_table(found, own, titles))
@@ -90,31 +82,19 @@ def parser() -> Parser:
     made = command_parser("recommend", __doc__)
     made.add_settings()
     who = made.add_mutually_exclusive_group(required=True)
+    history = "the data's own ids of items, oldest first"
     who.add_argument("--user", metavar="ID", help="a user of the data, by the data's own id")
-    who.add_argument(
-        "--history", metavar="ID,ID,…", help="the data's own ids of items, oldest first"
-    )
+    who.add_argument("--history", metavar="ID,ID,…", help=history)
     made.add_argument("--top-k", type=int, default=10, metavar="K", help="how many; default: 10")
     made.add_argument("--stage", help="whose checkpoint; default: the last that has one")
-    made.add_argument(
-        "--titles",
-        type=Path,
-        metavar="FILE",
-        help="titles by id; default: a usual name in data.dir",
-    )
-    made.add_argument(
-        "--new-items",
-        type=Path,
-        metavar="TABLE",
-        help="ids and titles; those that the model does not know are recommended by content alone",
-    )
-    for kind in ("visual", "text"):
-        made.add_argument(
-            f"--new-{kind}",
-            type=Path,
-            metavar="FILE",
-            help=f"their {kind} vectors; default: those of data.{kind}_file",
-        )
+    new = "ids and titles; those that the model does not know are recommended by content alone"
+    for option, metavar, meaning in (
+        ("titles", "FILE", "titles by id; default: a usual name in data.dir"),
+        ("new-items", "TABLE", new),
+        ("new-visual", "FILE", "their visual vectors; default: those of data.visual_file"),
+        ("new-text", "FILE", "their text vectors; default: those of data.text_file"),
+    ):
+        made.add_argument(f"--{option}", type=Path, metavar=metavar, help=meaning)
     return made
 
 

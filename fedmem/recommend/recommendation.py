@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedmem.core.model import Content, Recommender
+from fedmem.core.arrays import Ints
+from fedmem.core.model import Recommender
 from fedmem.core.model.new_items import with_new_items
 from fedmem.core.settings import Settings
 from fedmem.core.training.hidden_states import last_hidden
+from fedmem.recommend.new_items import NewItems
+from fedmem.recommend.person import Person
 
 PARTS = ("sequence", "text", "picture", "memory")
 
@@ -38,36 +39,34 @@ class Recommended:
 def recommend(
     model: Recommender,
     settings: Settings,
-    history: npt.NDArray[np.int32],
+    person: Person,
     top_k: int,
-    memory: npt.NDArray[np.int32] | None = None,
-    new: Content | None = None,
-    excluded: npt.NDArray[np.integer] | None = None,
+    memory: Ints | None,
+    new: NewItems | None,
 ) -> list[Recommended]:
-    """The items with the highest scores, the best first; none of the history is among them.
+    """The `top_k` items with the highest scores, the best first; none that the person touched.
 
     Args:
         model: the stage's model.
         settings: of the run.
-        history: [n] dense ids, oldest first, at least one.
+        person: whose history holds at least one item.
         top_k: how many.
-        memory: [M] items that the user's memory gives; required where the stage reads it.
-        new: content of new items [K + 1]; they get the ids after those of the model.
-        excluded: further items to leave out.
+        memory: [M] items that the person's memory gives; None: the stage reads none.
+        new: items that get the ids after those of the model.
     """
     known = len(model.sasrec.item_emb.weight)
     if new is not None:
-        model = with_new_items(model, settings.model, new)
+        model = with_new_items(model, settings.model, new.content)
     items = torch.arange(1, len(model.sasrec.item_emb.weight))
-    hidden = last_hidden(model, settings, [history])[:, None]  # [1, 1, D]
+    hidden = last_hidden(model, settings, [person.history])[:, None]  # [1, 1, D]
     reads = None if memory is None else torch.from_numpy(memory).long()[None, None]
     scores = model.score(hidden, items, model.tables(), reads)
     parts = {name: part[0, 0] for name, part in model.contributions(scores).items()}
+    total = scores.total[0, 0].clone()
+    total[person.history - 1] = -torch.inf
     if new is not None:
         parts = _credit_content(model, parts, known)
-    total = scores.total[0, 0].clone()
-    left_out = np.concatenate([history, [] if excluded is None else excluded]).astype(np.int64)
-    total[left_out - 1] = -torch.inf
+        total[new.among(person.touched) + known - 2] = -torch.inf
     best = total.topk(min(top_k, int(total.isfinite().sum()))).indices.tolist()
     return [
         Recommended(
