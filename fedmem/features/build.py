@@ -10,31 +10,62 @@ vectors that are there, and has a `--help` of its own.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fedmem.core.commands import command_parser
-from fedmem.core.console import say
+from fedmem.core.console import make_table, say
 from fedmem.core.errors import FedmemError
+from fedmem.core.files.atomic import replacing
 from fedmem.core.machine.device import local_gpus, resolve_device
 from fedmem.core.settings import DEVICES
-from fedmem.features.coverage import Coverage, print_coverage, write_coverage
 from fedmem.features.encode import VectorStore, encode_items
 from fedmem.features.encoders import EFFICIENTNET, Encoder, find_encoder
 from fedmem.features.sources import Pictures, Texts
 from fedmem.features.table import COLUMNS, Item, add_table_options, named_columns, read_items
 from fedmem.features.vectors import Vectors, reduce_by_pca, write_features
+from fedmem.runs.progress import clock
 
 TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 IMAGE_MODEL = "sentence-transformers/clip-ViT-B-32"
 TEMPLATE = "{title}. Genres: {genres}. {description:.600}"
 STORE = "made"
 """Folder beside the feature files that keeps every vector made so far."""
+NAMED_AT_MOST = 10
+"""Unusable pictures that are named on the screen; `features.json` names all."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What became of one kind of content, on the screen and in `features.json`."""
+
+    kind: str
+    """`text` or `visual`."""
+    file: str
+    """Path of the vectors."""
+    model: str
+    encoder: str
+    """Its identity: a hash of the weights and of how inputs are prepared."""
+    template: str | None
+    """Of the texts."""
+    width: int
+    items: int
+    covered: int
+    absent: int
+    """Items that have nothing to encode."""
+    unreadable: dict[str, str]
+    """Which picture could not be used and why, by item id."""
+    made: int
+    """Vectors that this run made; the others were there."""
+    seconds: float
 
 
 def main(arguments: Sequence[str], console: Console | None = None) -> list[Coverage]:
@@ -63,8 +94,8 @@ def main(arguments: Sequence[str], console: Console | None = None) -> list[Cover
             f"No item of {args.items} has {wanted}: name its columns (--title-column, …), "
             "or give --descriptions FILE or --images FOLDER."
         )
-    write_coverage(args.out / "features.json", made)
-    print_coverage(made, console)
+    _write(args.out / "features.json", made)
+    _print(made, console)
     return made
 
 
@@ -155,3 +186,30 @@ def _progress(kind: str, total: int, console: Console) -> Iterator[Callable[[int
             say(f"{kind}: {done:,} of {total:,} items", console)
 
     yield advance
+
+
+def _write(path: Path, coverages: Sequence[Coverage]) -> None:
+    """Write JSON by kind, beside what is there of the other kind."""
+    content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    content |= {coverage.kind: asdict(coverage) for coverage in coverages}
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _print(coverages: Sequence[Coverage], console: Console) -> None:
+    """Print a line a kind, which pictures could not be used, and how to go on."""
+    headings = ("items", "covered", "none", "unusable", "made now", "width", "time")
+    table = make_table("", *headings, gap=2)
+    for c in coverages:
+        share = f"{c.covered:,} ({c.covered / c.items:.1%})"
+        counts = [f"{n:,}" for n in (c.absent, len(c.unreadable), c.made)]
+        table.add_row(c.kind, f"{c.items:,}", share, *counts, str(c.width), clock(c.seconds))
+    console.print(table)
+    for c in coverages:
+        for item, reason in islice(c.unreadable.items(), NAMED_AT_MOST):
+            say(f"unusable, counted as missing: item {item}, {reason}", console)
+        if (more := len(c.unreadable) - NAMED_AT_MOST) > 0:
+            say(f"and {more:,} more, all named in features.json", console)
+    for c in coverages:
+        say(f"data.{c.kind}_file={Path(c.file).resolve()}", console)

@@ -93,15 +93,9 @@ def encode_items(
     batch_size: int,
     advance: Callable[[int], None],
 ) -> Encoded:
-    """Make the vectors that the store lacks; each batch is kept as soon as it is made.
+    """Make the vectors that the store lacks, in the items' order; each batch is kept at once.
 
-    Args:
-        items: in the order in which to go.
-        source: of the encoder's inputs.
-        encoder: makes the vectors.
-        store: of this encoder.
-        batch_size: inputs that are encoded at once.
-        advance: called with how many more items are done.
+    `advance` is called with how many more items are done.
 
     Raises:
         FedmemError: the model gives values that are not finite.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fedmem.core.commands import Parser, command_parser
+from fedmem.core.commands import command_parser
 from fedmem.core.console import make_table, say
 from fedmem.features.inspection import Inspection, inspect
 from fedmem.features.page import draw_page
@@ -28,7 +28,13 @@ def main(arguments: Sequence[str], console: Console | None = None) -> Inspection
     Raises:
         FedmemError: a setting, the data, the item table or the page's folder does not allow it.
     """
-    args = parser().parse_intermixed_args(arguments)
+    parser = command_parser("features inspect", __doc__)
+    parser.add_settings()
+    add_table_options(parser, ("id", "title"))
+    parser.add_argument(
+        "--page", type=Path, metavar="PNG", help="default: runs/<data>/features.png"
+    )
+    args = parser.parse_intermixed_args(arguments)
     console = console or Console()
     settings = compose_settings(args.settings)
     titles = read_titles(args.items, named_columns(args)) if args.items else {}
@@ -38,15 +44,6 @@ def main(arguments: Sequence[str], console: Console | None = None) -> Inspection
     draw_page(found, page)
     say(f"page: {page}", console)
     return found
-
-
-def parser() -> Parser:
-    """The command's options."""
-    made = command_parser("features inspect", __doc__)
-    made.add_settings()
-    add_table_options(made, ("id", "title"))
-    made.add_argument("--page", type=Path, metavar="PNG", help="default: runs/<data>/features.png")
-    return made
 
 
 def print_inspection(found: Inspection, console: Console) -> None:

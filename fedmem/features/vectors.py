@@ -30,24 +30,13 @@ def reduce_by_pca(vectors: Vectors, size: int) -> tuple[npt.NDArray[np.float64],
 
 
 def write_features(
-    folder: Path,
-    name: str,
-    all_ids: Sequence[str],
-    ids: Sequence[str],
-    vectors: Vectors,
+    folder: Path, name: str, all_ids: Sequence[str], ids: Sequence[str], vectors: Vectors
 ) -> Path:
     """Write vectors, at unit length and in float16, to a file that `data.…_file` takes.
 
     Where ids are whole numbers without wide gaps: `name.pt`, a tensor [largest id + 1, W] whose row
     is the item id, zeros where an item has no vector. Else `name.npz`: `ids` [N] and `vectors`
-    [N, W] of the items that have one.
-
-    Args:
-        folder: where to.
-        name: of the file, without its ending.
-        all_ids: of all items of the table.
-        ids: [N] of the items that have a vector.
-        vectors: [N, W].
+    [N, W] of the items that have one. `all_ids` are those of the whole table.
     """
     values = np.asarray(vectors, dtype=np.float64)
     length = np.linalg.norm(values, axis=1, keepdims=True)

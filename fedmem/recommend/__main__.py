@@ -51,9 +51,9 @@ def run(arguments: Sequence[str] | None, console: Console) -> list[Recommended]:
     node = Node(settings)
     node.users = participants(settings.federation, node.interactions.num_users, settings.seed)
     if args.user is not None:
-        person = find_user(settings, node.histories, args.user)
+        person = find_user(node, args.user)
     else:
-        person = of_history(settings, node.interactions, args.history.split(","))
+        person = of_history(node, args.history.split(","))
     stage, checkpoint, path = find_checkpoint(settings, args.stage)
     checkpoint.require_fit(path, stage.name, node.interactions.fingerprint, settings.model)
     node.settings = replace(settings, model=checkpoint.model)  # which may have other experts
@@ -62,7 +62,7 @@ def run(arguments: Sequence[str] | None, console: Console) -> list[Recommended]:
     new = None
     if args.new_items is not None:
         table = read_titles(args.new_items)
-        new = load_new_items(settings, node, model, table, args.new_visual, args.new_text)
+        new = load_new_items(node, model, table, args.new_visual, args.new_text)
         titles = {**table, **titles}
     memory = memory_of(node, model, person.history) if stage.memory else None
     found = recommend(model, node.settings, person, args.top_k, memory, new)
@@ -89,12 +89,12 @@ def parser() -> Parser:
     made.add_argument("--stage", help="whose checkpoint; default: the last that has one")
     new = "ids and titles; those that the model does not know are recommended by content alone"
     for option, metavar, meaning in (
-        ("titles", "FILE", "titles by id; default: a usual name in data.dir"),
-        ("new-items", "TABLE", new),
-        ("new-visual", "FILE", "their visual vectors; default: those of data.visual_file"),
-        ("new-text", "FILE", "their text vectors; default: those of data.text_file"),
+        ("--titles", "FILE", "titles by id; default: a usual name in data.dir"),
+        ("--new-items", "TABLE", new),
+        ("--new-visual", "FILE", "their visual vectors; default: those of data.visual_file"),
+        ("--new-text", "FILE", "their text vectors; default: those of data.text_file"),
     ):
-        made.add_argument(f"--{option}", type=Path, metavar=metavar, help=meaning)
+        made.add_argument(option, type=Path, metavar=metavar, help=meaning)
     return made
 
 

@@ -14,7 +14,6 @@ from fedmem.core.data.ids import LISTED, Ids, padded
 from fedmem.core.errors import FedmemError
 from fedmem.core.model import Content, Recommender
 from fedmem.core.node import Node
-from fedmem.core.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -35,12 +34,7 @@ class NewItems:
 
 
 def load_new_items(
-    settings: Settings,
-    node: Node,
-    model: Recommender,
-    table: dict[str, str],
-    visual: Path | None,
-    text: Path | None,
+    node: Node, model: Recommender, table: dict[str, str], visual: Path | None, text: Path | None
 ) -> NewItems:
     """The items of a table that the model does not know, as far as they have content.
 
@@ -61,7 +55,7 @@ def load_new_items(
     if not unknown:
         raise FedmemError(f"All {len(table):,} items of --new-items are known to the model.")
     ids = padded(_as_ids(unknown, node.interactions.item_ids))
-    data = settings.data
+    data = node.settings.data
     if visual or text:
         visual_file, text_file = (str(file.absolute()) if file else None for file in (visual, text))
         data = replace(data, visual_file=visual_file, text_file=text_file)

@@ -9,13 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fedmem.core.arrays import Ints
-from fedmem.core.data import Histories, Interactions
 from fedmem.core.data.ids import LISTED, Ids, as_text
 from fedmem.core.errors import FedmemError
 from fedmem.core.memory import TwoTierMemory, auto_threshold
 from fedmem.core.model import Recommender
 from fedmem.core.node import Node
-from fedmem.core.settings import Settings
 from fedmem.core.training.hidden_states import losses_at
 
 
@@ -34,18 +32,18 @@ class Person:
     touched: set[str]
 
 
-def find_user(settings: Settings, histories: Histories, wanted: str) -> Person:
+def find_user(node: Node, wanted: str) -> Person:
     """A user of the data.
 
     Raises:
         FedmemError: there is no user of this id.
     """
-    warm, cold = histories.warm, histories.cold
+    warm, cold = node.histories.warm, node.histories.cold
     ids = as_text(warm.user_ids)
     found = np.flatnonzero(ids == wanted)
     if not len(found):
         raise FedmemError(
-            f"There is no user {wanted} in data={settings.data.name}, which has {len(ids):,}: "
+            f"There is no user {wanted} in data={node.settings.data.name}, which has {len(ids):,}: "
             f"near it are {_near(warm.user_ids, wanted)}."
         )
     user = int(found[0])
@@ -54,19 +52,20 @@ def find_user(settings: Settings, histories: Histories, wanted: str) -> Person:
     return Person(f"user {wanted}", history, {str(item) for item in touched})
 
 
-def of_history(settings: Settings, interactions: Interactions, items: Sequence[str]) -> Person:
+def of_history(node: Node, items: Sequence[str]) -> Person:
     """Somebody with this history of items, by their own ids, oldest first.
 
     Raises:
         FedmemError: an item is not known.
     """
-    dense = {str(own): place for place, own in enumerate(interactions.item_ids) if place}
+    ids = node.interactions.item_ids
+    dense = {str(own): place for place, own in enumerate(ids) if place}
     wanted = [item.strip() for item in items if item.strip()]
     for item in wanted:
         if item not in dense:
             raise FedmemError(
-                f"There is no item {item} in data={settings.data.name}: near it are "
-                f"{_near(interactions.item_ids[1:], item)}."
+                f"There is no item {item} in data={node.settings.data.name}: near it are "
+                f"{_near(ids[1:], item)}."
             )
     if not wanted:
         raise FedmemError("--history names no item: give ids, separated by commas.")
