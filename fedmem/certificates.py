@@ -39,10 +39,7 @@ def make_certificates(folder: Path, hosts: Sequence[str], nodes: Sequence[str]) 
     `ca.crt` goes to every machine, `server.crt` and `server.key` to the SuperLink's, and `NAME.key`
     to the node of that name; `NAME.pub` is registered at the SuperLink. `ca.key` stays where it is.
 
-    Args:
-        folder: where the files are kept; made if need be.
-        hosts: names and addresses by which nodes and users reach the SuperLink.
-        nodes: names of the nodes.
+    `hosts` are the names and addresses by which nodes and users reach the SuperLink.
 
     Raises:
         FedmemError: the folder cannot be written, or an authority's key or certificate is missing.

@@ -26,21 +26,17 @@ from fedmem.core.files.atomic import replacing
 
 REQUIREMENT = "recbole==1.2.1"
 IN_WHEEL = "recbole/dataset_example/ml-100k"
-SHA256 = {
+SHA256 = {  # of the files that are taken out of it
     "ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
     "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
 }
-"""Of the files that are taken out of it."""
 VECTORS = Path(__file__).parent / "assets" / "ml-100k"
 
 ML_1M_URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
-ML_1M_MD5 = "c4d9eecfca2ab87c1945afe126590906"
-"""As the publisher gives it."""
+ML_1M_MD5 = "c4d9eecfca2ab87c1945afe126590906"  # as the publisher gives it
 ML_1M_FILES = ("ratings.dat", "movies.dat", "README")
-LARGEST = 1 << 28
-"""Bytes of a file that is fetched, at most."""
-SECONDS = 30.0
-"""That a publisher may stay silent."""
+LARGEST = 1 << 28  # bytes of a file that is fetched, at most
+SECONDS = 30.0  # that a publisher may stay silent
 
 
 def download(folder: Path) -> None:
@@ -58,13 +54,8 @@ def download(folder: Path) -> None:
 def download_ml_1m(folder: Path, url: str = ML_1M_URL, md5: str = ML_1M_MD5) -> None:
     """Put the publisher's `ratings.dat` and `movies.dat` into a folder, each only when it is whole.
 
-    Args:
-        folder: made where it is not there.
-        url: of the zip file that holds them.
-        md5: of that file.
-
     Raises:
-        FedmemError: the file cannot be fetched, or is not the one with this checksum.
+        FedmemError: the zip file at the URL cannot be fetched, or is not the one with this md5.
     """
     _make(folder)
     content = _fetch(url)

@@ -7,23 +7,14 @@ from rich.table import Table
 
 
 def say(line: str = "", console: Console | None = None) -> None:
-    """Print one or more lines as they are: no markup, no colours, none broken.
-
-    Args:
-        line: the text.
-        console: where to; None: this process's terminal.
-    """
+    """Print lines as they are: no markup, no colours, none broken; None: to this terminal."""
     (console or Console()).print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def make_table(first: str, *headings: str, gap: int = 1, header: bool = True) -> Table:
     """A table without lines: its first column names the rows, the others hold figures.
 
-    Args:
-        first: heading of the first column.
-        headings: of the others, whose cells stand to the right.
-        gap: spaces between two columns.
-        header: whether the headings are printed.
+    The cells below `headings` stand to the right; `gap` is the spaces between two columns.
     """
     table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, show_header=header)
     table.add_column(first, overflow="fold")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 from fedmem.core.errors import FedmemError, readable_exit, readable_file_errors
 
@@ -12,14 +13,9 @@ def main() -> None:
     kept = "What is made is kept, and the same command goes on."
     with readable_exit(interrupted=kept), readable_file_errors():
         try:
-            if sys.argv[1:2] == ["inspect"]:
-                from fedmem.features import inspect
-
-                inspect.main(sys.argv[2:])
-            else:
-                from fedmem.features import build
-
-                build.main(sys.argv[1:])
+            asked = sys.argv[1:]
+            module, given = ("inspect", asked[1:]) if asked[:1] == ["inspect"] else ("build", asked)
+            import_module(f"fedmem.features.{module}").main(given)
         except ModuleNotFoundError as error:
             raise FedmemError(
                 f"python -m fedmem.features needs {error.name}: pip install 'fedmem[features]'"

@@ -26,10 +26,8 @@ class VectorStore:
     A changed input has another key, and another encoder another file, so nothing here is ever out
     of date. A run that is killed leaves at most a torn record at the end, which the next cuts off.
 
-    Args:
-        folder: where the file lies; made if need be.
-        identity: of the encoder.
-        width: numbers in a vector.
+    The file lies in `folder`, made if need be, under the `identity` of the encoder, whose vectors
+    have `width` numbers.
     """
 
     def __init__(self, folder: Path, identity: str, width: int) -> None:
@@ -53,11 +51,7 @@ class VectorStore:
         self._known.update(keys)
 
     def take(self, keys: Sequence[bytes]) -> Floats:
-        """Vectors [len(keys), width] of keys that are here.
-
-        Raises:
-            KeyError: one is not.
-        """
+        """Vectors [len(keys), width] of keys that are all here."""
         places = self._places()
         vectors: Floats = self._records()["vector"][[places[key] for key in keys]]
         return np.array(vectors, dtype=np.float32)

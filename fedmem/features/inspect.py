@@ -31,9 +31,8 @@ def main(arguments: Sequence[str], console: Console | None = None) -> Inspection
     parser = command_parser("features inspect", __doc__)
     parser.add_settings()
     add_table_options(parser, ("id", "title"))
-    parser.add_argument(
-        "--page", type=Path, metavar="PNG", help="default: runs/<data>/features.png"
-    )
+    default = "default: runs/<data>/features.png"
+    parser.add_argument("--page", type=Path, metavar="PNG", help=default)
     args = parser.parse_intermixed_args(arguments)
     console = console or Console()
     settings = compose_settings(args.settings)

@@ -46,13 +46,8 @@ def recommend(
 ) -> list[Recommended]:
     """The `top_k` items with the highest scores, the best first; none that the person touched.
 
-    Args:
-        model: the stage's model.
-        settings: of the run.
-        person: whose history holds at least one item.
-        top_k: how many.
-        memory: [M] items that the person's memory gives; None: the stage reads none.
-        new: items that get the ids after those of the model.
+    `memory` are the items [M] that the person's memory gives, None where the stage reads none. New
+    items get the ids after those of the model.
     """
     known = len(model.sasrec.item_emb.weight)
     if new is not None:
