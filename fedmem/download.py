@@ -25,7 +25,6 @@ from fedmem.core.errors import FedmemError, readable_exit
 from fedmem.core.files.atomic import replacing
 
 REQUIREMENT = "recbole==1.2.1"
-IN_WHEEL = "recbole/dataset_example/ml-100k"
 SHA256 = {  # of the files that are taken out of it
     "ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
     "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
@@ -95,7 +94,7 @@ def _fetch_from_wheel() -> dict[str, bytes]:
                 "Try again with a network, or put ml-100k.inter there by hand."
             )
         with zipfile.ZipFile(wheels[0]) as wheel:
-            found = {name: wheel.read(f"{IN_WHEEL}/{name}") for name in SHA256}
+            found = {name: wheel.read(f"recbole/dataset_example/ml-100k/{name}") for name in SHA256}
     for name, content in found.items():
         if _sha256(content) != SHA256[name]:
             raise FedmemError(f"{name} of {REQUIREMENT} is not the file that fedmem knows.")

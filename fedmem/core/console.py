@@ -7,7 +7,7 @@ from rich.table import Table
 
 
 def say(line: str = "", console: Console | None = None) -> None:
-    """Print lines as they are: no markup, no colours, none broken; None: to this terminal."""
+    """Print lines as they are, to this process's terminal: no markup, no colours, none broken."""
     (console or Console()).print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 

@@ -37,8 +37,6 @@ from fedmem.runs.progress import clock
 TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 IMAGE_MODEL = "sentence-transformers/clip-ViT-B-32"
 TEMPLATE = "{title}. Genres: {genres}. {description:.600}"
-STORE = "made"
-"""Folder beside the feature files that keeps every vector made so far."""
 NAMED_AT_MOST = 10
 """Unusable pictures that are named on the screen; `features.json` names all."""
 
@@ -134,7 +132,7 @@ def _make(
 ) -> Coverage:
     """Encode one kind of content and write its file."""
     started = time.monotonic()
-    store = VectorStore(args.out / STORE, encoder.identity, encoder.width)
+    store = VectorStore(args.out / "made", encoder.identity, encoder.width)
     with _progress(kind, len(items), console) as advance:
         found = encode_items(items, source, encoder, store, args.batch_size, advance)
     if not found.keys:

@@ -67,14 +67,13 @@ class VectorStore:
 
 @dataclass
 class Encoded:
-    """Which items have a vector in the store, and why the others have none."""
+    """By item id: the key of its vector in the store, or why it has none."""
 
     keys: dict[str, bytes] = field(default_factory=dict)
-    """In the store, by item id, of every item that has a vector."""
     absent: list[str] = field(default_factory=list)
-    """Ids of items that have nothing to encode."""
+    """Items that have nothing to encode."""
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Which picture could not be used and why, by item id."""
+    """Which picture could not be used and why."""
     made: int = 0
     """Vectors that were not in the store before."""
 

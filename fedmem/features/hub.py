@@ -11,8 +11,6 @@ from transformers.utils import logging
 
 from fedmem.core.errors import FedmemError, first_line
 
-SECONDS_TO_ANSWER = 10
-
 
 def load(model: str, device: str) -> SentenceTransformer:
     """A model by its folder or name; the hub is asked only for what this machine has not got.
@@ -39,7 +37,7 @@ def load(model: str, device: str) -> SentenceTransformer:
 def _ask_hub(model: str) -> None:
     """Fail at once where a download would only after a minute of trying."""
     try:
-        HfApi().model_info(model, timeout=SECONDS_TO_ANSWER)
+        HfApi().model_info(model, timeout=10)  # seconds
     except (HFValidationError, RepositoryNotFoundError) as error:
         raise FedmemError(
             f"{model} is no local folder and no model on the Hugging Face hub: give either."

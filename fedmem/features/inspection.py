@@ -72,11 +72,9 @@ class Inspection:
 
 
 def inspect(settings: Settings, titles: Mapping[str, str]) -> Inspection:
-    """Measure the features of a run's data, as the run would read them.
+    """Measure the features of a run's data, as the run would read them; its seed draws examples.
 
-    Args:
-        settings: of the run; its seed decides what is drawn.
-        titles: by the data's own item id; an item without is called by its id.
+    Titles are by the data's own item ids; an item without one is called by its id.
 
     Raises:
         FedmemError: interactions or features cannot be read.

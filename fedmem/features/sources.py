@@ -1,7 +1,7 @@
 """What an encoder reads of an item: a text, or a picture.
 
-The `raw` bytes of an item are what its input is made from, by `decode`; None: it has nothing. Both
-raise `Unreadable` where the item should have an input, and it cannot be used.
+`raw` gives the bytes that an item's input is made from, None where the item has nothing, and
+`decode` the input itself. Both raise `Unreadable` where there should be one.
 """
 
 from __future__ import annotations

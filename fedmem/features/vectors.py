@@ -14,9 +14,6 @@ from fedmem.core.files.atomic import replacing
 
 Vectors = npt.NDArray[np.floating]
 
-ROWS_AN_ITEM, ROWS_AT_LEAST = 10, 10_000
-"""A file by row may have so many rows; ids with wider gaps are kept beside the vectors."""
-
 
 def reduce_by_pca(vectors: Vectors, size: int) -> tuple[npt.NDArray[np.float64], float]:
     """Project [N, W] on its first principal components: [N, size], share of variance kept."""
@@ -41,18 +38,15 @@ def write_features(
     values = np.asarray(vectors, dtype=np.float64)
     length = np.linalg.norm(values, axis=1, keepdims=True)
     unit = np.divide(values, length, out=np.zeros_like(values), where=length > 0).astype(np.float16)
-    by_row = _are_rows(all_ids)
+    whole = all(re.fullmatch(r"[1-9]\d*", item) for item in all_ids)
+    largest = max(map(int, all_ids)) if whole else 0
+    by_row = whole and largest <= max(10 * len(all_ids), 10_000)  # else the gaps are wide
     path = folder / f"{name}.{'pt' if by_row else 'npz'}"
     with replacing(path) as partial, partial.open("wb") as file:
         if by_row:
-            rows = np.zeros((max(map(int, all_ids)) + 1, unit.shape[1]), dtype=np.float16)
+            rows = np.zeros((largest + 1, unit.shape[1]), dtype=np.float16)
             rows[[int(item) for item in ids]] = unit
             torch.save(torch.from_numpy(rows), file)
         else:
             np.savez(file, ids=np.array(ids, dtype=np.str_), vectors=unit)
     return path
-
-
-def _are_rows(ids: Sequence[str]) -> bool:
-    whole = all(re.fullmatch(r"[1-9]\d*", item) for item in ids)
-    return whole and max(map(int, ids)) <= max(ROWS_AN_ITEM * len(ids), ROWS_AT_LEAST)

@@ -28,9 +28,6 @@ from fedmem.recommend.person import find_user, memory_of, of_history
 from fedmem.recommend.recommendation import PARTS, Recommended, recommend
 from fedmem.runs.configuration import compose_settings
 
-LATEST = 5
-"""Items of the history that are shown."""
-
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> None:
     """The command; exits with 2 for a mistake that the user can mend."""
@@ -67,7 +64,7 @@ def run(arguments: Sequence[str] | None, console: Console) -> list[Recommended]:
     memory = memory_of(node, model, person.history) if stage.memory else None
     found = recommend(model, node.settings, person, args.top_k, memory, new)
     own = [str(item) for item in [*node.interactions.item_ids, *(new.ids[1:] if new else ())]]
-    names = [titles.get(own[item], own[item]) for item in person.history[: -LATEST - 1 : -1]]
+    names = [titles.get(own[item], own[item]) for item in person.history[:-6:-1]]  # the latest 5
     say(
         f"{person.name}: {len(person.history):,} items, the latest {'; '.join(names)}\n"
         f"{path}, {stage.name}, round {checkpoint.round}\n",
@@ -104,8 +101,7 @@ def find_checkpoint(settings: Settings, name: str | None) -> tuple[Stage, Checkp
     Raises:
         FedmemError: it is not there, or cannot be read.
     """
-    wanted = [find_stage(name)] if name else list(reversed(STAGES.values()))
-    for stage in wanted:
+    for stage in [find_stage(name)] if name else reversed(STAGES.values()):
         path = checkpoint_path(settings.checkpoint, stage.name)
         if path.is_file():
             return stage, Checkpoint.load(path), path

@@ -20,12 +20,12 @@ PARTS = ("sequence", "text", "picture", "memory")
 
 @dataclass(frozen=True)
 class Recommended:
-    """One item.
+    """One item, and what its score comes from.
 
     Attributes:
         item: dense id; new items come after the known ones.
-        score: the model's.
-        parts: what of the score comes from each of `PARTS`; they add up to it.
+        score: the sum of the parts.
+        parts: by the names of `PARTS`.
         is_new: whether the item has content alone.
     """
 
