@@ -43,7 +43,8 @@ def write_gzip(path: Path) -> None:
 
 
 def write_parquet(path: Path) -> None:
-    pd.DataFrame([{**r, "id": int(r["id"])} for r in ROWS]).to_parquet(path)
+    rows = [{**r, "id": int(r["id"]), "genres": r["genres"].split("|")} for r in ROWS]
+    pd.DataFrame(rows).to_parquet(path)
 
 
 FORMS: dict[str, Callable[[Path], object]] = {
