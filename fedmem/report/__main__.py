@@ -19,10 +19,10 @@ from fedmem.core.commands import Parser, command_parser
 from fedmem.core.console import say
 from fedmem.core.errors import FedmemError, readable_exit, readable_file_errors
 from fedmem.core.files.atomic import replacing
-from fedmem.report import differences, table
 from fedmem.report.page import make_page
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
+from fedmem.report.tables import differences_frame, runs_frame
 from fedmem.report.text import print_tables, to_markdown
 from fedmem.runs.folder import shown
 
@@ -43,15 +43,15 @@ def report(arguments: Sequence[str], console: Console) -> Study:
     except OSError as error:
         raise FedmemError(f"--out={args.out} can be no folder: {error.strerror}.") from error
     print_tables(study, console)
-    page = make_page(study, shlex.join(["python", "-m", "fedmem.report", *arguments]))
+    html, left_out = make_page(study, shlex.join(["python", "-m", "fedmem.report", *arguments]))
     made_with = [f"Made with {line}." for line in study.made_with]
-    for line in ["", *made_with, *page.left_out, *(f"{note}." for note in study.notes)]:
+    for line in ["", *made_with, *left_out, *(f"{note}." for note in study.notes)]:
         say(line, console)
     files = {
-        "report.html": page.html,
+        "report.html": html,
         "report.md": to_markdown(study),
-        "runs.csv": table.to_frame(study).to_csv(index=False),
-        "differences.csv": differences.to_frame(study).to_csv(index=False),
+        "runs.csv": runs_frame(study).to_csv(index=False),
+        "differences.csv": differences_frame(study).to_csv(index=False),
     }
     for name, content in files.items():
         with replacing(args.out / name) as partial:

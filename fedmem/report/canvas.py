@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -44,7 +45,6 @@ def canvas(name: str, height: float) -> Iterator[Figure]:
         "svg.hashsalt": name,
         "font.family": "DejaVu Sans",
         "font.size": SIZE,
-        "axes.labelsize": SIZE,
         "axes.titlesize": SIZE,
         "xtick.labelsize": SMALL,
         "ytick.labelsize": SMALL,
@@ -116,16 +116,14 @@ def to_svg(figure: Figure, name: str, says: str) -> str:
     file = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(file, format="svg", metadata=nothing)
-    svg = file.getvalue()
-    svg = svg[svg.index("<svg") :]
+    _, _, svg = file.getvalue().partition("<svg")
     head, _, rest = svg.partition(">")
     box = re.search(r'viewBox="[^"]+"', head)
     assert box is not None
-    label = says.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     rest = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", rest)
     for colour, variable in VARIABLES.items():
         rest = rest.replace(colour, f"var({variable})")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'{box[0]} role="img" aria-label="{label}">{rest}'
+        f'{box[0]} role="img" aria-label={quoteattr(says)}>{rest}'
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fedmem.core.data import Interactions, load_content, load_histories
+from fedmem.core.arrays import UserIndices
+from fedmem.core.data import load_content, load_histories
 from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.evaluation.protocol import Ranks
 from fedmem.core.evaluation.slices import slices_of
@@ -59,7 +61,7 @@ class Contrast:
         """
         parts = [self._slices_of(s, r.users) for s, r in zip(self.settings, self.ours, strict=True)]
         found = {}
-        for name in dict.fromkeys(name for part in parts for name in part):
+        for name in dict.fromkeys(itertools.chain(*parts)):
             among = [
                 part.get(name, np.zeros(len(ranks.users), np.bool_))
                 for part, ranks in zip(parts, self.ours, strict=True)
@@ -69,25 +71,18 @@ class Contrast:
         return found | ({"cold item": self.cold} if self.cold else {})
 
     def _slices_of(
-        self, settings: dict[str, object], users: npt.NDArray[np.integer]
+        self, settings: dict[str, object], users: UserIndices
     ) -> dict[str, npt.NDArray[np.bool_]]:
         """Slices of one seed's users [U]; which items are cold, the seed decides."""
         try:
             own = Settings.from_dict(settings)
         except FedmemError as error:
             raise FedmemError(f"{self.name} is of another version of fedmem: {error}") from error
-        interactions = load_histories(own).warm
-        return slices_of(interactions, users, _has_picture(own, interactions))
-
-
-def _has_picture(settings: Settings, interactions: Interactions) -> npt.NDArray[np.bool_] | None:
-    """[I + 1] items that have one; None where the data have no pictures here."""
-    file = settings.data.visual_file
-    if file is None or not (Path(settings.data.dir) / file).is_file():
-        return None
-    visual = load_content(settings.data, interactions).visual
-    found: npt.NDArray[np.bool_] = visual.any(dim=1).numpy()
-    return found
+        interactions, has_picture = load_histories(own).warm, None
+        pictures = own.data.visual_file
+        if pictures and (Path(own.data.dir) / pictures).is_file():
+            has_picture = np.asarray(load_content(own.data, interactions).visual.any(dim=1))
+        return slices_of(interactions, users, has_picture)
 
 
 def find_contrasts(groups: Sequence[RunGroup], against: int) -> tuple[list[Contrast], list[str]]:
@@ -103,53 +98,50 @@ def find_contrasts(groups: Sequence[RunGroup], against: int) -> tuple[list[Contr
     contrasts: list[Contrast] = []
     reasons: list[str] = []
     base = groups[against]
+    stages = {group.name: group.stages_with_ranks() or [""] for group in groups}
     for group in groups:
         if group is not base:
+            sides = (group, stages[group.name][-1]), (base, stages[base.name][-1])
             try:
-                contrasts.append(_contrast(group.name, base.name, group, base))
+                contrasts.append(_compare(group.name, base.name, *sides))
             except FedmemError as error:
                 reasons.append(f"{group.name} less {base.name}: {first_line(error)}")
     if not contrasts:
         for group in groups:
-            contrasts += _stages(group, group.name if len(groups) > 1 else "")
+            first, *later = stages[group.name]
+            for stage in later:
+                name = f"{stage}, {group.name}" if len(groups) > 1 else stage
+                contrasts.append(_compare(name, first, (group, stage), (group, first)))
     return contrasts, reasons
 
 
-def _contrast(name: str, against: str, group: RunGroup, base: RunGroup) -> Contrast:
-    stages = [each.stages_with_ranks()[-1:] for each in (group, base)]
-    if not all(stages):
-        raise FedmemError("no ranks of users were kept (simulation.keep_ranks)")
-    return _compare(name, against, group, stages[0][0], base, stages[1][0])
-
-
-def _stages(group: RunGroup, prefix: str) -> Iterator[Contrast]:
-    first, *later = group.stages_with_ranks() or [""]
-    for stage in later:
-        name = f"{stage}, {prefix}" if prefix else stage
-        yield _compare(name, first, group, stage, group, first)
-
-
 def _compare(
-    name: str, against: str, group: RunGroup, stage: str, base: RunGroup, base_stage: str
+    name: str, against: str, ours: tuple[RunGroup, str], theirs: tuple[RunGroup, str]
 ) -> Contrast:
-    ours, theirs = group.ranks_of(stage), base.ranks_of(base_stage)
-    seeds = sorted(ours.keys() & theirs.keys())
+    """A group after a stage, less a group after a stage."""
+    warm = [group.ranks_of(stage) for group, stage in (ours, theirs)]
+    if not all(warm):
+        raise FedmemError("no ranks of users were kept (simulation.keep_ranks)")
+    seeds, mine, yours = _paired(*warm)
     if not seeds:
         raise FedmemError("they have no seed in common")
-    mine, yours = [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]
+    _, my_cold, your_cold = _paired(
+        *(group.cold_ranks_of(stage) for group, stage in (ours, theirs))
+    )
     return Contrast(
         name=name,
         against=against,
-        settings=[run.settings for run in group.runs if run.seed in seeds],
+        settings=[run.settings for run in ours[0].runs if run.seed in seeds],
         ours=mine,
         theirs=yours,
         differences=compare(mine, yours, METRICS),
-        cold=_cold_differences(group.cold_ranks_of(stage), base.cold_ranks_of(base_stage)),
+        cold=compare(my_cold, your_cold, OF_COLD_ITEMS) if my_cold else [],
     )
 
 
-def _cold_differences(ours: dict[int, Ranks], theirs: dict[int, Ranks]) -> list[Difference]:
+def _paired(
+    ours: dict[int, Ranks], theirs: dict[int, Ranks]
+) -> tuple[list[int], list[Ranks], list[Ranks]]:
+    """The seeds that both have, and the ranks of either in their order."""
     seeds = sorted(ours.keys() & theirs.keys())
-    if not seeds:
-        return []
-    return compare([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds], OF_COLD_ITEMS)
+    return seeds, [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]

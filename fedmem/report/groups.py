@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def group_runs(runs: Sequence[RecordedRun]) -> tuple[list[RunGroup], list[str]]:
         alike.setdefault(key, []).append(run)
     notes: list[str] = []
     groups = [
-        RunGroup(name, list(_one_a_seed(own, notes)))
+        RunGroup(name, _one_a_seed(own, notes))
         for name, own in zip(_names(list(alike.values())), alike.values(), strict=True)
     ]
     return groups, notes
@@ -103,13 +104,18 @@ def _names(groups: Sequence[Sequence[RecordedRun]]) -> list[str]:
     return names
 
 
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keys in which settings differ, where they have them."""
+    keys = dict.fromkeys(itertools.chain(*settings))
+    return [key for key in keys if len({str(own[key]) for own in settings if key in own}) > 1]
+
+
 def _distinctions(runs: Sequence[RecordedRun]) -> list[str]:
     """Of each run the settings in which they differ; nothing where they do not."""
     settings = [identity(run) for run in runs]
-    keys = dict.fromkeys(key for own in settings for key in own)
-    differing = [key for key in keys if len({str(own[key]) for own in settings if key in own}) > 1]
+    keys = differing(settings)
     return [
-        ", ".join(f"{key.split('.')[-1]}={_short(key, own.get(key))}" for key in differing)
+        ", ".join(f"{key.split('.')[-1]}={_short(key, own.get(key))}" for key in keys)
         for own in settings
     ]
 
@@ -120,15 +126,14 @@ def _short(key: str, value: object) -> str:
     return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _one_a_seed(runs: Sequence[RecordedRun], notes: list[str]) -> Iterator[RecordedRun]:
-    by_seed: dict[int, RecordedRun] = {}
+def _one_a_seed(runs: Sequence[RecordedRun], notes: list[str]) -> list[RecordedRun]:
+    kept: dict[int, RecordedRun] = {}
     for run in runs:
-        other = by_seed.get(run.seed)
-        if other is None or run.standing is None or other.standing is not None:
-            by_seed[run.seed] = run
-        if other is not None:
-            kept = by_seed[run.seed]
-            left = other if kept is run else run
-            notes.append(f"{left.folder} is left out: {kept.folder} has the same settings and seed")
-    for seed in sorted(by_seed):
-        yield by_seed[seed]
+        other = kept.setdefault(run.seed, run)
+        if other is not run:
+            better, left = sorted((run, other), key=lambda each: each.standing is not None)
+            kept[run.seed] = better
+            notes.append(
+                f"{left.folder} is left out: {better.folder} has the same settings and seed"
+            )
+    return [kept[seed] for seed in sorted(kept)]

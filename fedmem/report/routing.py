@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,31 +22,22 @@ from fedmem.report.canvas import NothingToDraw, height_of, legend, name_rows
 from fedmem.report.runs import RecordedRun
 from fedmem.report.study import Study
 
-Weights = npt.NDArray[np.float64]
 LEAST_ITEMS = 5
 """A genre with fewer items is left out."""
 
 
-@dataclass(frozen=True)
-class Routing:
-    """Weights of the experts in one arm.
-
-    Attributes:
-        arm: its name.
-        run: whose checkpoint they are from.
-        experts: names.
-        weights: [I, E] for every item.
-    """
+class Routing(NamedTuple):
+    """Weights of the experts in one arm: [I, E] for every item, from a checkpoint of this run."""
 
     arm: str
     run: RecordedRun
     experts: list[str]
-    weights: Weights
+    weights: npt.NDArray[np.float64]
 
 
 def draw_router(study: Study, figure: Figure) -> str:
     """Weights that the router gives to each expert, over the items."""
-    found = list(_routings(study))
+    found = _routings(study)
     figure.set_figheight(1.3 + height_of([routing.arm for routing in found], 0.6))
     axes = figure.subplots()
     experts = list(dict.fromkeys(name for routing in found for name in routing.experts))
@@ -77,15 +68,14 @@ def draw_router(study: Study, figure: Figure) -> str:
 
 def draw_genres(study: Study, figure: Figure) -> str:
     """Mean weight of each expert over the items of a genre."""
-    routing = next(_routings(study))
-    genres = _genres(routing.run)
-    rows = sorted(genres.items(), key=lambda pair: -len(pair[1]))
+    routing = _routings(study)[0]
+    rows = _genres(routing.run)
     if not rows:
         raise NothingToDraw("the data's folder has no item table with genres")
     figure.set_figheight(1.1 + 0.19 * len(rows))
     axes = figure.subplots()
     for number, expert in enumerate(routing.experts):
-        means = [routing.weights[items - 1, number].mean() for _, items in rows]
+        means = [routing.weights[np.array(items) - 1, number].mean() for _, items in rows]
         axes.plot(means, range(len(rows)), "o", color=SERIES[number], markersize=5, label=expert)
         axes.axvline(routing.weights[:, number].mean(), color=SERIES[number], linewidth=0.8)
     name_rows(axes, [f"{genre} ({len(items):,})" for genre, items in rows])
@@ -97,24 +87,23 @@ def draw_genres(study: Study, figure: Figure) -> str:
     )
 
 
-def _routings(study: Study) -> Iterator[Routing]:
+def _routings(study: Study) -> list[Routing]:
     """Of each group, its first seed that can be looked at.
 
     Raises:
         NothingToDraw: no arm has one.
     """
-    reasons = []
-    any_found = False
+    found: list[Routing] = []
     for group in study.groups:
         for run in group.runs:
             try:
-                yield _routing(group.name, run)
-                any_found = True
+                found.append(_routing(group.name, run))
                 break
-            except NothingToDraw as reason:
-                reasons.append(str(reason))
-    if not any_found:
-        raise NothingToDraw(reasons[-1])
+            except (FedmemError, NothingToDraw) as error:
+                reason = first_line(error)
+    if not found:
+        raise NothingToDraw(reason)
+    return found
 
 
 def _routing(arm: str, run: RecordedRun) -> Routing:
@@ -124,10 +113,7 @@ def _routing(arm: str, run: RecordedRun) -> Routing:
     path = Path(result["checkpoint"])
     if not path.is_file():
         raise NothingToDraw(f"{path} is gone")
-    try:
-        checkpoint = Checkpoint.load(path)
-    except FedmemError as error:
-        raise NothingToDraw(first_line(error)) from error
+    checkpoint = Checkpoint.load(path)
     if checkpoint.hash != run.hashes.get(FINETUNE_MOE.name, checkpoint.hash):
         raise NothingToDraw(
             f"{path} is of another run since: give each run of a sweep its own checkpoint.dir"
@@ -139,17 +125,18 @@ def _routing(arm: str, run: RecordedRun) -> Routing:
     return Routing(arm, run, experts, weights)
 
 
-def _genres(run: RecordedRun) -> dict[str, npt.NDArray[np.int64]]:
-    """Dense ids of the items of each genre; empty without a table that has genres."""
+def _genres(run: RecordedRun) -> list[tuple[str, list[int]]]:
+    """Each genre and the dense ids of its items, most items first; none without a table of them."""
     table = find_table(Path(run.settings["data"]["dir"]))
     ids = run.folder / ITEM_IDS
     if table is None or not ids.is_file():
-        return {}
+        return []
     listed = pq.read_table(ids).to_pydict()
-    dense = {str(own): index for index, own in zip(listed["index"], listed["id"], strict=True)}
-    found: dict[str, list[int]] = {}
+    dense = dict(zip(map(str, listed["id"]), listed["index"], strict=True))
+    found: dict[str, list[int]] = defaultdict(list)
     for item in read_items(table, {}):
         for genre in filter(None, item.genres.split(", ")):
             if item.id in dense:
-                found.setdefault(genre, []).append(dense[item.id])
-    return {g: np.array(items) for g, items in found.items() if len(items) >= LEAST_ITEMS}
+                found[genre].append(dense[item.id])
+    enough = [(genre, items) for genre, items in found.items() if len(items) >= LEAST_ITEMS]
+    return sorted(enough, key=lambda pair: -len(pair[1]))

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from fedmem.core.data.interactions import USER_IDS
 from fedmem.core.errors import FedmemError
-from fedmem.core.evaluation.outcomes import load_outcomes
-from fedmem.core.evaluation.protocol import COLD_USERS, USERS, Ranks
+from fedmem.core.evaluation.outcomes import COUNTS, load_outcomes
+from fedmem.core.evaluation.protocol import Ranks
 from fedmem.core.files.sealed import load_sealed
 from fedmem.runs.folder import NOVELTY, RESULTS, ROUNDS, STATE
 from fedmem.runs.provenance import MadeWith
@@ -93,7 +93,11 @@ def find_runs(places: Sequence[str]) -> list[Path]:
     """
     found: list[Path] = []
     for place in places:
-        matching = [Path(place)] if Path(place).exists() else _matching(place)
+        path = Path(place)
+        matching = [path]
+        if not path.exists():  # a pattern that the shell has left as it is
+            below = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+            matching = sorted(below, key=_by_number)
         if not matching:
             raise FedmemError(f"There is no folder {place}.")
         runs = [run for path in matching for run in _runs_below(path)]
@@ -116,51 +120,45 @@ def read_run(folder: Path, data_dir: Path | None = None) -> RecordedRun:
     Raises:
         FedmemError: a file is damaged, or of another version.
     """
+    made_with, novelty, user_ids = None, folder / NOVELTY, folder / USER_IDS
     if (folder / RESULTS).is_file():
-        hashes, standing = _hashes(folder / STATE / LAST), None
-        content = _json(folder / RESULTS)
+        standing: str | None = None
+        hashes: dict[str, str] = {}
+        (content,) = _objects(folder / RESULTS)
+        with contextlib.suppress(FedmemError):  # it may be gone, or of any version
+            hashes = load_sealed(folder / STATE / LAST, "run's state")[0].get("checkpoints", {})
     else:
         state = RunState.load(folder / STATE)
         hashes = state.checkpoints
         standing = "could not go on" if state.done else f"stands {state}"
         content = {"settings": asdict(state.settings), "stages": state.results}
+    with contextlib.suppress(KeyError, TypeError):  # earlier versions recorded nothing, or others
+        made_with = MadeWith(**content["made_with"])
     try:
         clients = content["settings"]["federation"]["num_clients"]
+        counted = pq.read_metadata(user_ids).num_rows if user_ids.is_file() else None
         if data_dir is not None:
             content["settings"]["data"]["dir"] = str(data_dir)
-        outcomes = load_outcomes(folder)
-        ranks = {stage: own[USERS] for stage, own in outcomes.items() if USERS in own}
+        outcomes = load_outcomes(folder).items()
+        ranks, cold_ranks = (
+            {stage: own[count] for stage, own in outcomes if count in own} for count in COUNTS
+        )
         ranked = max((len(own.users) for own in ranks.values()), default=None)
         return RecordedRun(
             folder=folder,
             settings=content["settings"],
             results=list(content["stages"]),
-            rounds=list(_rounds(folder / ROUNDS)),
+            rounds=_objects(folder / ROUNDS) if (folder / ROUNDS).is_file() else [],
             standing=standing,
             hashes=hashes,
-            users=clients or _count_users(folder / USER_IDS) or ranked,
-            novelty=_json(folder / NOVELTY) if (folder / NOVELTY).is_file() else None,
+            users=clients or counted or ranked,
+            novelty=_objects(novelty)[0] if novelty.is_file() else None,
             ranks=ranks,
-            cold_ranks={
-                stage: own[COLD_USERS] for stage, own in outcomes.items() if COLD_USERS in own
-            },
-            made_with=_made_with(content),
+            cold_ranks=cold_ranks,
+            made_with=made_with,
         )
     except (KeyError, TypeError) as error:
         raise FedmemError(f"{folder / RESULTS} is not of a run: {error!r} is missing.") from error
-
-
-def _made_with(content: Record) -> MadeWith | None:
-    """None where the run is of a version that recorded nothing, or something else."""
-    with contextlib.suppress(KeyError, TypeError):
-        return MadeWith(**content["made_with"])
-    return None
-
-
-def _matching(pattern: str) -> list[Path]:
-    """What is there of a pattern that the shell has left as it is."""
-    path = Path(pattern)
-    return sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))), key=_by_number)
 
 
 def _runs_below(path: Path) -> Iterator[Path]:
@@ -177,33 +175,14 @@ def _by_number(path: Path) -> list[tuple[int, str]]:
     return [(int(part or 0), text) for text, part in re.findall(r"(\D*)(\d*)", path.name)]
 
 
-def _rounds(path: Path) -> Iterator[Record]:
-    """The rounds of a run; of one that is at work, the last line may be half written."""
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise FedmemError(f"{path} is damaged: {error}.") from error
-
-
-def _json(path: Path) -> Record:
+def _objects(path: Path) -> list[Record]:
+    """The JSON object in a file, or those on its lines, of which the last may be half written."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1].splitlines() if path.suffix == ".jsonl" else [text]
+        found = [json.loads(each) for each in whole]
     except ValueError as error:
         raise FedmemError(f"{path} is damaged: {error}.") from error
-    if not isinstance(content, dict):
+    if not all(isinstance(each, dict) for each in found):
         raise FedmemError(f"{path} is not of a run.")
-    return content
-
-
-def _hashes(path: Path) -> dict[str, str]:
-    """The checkpoints that a state names, whichever version it is of; empty if it is gone."""
-    with contextlib.suppress(FedmemError):
-        return dict(load_sealed(path, "run's state")[0].get("checkpoints", {}))
-    return {}
-
-
-def _count_users(path: Path) -> int | None:
-    return int(pq.read_metadata(path).num_rows) if path.is_file() else None
+    return found

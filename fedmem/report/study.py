@@ -60,7 +60,8 @@ class Study:
         if against is not None and against not in names:
             meant = nearest(against, names)
             hint = f"did you mean {meant}? There are" if meant else "there are"
-            raise FedmemError(f"--against={against} is no arm of these runs: {hint} {_list(names)}")
+            listed = ", ".join(names)
+            raise FedmemError(f"--against={against} is no arm of these runs: {hint} {listed}.")
         contrasts, reasons = find_contrasts(groups, names.index(against) if against else 0)
         return cls(list(runs), groups, contrasts, [*notes, *reasons])
 
@@ -92,7 +93,3 @@ class Study:
                 if stage in own and stage in run.hashes:
                     at_end.setdefault(run.hashes[stage], spent)
         return found
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names) + "."

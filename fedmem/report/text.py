@@ -10,39 +10,32 @@ from rich.console import Console
 from rich.table import Table
 
 from fedmem.core.console import make_table, say
-from fedmem.report import differences, share
-from fedmem.report.runs import METRICS
 from fedmem.report.study import Study
-from fedmem.report.table import HEADINGS, blocks_of
-
-TableRows = list[list[str]]
-IN_TERMINAL = 2 + len(METRICS)
-"""Columns of the arms' table that 80 letters have room for."""
+from fedmem.report.tables import IN_TERMINAL, Block, tables_of
 
 
 def print_tables(study: Study, console: Console) -> None:
     """The arms, then by how much they differ, in 80 columns."""
-    blocks = blocks_of(study)
-    many = len(blocks) > 1
-    _print(
-        [heading.replace(" ", "\n") for heading in HEADINGS[:IN_TERMINAL]],
-        [(b.arm if many else "", [row[:IN_TERMINAL] for row in b.rows], b.note) for b in blocks],
-        console,
-    )
-    if study.contrasts:
+    tables = tables_of(study)
+    arms, differences = tables["arms"], tables["differences"]
+    several = len(arms.blocks) > 1
+    blocks = [
+        Block(names if several else (), [row[:IN_TERMINAL] for row in rows], note)
+        for names, rows, note in arms.blocks
+    ]
+    headings = [heading.replace(" ", "\n") for heading in arms.headings[:IN_TERMINAL]]
+    _print(headings, blocks, console)
+    if differences.blocks:
         say("", console)
-        found = [(f"{c.name} − {c.against}", differences.rows_of(c), "") for c in study.contrasts]
-        _print(differences.HEADINGS, found, console)
+        _print(differences.headings, differences.blocks, console)
 
 
-def _print(
-    headings: Sequence[str], groups: Sequence[tuple[str, TableRows, str]], console: Console
-) -> None:
-    """Groups of rows between their names and notes, in columns of one width."""
-    columns = zip(headings, *(row for _, rows, _ in groups for row in rows), strict=True)
+def _print(headings: Sequence[str], blocks: Sequence[Block], console: Console) -> None:
+    """Blocks between their names and notes, in columns of one width."""
+    columns = zip(headings, *(row for block in blocks for row in block.rows), strict=True)
     widths = [max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
 
-    def lay(rows: TableRows, header: bool = False) -> None:
+    def lay(rows: Sequence[Sequence[str]], header: bool = False) -> None:
         table = make_table(*headings, header=header)
         for column, width in zip(table.columns, widths, strict=True):
             column.min_width = width
@@ -51,9 +44,9 @@ def _print(
         console.print(table)
 
     lay([], header=True)
-    for name, rows, note in groups:
-        if name:
-            say(f"\n{name}", console)
+    for names, rows, note in blocks:
+        if names:
+            say(f"\n{' − '.join(names)}", console)
         lay(rows)
         if note:
             say(note, console)
@@ -67,36 +60,17 @@ def to_markdown(study: Study) -> str:
 
 def markdown_tables(study: Study) -> dict[str, str]:
     """Tables as Markdown, by their subject; empty ones are left out."""
-    contrasts = {(c.name, c.against): c for c in study.contrasts}
-    tables: dict[str, tuple[Sequence[str], TableRows]] = {
-        "arms": (
-            ["arm", *HEADINGS],
-            [
-                [block.arm, *row]
-                for block in blocks_of(study)
-                for row in [*block.rows, *([[block.note]] if block.note else [])]
-            ],
-        ),
-        "share": (share.HEADINGS, share.rows_of(study)),
-        "differences": (
-            ["arm", "less", *differences.HEADINGS],
-            [[*pair, *row] for pair, c in contrasts.items() for row in differences.rows_of(c)],
-        ),
-        "slices": (
-            ["arm", "less", *differences.SLICE_HEADINGS],
-            [[*pair, *row] for pair, c in contrasts.items() for row in differences.slice_rows(c)],
-        ),
-    }
-    return {name: _markdown(headings, rows) for name, (headings, rows) in tables.items() if rows}
-
-
-def _markdown(headings: Sequence[str], rows: TableRows) -> str:
-    table = Table(box=box.MARKDOWN)
-    for place, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if place > 1 else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    text = io.StringIO()
-    Console(file=text, width=10_000, color_system=None).print(table)
-    lines = [line.rstrip() for line in text.getvalue().splitlines()]
-    return "\n".join(line for line in lines if line) + "\n"
+    found: dict[str, str] = {}
+    for subject, (named, headings, blocks) in tables_of(study).items():
+        table = Table(box=box.MARKDOWN)
+        for place, heading in enumerate([*named, *headings]):
+            table.add_column(heading, justify="right" if place > 1 else "left", no_wrap=True)
+        for names, rows, note in blocks:
+            for row in [*rows, [note]] if note else rows:
+                table.add_row(*names, *row)
+        if table.rows:
+            text = io.StringIO()
+            Console(file=text, width=10_000, color_system=None).print(table)
+            lines = [line.rstrip() for line in text.getvalue().splitlines()]
+            found[subject] = "\n".join(filter(None, lines)) + "\n"
+    return found

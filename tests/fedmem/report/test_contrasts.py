@@ -15,9 +15,9 @@ from fedmem.core.evaluation.slices import LENGTHS
 from fedmem.core.settings import Settings
 from fedmem.federation.server_app import Run
 from fedmem.report.contrasts import _compare
-from fedmem.report.differences import SLICE_HEADINGS, rows_of, slice_rows, to_frame
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
+from fedmem.report.tables import SLICE_HEADINGS, differences_frame, tables_of
 from fedmem.report.text import markdown_tables
 from tests.helpers.in_process_grid import InProcessGrid
 from tests.helpers.recorded_runs import MakeRun, result
@@ -61,8 +61,8 @@ def test_arms_of_fewer_clients_are_compared_on_their_users(make_run: MakeRun) ->
         )
         for ranks in ((0, 50), (50, 50, 0))
     ]
-    (contrast,) = Study.of(runs).contrasts
-    assert rows_of(contrast)[0][:3] == ["sampled HR@10", "2", "−.5000"]
+    (block,) = tables_of(Study.of(runs))["differences"].blocks
+    assert block.rows[0][:3] == ["sampled HR@10", "2", "−.5000"]
 
 
 def test_arms_of_other_users_are_told_of_and_their_stages_compared_instead(
@@ -95,14 +95,14 @@ def test_without_ranks_there_is_nothing_to_compare(make_run: MakeRun) -> None:
     study = Study.of([make_run(folder=f"x/{arm}/seed-0") for arm in "ab"])
     assert study.contrasts == []
     assert "simulation.keep_ranks" in study.notes[0]
-    assert to_frame(study).empty
+    assert differences_frame(study).empty
 
 
 def test_cells_show_sign_and_interval(make_run: MakeRun) -> None:
     ranks = {"a": ranks_of(50, 50), "b": ranks_of(0, 0)}
     run = make_run(results=[result("a", 0.5), result("b", 0.5)], ranks=ranks)
-    (contrast,) = Study.of([run]).contrasts
-    assert rows_of(contrast)[0] == [
+    (block,) = tables_of(Study.of([run]))["differences"].blocks
+    assert block.rows[0] == [
         "sampled HR@10",
         "2",
         "+1.0000",
@@ -124,10 +124,10 @@ def test_slices_are_parts_of_all_users(make_run: MakeRun, settings: Settings) ->
         assert sum(each.users for each in found) == 24
         total = sum(each.users * each.over_users.mean for each in found)
         assert total / 24 == pytest.approx(whole)
-    frame = to_frame(study)
+    frame = differences_frame(study)
     assert set(frame["slice"]) == {"all users", *contrast.slices}
     first = contrast.slices["item: head"]
-    row = dict(zip(SLICE_HEADINGS[:3], slice_rows(contrast)[0], strict=False))
+    row = dict(zip(SLICE_HEADINGS[:3], tables_of(study)["slices"].blocks[0].rows[0], strict=False))
     assert row["slice"] == "item: head"
     assert row["users"] == str(first[0].users)
     assert float(row["sampled HR@10"].replace("−", "-")) == pytest.approx(
@@ -150,7 +150,7 @@ def test_each_seed_has_slices_of_its_own_cold_items(
     second, third = Study.of(runs).contrasts  # stages less the first, which has no content
     assert (second.cold, third.cold) == ([], [])
     (arm,) = Study.of(runs).groups
-    contrast = _compare("3", "2", arm, "finetune_moe", arm, "align_projectors")
+    contrast = _compare("3", "2", (arm, "finetune_moe"), (arm, "align_projectors"))
     sampled, full = contrast.slices["cold item"]
     assert (sampled.metric, full.metric) == ("cold_sampled/HR@10", "cold_full/HR@10")
     cold = [run.cold_ranks["finetune_moe"].users for run in runs]

@@ -22,7 +22,7 @@ from fedmem.report.runs import read_run
 from fedmem.report.study import Study
 from tests.helpers.browser import browser as browser
 from tests.helpers.in_process_grid import InProcessGrid
-from tests.helpers.recorded_runs import MakeRun
+from tests.helpers.recorded_runs import MakeRun, result, rounds
 from tests.helpers.shared_runs import WholeRun
 from tests.helpers.small_world import NUM_ITEMS
 
@@ -107,12 +107,32 @@ def test_a_browser_shows_every_plot_and_nothing_is_logged(
 
 
 def test_a_plot_whose_data_no_run_has_is_left_out_with_the_reason(make_run: MakeRun) -> None:
-    page = make_page(Study.of([make_run(novelty=None)]), "the command")
-    shown = re.findall(r'<figure id="(\w+)"', page.html)
+    html, left_out = make_page(Study.of([make_run(novelty=None)]), "the command")
+    shown = re.findall(r'<figure id="(\w+)"', html)
     assert shown == ["learning", "bytes"]
-    assert len(page.left_out) == len(PLOTS) - len(shown)
-    for line in page.left_out:
-        assert line.replace("'", "&#39;") in page.html
+    assert len(left_out) == len(PLOTS) - len(shown)
+    for line in left_out:
+        assert line.replace("'", "&#39;") in html
+
+
+def test_seeds_that_are_not_so_far_yet_do_not_keep_the_others_from_the_page(
+    make_run: MakeRun,
+) -> None:
+    stages = ("pretrain_sasrec", "align_projectors")
+    runs = [
+        make_run(
+            f"seed={seed}",
+            f"federation.num_clients={clients}",
+            results=[result("pretrain_sasrec", 0.5)] if seed else [],
+            rounds=[each for stage in stages[: 2 * seed] for each in rounds(stage, [0.1, 0.2])],
+            standing="stands somewhere",
+        )
+        for seed in (0, 1)
+        for clients in (10, 20)
+    ]
+    html, _ = make_page(Study.of(runs), "the command")
+    assert re.findall(r'<figure id="(\w+)"', html) == ["learning", "clients", "bytes"]
+    assert "The next stage starts at a dotted line." in html
 
 
 def test_files_are_written_and_a_router_is_only_read_from_the_checkpoint_of_its_run(
@@ -135,7 +155,7 @@ def test_what_a_user_named_is_escaped(make_run: MakeRun) -> None:
     runs = [make_run(folder=f"x/<b>{arm}/seed-0", hr=arm) for arm in (0.1, 0.2)]
     runs[1].settings["seed"] = 1
     runs[1].settings["federation"]["fraction"] = 0.7
-    html = make_page(Study.of(runs), "python -m fedmem.report <x>").html
+    html, _ = make_page(Study.of(runs), "python -m fedmem.report <x>")
     assert "<b>" not in html
     assert "&lt;b&gt;" in html
     assert "<x>" not in html

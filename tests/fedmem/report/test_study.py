@@ -55,7 +55,7 @@ def test_a_run_of_an_earlier_version_which_listed_its_stages_is_read(make_run: M
     earlier.settings["stages"] = names
     groups = Study.of([earlier, later]).groups
     assert [group.name for group in groups] == [f"stage={'+'.join(names)}", "stage=pretrain_sasrec"]
-    assert all(name in make_page(Study.of([earlier, later]), "the command").html for name in names)
+    assert all(name in make_page(Study.of([earlier, later]), "the command")[0] for name in names)
 
 
 def test_an_arm_of_an_experiment_is_called_by_its_folder(make_run: MakeRun) -> None:

@@ -6,10 +6,9 @@ import io
 
 from rich.console import Console
 
-from fedmem.report import share
 from fedmem.report.runs import RecordedRun
 from fedmem.report.study import Study
-from fedmem.report.table import HEADINGS, blocks_of, spread, to_frame
+from fedmem.report.tables import HEADINGS, runs_frame, spread, tables_of
 from fedmem.report.text import print_tables, to_markdown
 from tests.helpers.recorded_runs import MakeRun, result
 
@@ -27,7 +26,7 @@ def two_arms(make_run: MakeRun) -> Study:
 
 
 def test_a_row_has_mean_and_deviation_over_seeds_and_what_it_cost(make_run: MakeRun) -> None:
-    few, most = blocks_of(two_arms(make_run))
+    few, most = tables_of(two_arms(make_run))["arms"].blocks
     row = dict(zip(HEADINGS, few.rows[0], strict=True))
     assert row["sampled HR@10"] == ".500 ± .354"  # 0.25 and 0.75: s.d. of a sample √(2 · 0.25²)
     assert row["full HR@10"] == ".250 ± .177"
@@ -74,14 +73,15 @@ def test_a_share_of_pooled_training_is_of_the_seeds_and_users_that_both_have(
     federated = [run("a", seed, "pretrain_sasrec", hr) for seed, hr in enumerate((0.5, 0.75, 0.1))]
     few = run("few", 0, "pretrain_sasrec", 0.5, users=5)
     pooled = [run("c", seed, "centralised", 1.0) for seed in (0, 1)]
-    assert share.rows_of(Study.of([*federated, few])) == []
+    assert tables_of(Study.of([*federated, few]))["share"].blocks == []
     study = Study.of([*federated, few, *pooled])
-    assert share.rows_of(study) == [["a", "pretrain_sasrec", "2", *["62.5%"] * 4]]
+    (block,) = tables_of(study)["share"].blocks
+    assert block.rows == [["a", "pretrain_sasrec", "2", *["62.5%"] * 4]]
     assert " 62.5% " in to_markdown(study)
 
 
 def test_csv_has_a_row_for_every_run_with_unrounded_figures(make_run: MakeRun) -> None:
-    frame = to_frame(two_arms(make_run))
+    frame = runs_frame(two_arms(make_run))
     assert frame["test/sampled/HR@10"].tolist() == [0.25, 0.75, 0.5]
     assert frame["seed"].tolist() == [0, 1, 0]
     assert frame["bytes_moved"].tolist() == [12_000_000] * 3
