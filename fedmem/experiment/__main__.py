@@ -32,7 +32,7 @@ from fedmem.core.errors import FedmemError, readable_exit
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; exits with 2 for a mistake that the user can mend, 1 where a run failed."""
     asked = _options(arguments)
-    from fedmem.experiment.arms import Condition, load_experiment  # torch, which --help needs not
+    from fedmem.experiment.arms import load_experiment  # torch, which --help needs not
     from fedmem.experiment.running import run_experiment
 
     with readable_exit("The same command goes on."):
@@ -44,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runs = experiment.plan(folder, seeds, asked.arms and asked.arms.split(","))
         if asked.dry_run:
             for run in runs:
-                done = run.condition() in (Condition.DONE, Condition.STOPPED)
-                say(("# done: " if done else "") + shlex.join(run.command()))
+                done = "# done: " if run.condition().is_over else ""
+                say(done + shlex.join(run.command()))
             return
         _end_runs_with_us()
         failed = run_experiment(experiment, runs, asked.parallel, Console())

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings, flattened
@@ -33,8 +33,7 @@ NOT_IDENTITY = (
 """Settings of place and speed: runs that differ in nothing else are the same run."""
 
 
-@dataclass(frozen=True)
-class Arm:
+class Arm(NamedTuple):
     """One way of doing it.
 
     Attributes:
@@ -57,14 +56,17 @@ class Condition(Enum):
     STOPPED = "stopped itself"
     """Done, but a stage went wrong, as it would again."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to run."""
+        return self in (Condition.DONE, Condition.STOPPED)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class PlannedRun:
     """An arm with one seed.
 
     Attributes:
-        arm: its name.
-        seed: its seed.
         folder: where it is, or will be.
         module: what is run.
         overrides: all of them, but for those of place.
@@ -79,9 +81,6 @@ class PlannedRun:
     overrides: tuple[str, ...]
     settings: Settings
     parents: tuple[PlannedRun, ...]
-
-    def __hash__(self) -> int:
-        return hash(self.folder)
 
     @property
     def title(self) -> str:
@@ -154,7 +153,6 @@ class Experiment:
 
     Attributes:
         name: of its file in `conf/experiment/`.
-        seeds: of its runs.
         against: the arm that the others are compared with.
         arms: by name, each after those it starts from.
         overrides: settings that the command line gives to all runs.
@@ -180,29 +178,28 @@ class Experiment:
         wanted = set(self.arms if arms is None else arms)
         for name, arm in reversed(self.arms.items()):
             wanted |= set(arm.parents) if name in wanted else set()
-        settings = {name: self._settings(name) for name in self.arms if name in wanted}
+        plans: dict[str, tuple[list[str], Settings]] = {}
+        for name, arm in self.arms.items():
+            if name in wanted:
+                overrides = [f"experiment={self.name}", *arm.overrides, *self.overrides]
+                settings = compose_settings(overrides)
+                federated = arm.command == COMMANDS[0]
+                plans[name] = overrides, settings if federated else pooled(settings)
         runs: list[PlannedRun] = []
         for seed in seeds:
             made: dict[str, PlannedRun] = {}
-            for name, composed in settings.items():
+            for name, (overrides, settings) in plans.items():
                 made[name] = PlannedRun(
                     arm=name,
                     seed=seed,
                     folder=folder / name / f"seed-{seed}",
                     module=f"fedmem.{self.arms[name].command}",
-                    overrides=(*self._overrides(name), f"seed={seed}"),
-                    settings=replace(composed, seed=seed),
+                    overrides=(*overrides, f"seed={seed}"),
+                    settings=replace(settings, seed=seed),
                     parents=tuple(made[parent] for parent in self.arms[name].parents),
                 )
             runs += made.values()
         return runs
-
-    def _settings(self, arm: str) -> Settings:
-        settings = compose_settings(self._overrides(arm))
-        return settings if self.arms[arm].command == COMMANDS[0] else pooled(settings)
-
-    def _overrides(self, arm: str) -> list[str]:
-        return [f"experiment={self.name}", *self.arms[arm].overrides, *self.overrides]
 
 
 def load_experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:

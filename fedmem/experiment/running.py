@@ -32,12 +32,10 @@ def run_experiment(
         KeyboardInterrupt: Ctrl-C; the runs under way have ended.
     """
     found = {run: run.condition() for run in runs}
-    over = [run for run in runs if found[run] in (Condition.DONE, Condition.STOPPED)]
     failed = [run for run in runs if found[run] is Condition.STOPPED]
-    waiting = [run for run in runs if run not in over]
-
+    waiting = [run for run in runs if not found[run].is_over]
     report = partial(say, console=console)
-    report(f"{experiment.name}: {len(over)} of {len(runs)} runs are done")
+    report(f"{experiment.name}: {len(runs) - len(waiting)} of {len(runs)} runs are done")
     for run in failed:
         report(f"{run.title}: {Condition.STOPPED.value}, see {run.folder / LOG}")
     under_way: dict[PlannedRun, tuple[subprocess.Popen[bytes], float]] = {}
@@ -73,19 +71,13 @@ def run_experiment(
 
 
 def _start(run: PlannedRun, parallel: int) -> subprocess.Popen[bytes]:
-    """Begin it in a session of its own, so that Ctrl-C reaches it once, through us."""
-    words = [*run.command(), *_share(run, parallel)]
+    """Begin it on its share of the cores, in a session of its own: Ctrl-C comes through us."""
+    words, simulation = run.command(), run.settings.simulation
+    share = share_of(simulation, parallel, workers=run.module == "fedmem.simulate")
+    if share != simulation:
+        words += [f"simulation.workers={share.workers}", f"simulation.threads={share.threads}"]
     with (run.folder / LOG).open("ab") as log:
         return subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-
-
-def _share(run: PlannedRun, parallel: int) -> list[str]:
-    """What keeps a run to its share of the cores."""
-    asked = run.settings.simulation
-    share = share_of(asked, parallel, workers=run.module == "fedmem.simulate")
-    if share == asked:
-        return []
-    return [f"simulation.workers={share.workers}", f"simulation.threads={share.threads}"]
 
 
 def _last_words(run: PlannedRun) -> str:

@@ -8,6 +8,7 @@ Markdown and every figure as CSV are written.
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fedmem.core.commands import Parser, command_parser
+from fedmem.core.commands import command_parser
 from fedmem.core.console import say
 from fedmem.core.errors import FedmemError, readable_exit, readable_file_errors
 from fedmem.core.files.atomic import replacing
@@ -29,13 +30,13 @@ from fedmem.runs.folder import shown
 OUT = Path("runs") / "report"
 
 
-def report(arguments: Sequence[str], console: Console) -> Study:
+def report(arguments: Sequence[str], console: Console) -> None:
     """Read the runs that the arguments name, print their table and write the report's files.
 
     Raises:
         FedmemError: a folder holds no run, a run cannot be read, or there is no place to write to.
     """
-    args = parser().parse_args(arguments)
+    args = _options(arguments)
     runs = [read_run(folder, args.data_dir) for folder in find_runs(args.runs)]
     study = Study.of(runs, args.against)
     try:
@@ -57,24 +58,17 @@ def report(arguments: Sequence[str], console: Console) -> Study:
         with replacing(args.out / name) as partial:
             partial.write_text(content, encoding="utf-8")
     say("written: " + ", ".join(shown(args.out / name) for name in files), console)
-    return study
 
 
-def parser() -> Parser:
-    """The command's options."""
-    made = command_parser("report", __doc__)
-    made.add_argument(
-        "runs", nargs="+", metavar="RUNS", help="folders of runs, or of sweeps and experiments"
-    )
-    made.add_argument("--against", metavar="ARM", help="the arm that the others are compared with")
-    made.add_argument(
-        "--data-dir",
-        type=Path,
-        metavar="DIR",
-        help="of their data, if not where the runs found them",
-    )
-    made.add_argument("--out", type=Path, default=OUT, metavar="DIR", help=f"default: {OUT}")
-    return made
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = command_parser("report", __doc__)
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="RUNS", help="folders of runs, or of sweeps and experiments")
+    add("--against", metavar="ARM", help="the arm that the others are compared with")
+    where = "of their data, if not where the runs found them"
+    add("--data-dir", type=Path, metavar="DIR", help=where)
+    add("--out", type=Path, default=OUT, metavar="DIR", help=f"default: {OUT}")
+    return parser.parse_args(arguments)
 
 
 def main() -> None:

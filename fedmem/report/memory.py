@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,8 +11,6 @@ from fedmem.core.memory.novelty import BINS
 from fedmem.core.plots.novelty import NOVELTY, draw_novelty_bars
 from fedmem.core.plots.palette import GREY
 from fedmem.report.canvas import SMALL, NothingToDraw, legend, style_of
-from fedmem.report.groups import RunGroup
-from fedmem.report.runs import Record
 from fedmem.report.study import Study
 
 
@@ -23,18 +19,20 @@ def draw_occupancy(study: Study, figure: Figure) -> str:
     tiers, ratio = figure.subplots(2, 1, sharex=True)
     targets: set[float] = set()
     for place, group in enumerate(study.groups):
-        records = _filled(group)
+        records = [record for record in group.runs[0].rounds if record.get("memory")]
+        records = [record for record in records if record["stage"] == records[-1]["stage"]]
         if not records:
             continue
         style = style_of(place)
         x = [record["round"] for record in records]
         memory = [record["memory"] for record in records]
-        for tier, width in (("st", 0.8), ("lt", 1.6)):
+        for tier, width, name, label in (
+            ("st", 0.8, "short-term", None),
+            ("lt", 1.6, "long-term", group.name),
+        ):
             share = [m[f"{tier}_size"] / max(m[f"{tier}_capacity"], 1) for m in memory]
-            label = group.name if tier == "lt" else None
-            tiers.plot(x, share, **style | {"linewidth": width}, label=label)
+            tiers.plot(x, share, **style, linewidth=width, label=label)
             if not targets:
-                name = "short-term" if tier == "st" else "long-term"
                 _name_line(tiers, x[-1], share[-1], name)
         written = [(m["promotions"] + m["merges"]) / max(m["ingested"], 1) for m in memory]
         ratio.plot(x, written, **style)
@@ -62,13 +60,12 @@ def draw_occupancy(study: Study, figure: Figure) -> str:
 
 def draw_novelty(study: Study, figure: Figure) -> str:
     """Novelty of the users' training interactions, and the threshold from which one is written."""
-    runs = [(group.name, run) for group in study.groups for run in group.runs if run.novelty]
-    if not runs:
+    found = [(g.name, run.seed, run.novelty) for g in study.groups for run in g.runs if run.novelty]
+    if not found:
         raise NothingToDraw(
             "no run has looked at novelty, as stage 3 does with memory.threshold=auto"
         )
-    name, run = runs[0]
-    novelty: dict[str, Any] = run.novelty or {}
+    name, seed, novelty = found[0]
     counts, threshold = np.array(novelty["counts"]), float(novelty["threshold"])
     axes = figure.subplots()
     share = counts[round(threshold * BINS / 2) :].sum() / max(counts.sum(), 1)
@@ -76,14 +73,8 @@ def draw_novelty(study: Study, figure: Figure) -> str:
     draw_novelty_bars(axes, counts, threshold, words, SMALL)
     axes.set_xlabel(NOVELTY)
     axes.spines["left"].set_visible(False)
-    of = f", {name}, seed {run.seed}" if len(runs) > 1 else ""
+    of = f", {name}, seed {seed}" if len(found) > 1 else ""
     return f"{counts.sum():,} interactions, from the nodes' summed histograms{of}."
-
-
-def _filled(group: RunGroup) -> list[Record]:
-    """Rounds of the group's first seed that looked at the memories, of the last stage that did."""
-    records = [r for run in group.runs[:1] for r in run.rounds if r.get("memory")]
-    return [record for record in records if record["stage"] == records[-1]["stage"]]
 
 
 def _name_line(axes: Axes, x: float, y: float, name: str, at: str = "right") -> None:

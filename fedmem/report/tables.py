@@ -25,8 +25,7 @@ HEADINGS = ["stage", "seeds", *METRIC_HEADINGS, "best round", "trained", "MB mov
 SHARE_HEADINGS = ["arm", "stage", "seeds", *METRIC_HEADINGS]
 DIFFERENCE_HEADINGS = ["metric", "users", "difference", "95% interval", "over seeds"]
 SLICE_HEADINGS = ["slice", "users"]
-for _metric in SLICED:
-    SLICE_HEADINGS += [_metric.replace("/", " "), "95% interval"]
+SLICE_HEADINGS += [h for each in SLICED for h in (each.replace("/", " "), "95% interval")]
 
 
 class Block(NamedTuple):
