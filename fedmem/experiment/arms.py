@@ -214,18 +214,17 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
             f"experiment={name} has no arms, it is one run: python -m fedmem.simulate "
             f"experiment={name}"
         )
+    file = f"conf/experiment/{name}.yaml"
     arms: dict[str, Arm] = {}
     for arm, own in values["arms"].items():
         parents, command = own.get("from", []), own.get("command", COMMANDS[0])
         unknown = [parent for parent in parents if parent not in arms]
         if unknown or command not in COMMANDS:
             wrong = f"from {unknown[0]!r}" if unknown else f"command {command!r}"
-            raise FedmemError(
-                f"conf/experiment/{name}.yaml: {arm} has {wrong}, which is not known."
-            )
+            raise FedmemError(f"{file}: {arm} has {wrong}, which is not known.")
         arms[arm] = Arm(command, own.get("overrides", []), parents)
     if values["against"] not in arms:
-        raise FedmemError(f"conf/experiment/{name}.yaml: against={values['against']} is no arm.")
+        raise FedmemError(f"{file}: against={values['against']} is no arm.")
     return Experiment(name, values["seeds"], values["against"], arms, tuple(overrides))
 
 

@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from fedmem.core.files.atomic import replacing
-from fedmem.core.plots.novelty import NOVELTY, draw_novelty_bars
-from fedmem.core.plots.palette import BLUE, GREY, INK, PALE
+from fedmem.core.plots import BLUE, GREY, INK, NOVELTY, PALE, draw_novelty_bars
 from fedmem.features.inspection import NEAREST, Inspection
 
 WIDTH, DPI = 6.4, 150

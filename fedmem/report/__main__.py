@@ -27,8 +27,6 @@ from fedmem.report.tables import differences_frame, runs_frame
 from fedmem.report.text import print_tables, to_markdown
 from fedmem.runs.folder import shown
 
-OUT = Path("runs") / "report"
-
 
 def report(arguments: Sequence[str], console: Console) -> None:
     """Read the runs that the arguments name, print their table and write the report's files.
@@ -67,7 +65,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     add("--against", metavar="ARM", help="the arm that the others are compared with")
     where = "of their data, if not where the runs found them"
     add("--data-dir", type=Path, metavar="DIR", help=where)
-    add("--out", type=Path, default=OUT, metavar="DIR", help=f"default: {OUT}")
+    add("--out", type=Path, default=Path("runs/report"), metavar="DIR", help="default: %(default)s")
     return parser.parse_args(arguments)
 
 

@@ -19,7 +19,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fedmem.core.plots.palette import GREY, INK, PALE, SERIES
+from fedmem.core.plots import GREY, INK, PALE, SERIES
 
 WIDTH = 4.2
 """Inches; on a phone this comes close to the screen's width, so letters keep their size there."""
@@ -106,24 +106,19 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def to_svg(figure: Figure, name: str, says: str) -> str:
-    """The figure as an element of a page: no size of its own, ids of its own.
+    """The figure as an element of a page: no size of its own, its ids begin with the plot's name.
 
-    Args:
-        figure: from `canvas`.
-        name: of the plot, which its ids start with.
-        says: its description for readers who cannot see it.
+    What it `says` is for readers who cannot see it.
     """
     file = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(file, format="svg", metadata=nothing)
-    _, _, svg = file.getvalue().partition("<svg")
-    head, _, rest = svg.partition(">")
-    box = re.search(r'viewBox="[^"]+"', head)
-    assert box is not None
+    head, _, rest = file.getvalue().partition("<svg")[2].partition(">")
+    (box,) = re.findall(r'viewBox="[^"]+"', head)
     rest = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", rest)
     for colour, variable in VARIABLES.items():
         rest = rest.replace(colour, f"var({variable})")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'{box[0]} role="img" aria-label={quoteattr(says)}>{rest}'
+        f'{box} role="img" aria-label={quoteattr(says)}>{rest}'
     )

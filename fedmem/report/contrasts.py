@@ -86,19 +86,16 @@ class Contrast:
 
 
 def find_contrasts(groups: Sequence[RunGroup], against: int) -> tuple[list[Contrast], list[str]]:
-    """The last stage of each group less that of one of them; else later stages less the first.
+    """The last stage of each group less that of the one at this place, and why some are left out.
 
-    Args:
-        groups: all of them.
-        against: the place of the one that the others are compared with.
-
-    Returns:
-        The contrasts, and why groups were left out.
+    Where no two groups compare, later stages of each less its first.
     """
     contrasts: list[Contrast] = []
     reasons: list[str] = []
     base = groups[against]
-    stages = {group.name: group.stages_with_ranks() or [""] for group in groups}
+    stages = {
+        group.name: [s for s in group.stages() if group.ranks_of(s)] or [""] for group in groups
+    }
     for group in groups:
         if group is not base:
             sides = (group, stages[group.name][-1]), (base, stages[base.name][-1])
@@ -119,19 +116,18 @@ def _compare(
     name: str, against: str, ours: tuple[RunGroup, str], theirs: tuple[RunGroup, str]
 ) -> Contrast:
     """A group after a stage, less a group after a stage."""
-    warm = [group.ranks_of(stage) for group, stage in (ours, theirs)]
+    (group, stage), (base, base_stage) = ours, theirs
+    warm = group.ranks_of(stage), base.ranks_of(base_stage)
     if not all(warm):
         raise FedmemError("no ranks of users were kept (simulation.keep_ranks)")
     seeds, mine, yours = _paired(*warm)
     if not seeds:
         raise FedmemError("they have no seed in common")
-    _, my_cold, your_cold = _paired(
-        *(group.cold_ranks_of(stage) for group, stage in (ours, theirs))
-    )
+    _, my_cold, your_cold = _paired(group.cold_ranks_of(stage), base.cold_ranks_of(base_stage))
     return Contrast(
         name=name,
         against=against,
-        settings=[run.settings for run in ours[0].runs if run.seed in seeds],
+        settings=[run.settings for run in group.runs if run.seed in seeds],
         ours=mine,
         theirs=yours,
         differences=compare(mine, yours, METRICS),

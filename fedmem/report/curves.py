@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from fedmem.core.evaluation.statistics import mean_and_deviation
-from fedmem.core.plots.palette import GREY
+from fedmem.core.plots import GREY
 from fedmem.report.canvas import NothingToDraw, legend, style_of
 from fedmem.report.groups import CLIENTS, identity
 from fedmem.report.runs import RecordedRun, moved
@@ -121,9 +121,8 @@ def draw_clients(study: Study, figure: Figure) -> str:
         band = np.nan_to_num(deviation)  # of one seed there is none
         style = style_of(place)
         axes.plot(x, mean, **style, marker="o", markersize=4, label=stage)
-        axes.fill_between(
-            x, mean - band, mean + band, color=style["color"], alpha=0.15, linewidth=0
-        )
+        shade = {"color": style["color"], "alpha": 0.15, "linewidth": 0}
+        axes.fill_between(x, mean - band, mean + band, **shade)
     axes.set_xscale("log")
     axes.set_xticks(sorted({run.users or 0 for run in runs}))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

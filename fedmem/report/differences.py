@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.evaluation.statistics import Difference
-from fedmem.core.plots.palette import GREY, SERIES
+from fedmem.core.plots import GREY, SERIES
 from fedmem.report.canvas import NothingToDraw, height_of, legend, name_rows
 from fedmem.report.contrasts import SLICED
 from fedmem.report.runs import METRICS

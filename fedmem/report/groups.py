@@ -50,10 +50,6 @@ class RunGroup:
         found = {run.seed: run.cold_ranks[stage] for run in self.runs if stage in run.cold_ranks}
         return {seed: ranks for seed, ranks in found.items() if "cold_full" in ranks.ranks}
 
-    def stages_with_ranks(self) -> list[str]:
-        """Stages after which some seed has kept ranks, in order."""
-        return [stage for stage in self.stages() if self.ranks_of(stage)]
-
 
 def group_runs(runs: Sequence[RecordedRun]) -> tuple[list[RunGroup], list[str]]:
     """The groups of these runs in the order of their first, and notes on what was left out.
@@ -133,7 +129,6 @@ def _one_a_seed(runs: Sequence[RecordedRun], notes: list[str]) -> list[RecordedR
         if other is not run:
             better, left = sorted((run, other), key=lambda each: each.standing is not None)
             kept[run.seed] = better
-            notes.append(
-                f"{left.folder} is left out: {better.folder} has the same settings and seed"
-            )
+            reason = f"{better.folder} has the same settings and seed"
+            notes.append(f"{left.folder} is left out: {reason}")
     return [kept[seed] for seed in sorted(kept)]

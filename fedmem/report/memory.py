@@ -8,8 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fedmem.core.memory.novelty import BINS
-from fedmem.core.plots.novelty import NOVELTY, draw_novelty_bars
-from fedmem.core.plots.palette import GREY
+from fedmem.core.plots import GREY, NOVELTY, draw_novelty_bars
 from fedmem.report.canvas import SMALL, NothingToDraw, legend, style_of
 from fedmem.report.study import Study
 

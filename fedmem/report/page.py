@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import resources
 from typing import NamedTuple
 
 import jinja2
@@ -37,11 +36,6 @@ class Plot(NamedTuple):
     draw: Callable[[Study, Figure], str]
     height: float = 2.8
 
-    @property
-    def shows(self) -> str:
-        """What it shows, in a sentence."""
-        return (self.draw.__doc__ or "").splitlines()[0]
-
 
 PLOTS = (
     Plot("learning", "Learning curves", draw_learning_curves),
@@ -57,34 +51,33 @@ PLOTS = (
 
 
 def make_page(study: Study, command: str) -> tuple[str, list[str]]:
-    """The page of a study; a plot whose data no run has is left out, and a line says why.
+    """The page of a study as HTML, with the command that makes it.
 
-    Args:
-        study: the runs.
-        command: that makes the page.
-
-    Returns:
-        HTML, and why each plot that is not there is not.
+    A plot whose data no run has is left out; the lines that say why are returned too.
     """
-    panels: list[tuple[Plot, str, str]] = []
+    panels: list[tuple[Plot, str, str, str]] = []
     left_out: list[str] = []
     for plot in PLOTS:
+        shows = (plot.draw.__doc__ or "").splitlines()[0]
         try:
             with canvas(plot.name, plot.height) as figure:
                 caption = plot.draw(study, figure)
-                svg = to_svg(figure, plot.name, f"{plot.title}: {plot.shows}")
-            panels.append((plot, caption, svg))
+                svg = to_svg(figure, plot.name, f"{plot.title}: {shows}")
+            panels.append((plot, shows, caption, svg))
         except NothingToDraw as reason:
             left_out.append(f"{plot.title}: {reason}.")
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("fedmem.report", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
-    template = resources.files("fedmem.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     settings = [flattened(group.runs[0].settings) for group in study.groups]
     apart = [key for key in differing(settings) if key != "output_dir"]
     hidden = {*apart, "output_dir"}
     shared = {k: v for own in settings for k, v in own.items() if k not in hidden}
-    html = environment.from_string(template).render(
+    html = environment.get_template("page.html.j2").render(
         study=study,
         tables=tables_of(study),
         panels=panels,

@@ -15,7 +15,7 @@ from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.data.interactions import ITEM_IDS
 from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.model.parameters import router_weights
-from fedmem.core.plots.palette import SERIES
+from fedmem.core.plots import SERIES
 from fedmem.core.stages import FINETUNE_MOE
 from fedmem.features.table import find_table, read_items
 from fedmem.report.canvas import NothingToDraw, height_of, legend, name_rows
@@ -42,12 +42,11 @@ def draw_router(study: Study, figure: Figure) -> str:
     axes = figure.subplots()
     experts = list(dict.fromkeys(name for routing in found for name in routing.experts))
     for place, routing in enumerate(found):
-        for number, name in enumerate(routing.experts):
+        each = zip(routing.experts, routing.weights.T, strict=True)
+        for number, (name, weights) in enumerate(each):
             colour = SERIES[experts.index(name)]
             y = place + 0.22 * (number - (len(routing.experts) - 1) / 2)
-            low, first, middle, third, high = np.quantile(
-                routing.weights[:, number], [0.05, 0.25, 0.5, 0.75, 0.95]
-            )
+            low, first, middle, third, high = np.quantile(weights, [0.05, 0.25, 0.5, 0.75, 0.95])
             axes.plot([low, high], [y, y], color=colour, linewidth=1)
             axes.plot([first, third], [y, y], color=colour, linewidth=4, solid_capstyle="butt")
             label = name if place == 0 else None

@@ -111,11 +111,7 @@ def find_runs(places: Sequence[str]) -> list[Path]:
 
 
 def read_run(folder: Path, data_dir: Path | None = None) -> RecordedRun:
-    """Read what is in a run's folder.
-
-    Args:
-        folder: of the run.
-        data_dir: where its data are now; None: where the run found them.
+    """Read a run's folder; its data are in `data_dir` now, or where the run found them.
 
     Raises:
         FedmemError: a file is damaged, or of another version.

@@ -58,18 +58,11 @@ class Table(NamedTuple):
 
 def tables_of(study: Study) -> dict[str, Table]:
     """All tables by their subject; figures are of the test items, mean ± s.d. over seeds."""
-    arms = [
-        Block(
-            (group.name,),
-            [_cells(group, stage) for stage in group.stages() if group.results_of(stage)],
-            "; ".join(
-                f"seed {run.seed} is unfinished, it {run.standing}"
-                for run in group.runs
-                if run.standing
-            ),
-        )
-        for group in study.groups
-    ]
+    arms, shares = [], list(_shares(study))
+    for group in study.groups:
+        rows = [_cells(group, stage) for stage in group.stages() if group.results_of(stage)]
+        notes = [f"seed {r.seed} is unfinished, it {r.standing}" for r in group.runs if r.standing]
+        arms.append(Block((group.name,), rows, "; ".join(notes)))
     differences, slices = [], []
     for contrast in study.contrasts:
         names = (contrast.name, contrast.against)
@@ -82,9 +75,7 @@ def tables_of(study: Study) -> dict[str, Table]:
         slices.append(Block(names, rows))
     return {
         "arms": Table(["arm"], HEADINGS, arms),
-        "share": Table(
-            [], SHARE_HEADINGS, [Block((), rows)] if (rows := list(_shares(study))) else []
-        ),
+        "share": Table([], SHARE_HEADINGS, [Block((), shares)] if shares else []),
         "differences": Table(["arm", "less"], DIFFERENCE_HEADINGS, differences),
         "slices": Table(["arm", "less"], SLICE_HEADINGS, slices),
     }
@@ -101,8 +92,7 @@ def runs_frame(study: Study) -> pd.DataFrame:
             "users": run.users,
             **{name: result[name] for name in ("rounds", "best_round", "trained_parameters")},
             "bytes_moved": sum(map(moved, run.rounds_of(result["stage"]))),
-            "seconds": result["seconds"],
-            "threshold": result["threshold"],
+            **{name: result[name] for name in ("seconds", "threshold")},
             **{f"test/{name}": value for name, value in result["test"].items()},
             **{f"memory/{name}": value for name, value in (result["memory"] or {}).items()},
             "made_with": str(run.made_with or ""),

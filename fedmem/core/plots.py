@@ -1,4 +1,8 @@
-"""The histogram of novelty with the threshold, on the page of features and in the report."""
+"""What several pages draw alike: their colours, and the histogram of novelty.
+
+The colours of `SERIES` differ for any kind of colour vision: M. Okabe and K. Ito's, and two
+more. The report's page has shades of its own for each of them, light and dark (`page.html.j2`).
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,19 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from fedmem.core.memory.novelty import BINS
-from fedmem.core.plots.palette import PALE, RED
 
+INK, GREY, PALE = "#1b2a33", "#6f7d85", "#b4bfc5"
+SERIES = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#7f3c8d",
+    "#8c564b",
+    "#56b4e9",
+)
+BLUE, RED = SERIES[:2]
 NOVELTY = "novelty: 1 − largest cosine to the user's latest items"
 ROOM = 0.5
 """Novelty right of the threshold that its words take."""
@@ -17,14 +32,9 @@ ROOM = 0.5
 def draw_novelty_bars(
     axes: Axes, counts: npt.NDArray[np.integer], threshold: float, words: str, size: float
 ) -> None:
-    """Draw it; what is at least as novel as the threshold stands out.
+    """Draw how many interactions [BINS] are how novel, from 0 to 2, with words of a size in points.
 
-    Args:
-        axes: where.
-        counts: [BINS] interactions, of novelty from 0 to 2.
-        threshold: novelty from which an interaction is written.
-        words: said beside it.
-        size: of the words, in points.
+    What is at least as novel as the threshold, and so is written to the memory, stands out.
     """
     edges = np.linspace(0, 2, BINS + 1)
     written = np.arange(BINS) >= round(threshold * BINS / 2)
