@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from fedmem.core.data.interactions import USER_IDS
 from fedmem.core.errors import FedmemError
-from fedmem.core.evaluation.outcomes import COUNTS, load_outcomes
-from fedmem.core.evaluation.protocol import Ranks
+from fedmem.core.evaluation.outcomes import load_outcomes
+from fedmem.core.evaluation.protocol import COLD_USERS, USERS, Ranks
 from fedmem.core.files.sealed import load_sealed
 from fedmem.runs.folder import NOVELTY, RESULTS, ROUNDS, STATE
 from fedmem.runs.provenance import MadeWith
@@ -137,7 +137,8 @@ def read_run(folder: Path, data_dir: Path | None = None) -> RecordedRun:
             content["settings"]["data"]["dir"] = str(data_dir)
         outcomes = load_outcomes(folder).items()
         ranks, cold_ranks = (
-            {stage: own[count] for stage, own in outcomes if count in own} for count in COUNTS
+            {stage: own[count] for stage, own in outcomes if count in own}
+            for count in (USERS, COLD_USERS)
         )
         ranked = max((len(own.users) for own in ranks.values()), default=None)
         return RecordedRun(
