@@ -133,7 +133,7 @@ def floor_rounds(settings: Settings, stage: Stage, rounds: int) -> list[float]:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     node = Node(settings)
     start = Start.of(settings, stage, node)
-    everyone = participants(settings.federation, node.interactions.num_users, settings.seed)
+    everyone = participants(settings)
     if stage.content:
         train_round = own_arithmetic(settings, stage, node, start)
     else:

@@ -65,7 +65,7 @@ def kernels(settings: Settings) -> Kernels:
     """Profile some rounds and a validation in this process."""
     stage, node = PRETRAIN_SASREC, Node(settings)
     node.load(stage, Start.of(settings, stage, node).parameters, "")
-    everyone = participants(settings.federation, node.interactions.num_users, settings.seed)
+    everyone = participants(settings)
 
     def train(server_round: int) -> None:
         fraction, seed = settings.federation.fraction, settings.seed

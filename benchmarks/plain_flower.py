@@ -155,7 +155,7 @@ def plain_rounds(settings: Settings, stage: Stage, rounds: int, cpus: int) -> li
     quiet_libraries()
     node = Node(settings)
     start = Start.of(settings, stage, node)
-    users = participants(settings.federation, node.interactions.num_users, settings.seed)
+    users = participants(settings)
     strategy = TimedFedAdam(settings, users)
     server = ServerApp()
 

@@ -100,7 +100,7 @@ def _pss(process: psutil.Process) -> int:
 def measure(settings: Settings) -> Cost:
     """Run one size."""
     interactions = load_interactions(settings.data)
-    users = len(participants(settings.federation, interactions.num_users, settings.seed))
+    users = len(participants(settings))
     peak = PeakMemory()
     with peak.watched():
         in_fresh_process(run_quietly, settings)

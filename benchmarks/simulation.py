@@ -33,7 +33,6 @@ from staged_settings import StagedSettings
 from systems import fedmem_rounds
 
 from fedmem.core.console import say
-from fedmem.core.data import load_interactions
 from fedmem.core.data.sampling import participants
 from fedmem.core.stages import STAGES, find_stage
 from fedmem.runs.configuration import compose_settings
@@ -95,9 +94,7 @@ def main() -> None:
     repeats = dict.fromkeys(SYSTEMS, arguments.repeats) | dict.fromkeys(PLAIN_CPUS, plain_repeats)
     seconds: Seconds = {stage: {system: [] for system in SYSTEMS} for stage in stages}
     settings = compose_settings(overrides)
-    interactions = load_interactions(settings.data)
-    everyone = participants(settings.federation, interactions.num_users, settings.seed)
-    users = max(1, round(settings.federation.fraction * len(everyone)))
+    users = max(1, round(settings.federation.fraction * len(participants(settings))))
     with tempfile.TemporaryDirectory() as folder:
         staged = StagedSettings(overrides, stages, Path(folder))
         for repeat in range(max(repeats.values())):

@@ -30,8 +30,6 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from fedmem.core.arrays import UserIndices
-from fedmem.core.data import load_histories
 from fedmem.core.data.interactions import Split
 from fedmem.core.data.sampling import participants
 from fedmem.core.errors import FedmemError, readable_disk_errors, readable_exit
@@ -85,7 +83,7 @@ class CentralTraining:
         self.rules = StageRules(_without_cooldown(settings), CENTRALISED)
         self.folder = folder
         self.observers = observers
-        self.node = Node(settings, _users(settings))
+        self.node = Node(settings, participants(settings))
         self.model = self.node.load(CENTRALISED, self._initial())
         self.trainer = self.node.trainer(CENTRALISED)
         self.optimizer = torch.optim.Adam(self.trainer.scope.values(), lr=central.learning_rate)
@@ -190,12 +188,6 @@ def _without_cooldown(settings: Settings) -> Settings:
     return replace(settings, federation=epochs, strategy=strategy)
 
 
-def _users(settings: Settings) -> UserIndices:
-    """Who takes part; the data are read."""
-    num_users = load_histories(settings).warm.num_users
-    return participants(settings.federation, num_users, settings.seed)
-
-
 def train_centrally(
     settings: Settings, overrides: Sequence[str] = (), place: Path | None = None
 ) -> tuple[Settings, list[StageResult]]:
@@ -209,7 +201,7 @@ def train_centrally(
     settings = pooled(settings)
     folder = go_on(settings, overrides, place or Path(settings.output_dir).parent)
     if folder is None:
-        _users(settings)  # data that are not there leave no run that would go on
+        participants(settings)  # data that are not there leave no run that would go on
         settings = absolute(settings)
         folder = RunFolder.start(settings, overrides)
     with readable_disk_errors(), folder:

@@ -105,7 +105,7 @@ def simulate(
             say(f"{shown(folder.path)}: goes on {folder.state}")
         warned = preflight(Case(settings))
         address = settings.simulation.ray_address
-        placement = place_nodes(settings, survey(address), count_users(settings))
+        placement = place_nodes(settings, survey(address), len(participants(settings)))
         require_enough(settings.strategy, placement.nodes)
         if address is None:
             check_precision(settings.client.precision, torch.device(placement.device))
@@ -189,16 +189,6 @@ def remove_unused(made: Path, used: Path) -> None:
             shutil.rmtree(made)
 
 
-def count_users(settings: Settings) -> int:
-    """Users that take part.
-
-    Raises:
-        FedmemError: the data are not there, or have fewer than are asked for.
-    """
-    num_users = load_histories(settings).warm.num_users
-    return len(participants(settings.federation, num_users, settings.seed))
-
-
 def announce(settings: Settings, placement: Placement) -> None:
     """Say what is about to run, since Ray takes some seconds to start."""
     print_summary(
@@ -207,7 +197,7 @@ def announce(settings: Settings, placement: Placement) -> None:
     histories = load_histories(settings)
     cold = f" and {histories.cold.num_items:,} cold ones" if histories.cold.num_items else ""
     line = (
-        f"{settings.data.name}: {count_users(settings):,} users, "
+        f"{settings.data.name}: {len(participants(settings)):,} users, "
         f"{histories.warm.num_items:,} items{cold}; "
         f"{placement.nodes} nodes on {placement.workers} workers "
         f"of {placement.threads} threads, {placement.device}"

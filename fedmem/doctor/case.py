@@ -74,8 +74,7 @@ class Case:
     @property
     def users(self) -> UserIndices:
         """Those who take part."""
-        num_users = self.interactions.num_users
-        return participants(self.settings.federation, num_users, self.settings.seed)
+        return participants(self.settings)
 
     @cached_property
     def placement(self) -> Placement:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fedmem.core.arrays import UserIndices
-from fedmem.core.data import Interactions, load_histories
+from fedmem.core.data import load_histories
 from fedmem.core.data.sampling import (
     expected_work,
     participants,
@@ -82,17 +82,13 @@ def users_here(settings: Settings, node_config: NodeConfig) -> UserIndices:
     interactions = load_histories(settings).warm
     if shared:
         named = _parse_ranges(str(node_config["users"]), interactions.num_users)
-        return np.intersect1d(named, _participants(settings, interactions))
+        return np.intersect1d(named, participants(settings))
     if settings.federation.num_clients is not None:
         raise FedmemError(
             "federation.num_clients chooses among users of one data set: leave it null where nodes "
             "have data of their own."
         )
     return np.flatnonzero(interactions.lengths)
-
-
-def _participants(settings: Settings, interactions: Interactions) -> UserIndices:
-    return participants(settings.federation, interactions.num_users, settings.seed)
 
 
 def _parse_ranges(text: str, num_users: int) -> UserIndices:
@@ -111,6 +107,6 @@ def _homes(settings_json: str, nodes: int) -> list[UserIndices]:
     """The users of every node: each process finds them by itself, and all find the same."""
     settings = Settings.from_json(settings_json)
     interactions = load_histories(settings).warm
-    users = _participants(settings, interactions)
+    users = participants(settings)
     work = expected_work(settings, targets_in_windows(settings, interactions, users))
     return share_out(users, work, nodes)

@@ -45,8 +45,7 @@ def run(arguments: Sequence[str] | None, console: Console) -> list[Recommended]:
     if args.top_k < 1:
         raise FedmemError(f"--top-k {args.top_k} is out of range: at least 1.")
     settings = compose_settings(args.settings)
-    node = Node(settings)
-    node.users = participants(settings.federation, node.interactions.num_users, settings.seed)
+    node = Node(settings, participants(settings))
     if args.user is not None:
         person = find_user(node, args.user)
     else:

@@ -9,27 +9,27 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmem.core.arrays import UserIndices
+from fedmem.core.data.cold import load_histories
 from fedmem.core.data.interactions import Interactions
 from fedmem.core.errors import FedmemError
-from fedmem.core.settings import FederationSettings, Settings
+from fedmem.core.settings import Settings
 
 RANKING_COST = 10.0  # measured in stage 1: 3 (short histories) to 15 targets, on both MovieLens
 
 
-def participants(settings: FederationSettings, num_users: int, seed: int) -> UserIndices:
+def participants(settings: Settings) -> UserIndices:
     """Indices of the users that take part, ascending; more clients take in all of fewer clients.
 
     Raises:
-        FedmemError: more are asked for than there are.
+        FedmemError: the data are not there, or have fewer users than are asked for.
     """
-    if settings.num_clients is None:
+    num_users, wanted = load_histories(settings).warm.num_users, settings.federation.num_clients
+    if wanted is None:
         return np.arange(num_users)
-    if settings.num_clients > num_users:
-        raise FedmemError(
-            f"federation.num_clients={settings.num_clients}, but the data have {num_users} users."
-        )
-    order = np.random.default_rng([seed, zlib.crc32(b"participants")]).permutation(num_users)
-    return np.sort(order[: settings.num_clients])
+    if wanted > num_users:
+        raise FedmemError(f"federation.num_clients={wanted}, but the data have {num_users} users.")
+    key = [settings.seed, zlib.crc32(b"participants")]
+    return np.sort(np.random.default_rng(key).permutation(num_users)[:wanted])
 
 
 def targets_in_windows(

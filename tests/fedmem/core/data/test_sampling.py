@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from fedmem.core.arrays import offsets_of
-from fedmem.core.data import Interactions
+from fedmem.core.data import Interactions, sampling
 from fedmem.core.data.sampling import (
     RANKING_COST,
     expected_work,
@@ -20,11 +21,18 @@ from fedmem.core.data.sampling import (
 from fedmem.core.errors import FedmemError
 from fedmem.runs.configuration import compose_settings
 
-FEDERATION = compose_settings().federation
+SETTINGS = compose_settings()
+
+
+@pytest.fixture(autouse=True)
+def data_of_a_hundred_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = SimpleNamespace(warm=SimpleNamespace(num_users=100))
+    monkeypatch.setattr(sampling, "load_histories", lambda _: found)
 
 
 def chosen(num_clients: int | None, seed: int = 0) -> list[int]:
-    return participants(replace(FEDERATION, num_clients=num_clients), 100, seed).tolist()
+    federation = replace(SETTINGS.federation, num_clients=num_clients)
+    return participants(replace(SETTINGS, federation=federation, seed=seed)).tolist()
 
 
 def sample(seed: int = 0, stage: str = "pretrain_sasrec", server_round: int = 1) -> list[int]:
