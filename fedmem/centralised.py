@@ -47,11 +47,10 @@ from fedmem.core.settings import Settings
 from fedmem.core.stages import CENTRALISED
 from fedmem.core.training.batches import RoundKey, Rows
 from fedmem.runs.configuration import CONFIG_MODULE, pooled, to_settings
-from fedmem.runs.finish import finish_stage
 from fedmem.runs.folder import RunFolder, shown
 from fedmem.runs.progress import make_progress
 from fedmem.runs.records import Observer, RoundRecord, StageResult
-from fedmem.runs.reporter import RoundReporter
+from fedmem.runs.reporter import StageReporter
 from fedmem.runs.results import print_results
 from fedmem.runs.resume import absolute, go_on, how_to_go_on, own_settings
 from fedmem.runs.stage_progress import StageProgress, StageRules
@@ -90,30 +89,17 @@ class CentralTraining:
 
     def run(self) -> StageResult:
         """Train the epochs that are left, and rank the test items by the best one."""
-        began, progress = time.monotonic(), self._begun()
-        reporter = RoundReporter(self.folder, self.observers, CENTRALISED.name)
-        before = sum(record.seconds for record in reporter.records)
-        trained = sum(parameter.numel() for parameter in self.trainer.scope.values())
-        for observer in self.observers:
-            observer.on_stage(CENTRALISED, progress.schedule.last, trained, progress.round)
+        reporter = StageReporter(self.folder, self.observers, CENTRALISED)
+        progress = self._begun()
+        reporter.begin(progress)
         while not progress.over:
             record, progress = self._epoch(progress)
             reporter.ended(record, progress)
             reporter.report()
         assert progress.best is not None
         self.node.load(CENTRALISED, progress.best)
-        return finish_stage(
-            self.settings,
-            self.folder,
-            self.observers,
-            progress,
-            reporter.records,
-            frozen={},
-            catalogue=self.node.interactions.fingerprint,
-            parents={},
-            test=self._rank("test", RANKINGS),
-            seconds=before + time.monotonic() - began,
-        )
+        test = self._rank("test", RANKINGS)
+        return reporter.finish(self.settings, progress, test, self.node.interactions.fingerprint)
 
     def _epoch(self, progress: StageProgress) -> tuple[RoundRecord, StageProgress]:
         """Train on every window once, and validate where that is due."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fedmem.messaging.roster import Roster
 from fedmem.runs.records import RoundRecord
-from fedmem.runs.reporter import RoundReporter
+from fedmem.runs.reporter import StageReporter
 from fedmem.runs.stage_progress import StageProgress, StageRules
 from strategies import StageFedAvg
 
@@ -17,7 +17,7 @@ def run_rounds(
     roster: Roster,
     rules: StageRules,
     progress: StageProgress,
-    reporter: RoundReporter,
+    reporter: StageReporter,
     validate_every: int,
 ) -> StageProgress:
     """Train, validate every so often, and report, until the stage is over.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -20,10 +19,9 @@ from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage, find_stage
 from fedmem.federation.rounds import run_rounds
 from fedmem.messaging.roster import Roster
-from fedmem.runs.finish import finish_stage
 from fedmem.runs.folder import RunFolder
 from fedmem.runs.records import Observer, StageResult
-from fedmem.runs.reporter import RoundReporter
+from fedmem.runs.reporter import StageReporter
 from fedmem.runs.stage_progress import StageRules
 from strategies import StageFedAvg
 
@@ -68,9 +66,10 @@ class Run:
 
     def _run_stage(self, roster: Roster, stage: Stage, folder: RunFolder) -> StageResult:
         """Begin a stage or go on with it, run its rounds, and finish it."""
-        settings, began = self.settings, time.monotonic()
+        settings, reporter = self.settings, StageReporter(folder, self.observers, stage)
         parents = load_parents(settings, stage, roster.catalogue)
-        folder.start_stage({name: parent.hash for name, parent in parents.items()})
+        hashes = {name: parent.hash for name, parent in parents.items()}
+        folder.start_stage(hashes)
         parameters = initial_parameters(
             settings.model,
             stage,
@@ -85,11 +84,7 @@ class Run:
         if progress is None:
             threshold = self._threshold(roster, folder) if stage.memory else None
             progress = rules.begin(scope, threshold)
-        reporter = RoundReporter(folder, self.observers, stage.name)
-        before = sum(record.seconds for record in reporter.records)
-        trained = sum(value.numel() for value in scope.values())
-        for observer in self.observers:
-            observer.on_stage(stage, progress.schedule.last, trained, max(progress.round, 0))
+        reporter.begin(progress)
         strategy = StageFedAvg(settings, stage, roster, frozen, progress)
         every = settings.federation.evaluate_every
         progress = run_rounds(strategy, roster, rules, progress, reporter, every)
@@ -100,18 +95,7 @@ class Run:
         test = strategy.rank(
             progress.best_round, progress.best, "test", rankings, ranks=self.keep_ranks
         )
-        return finish_stage(
-            settings,
-            folder,
-            self.observers,
-            progress,
-            reporter.records,
-            frozen,
-            roster.catalogue,
-            {name: parent.hash for name, parent in parents.items()},
-            test,
-            before + time.monotonic() - began,
-        )
+        return reporter.finish(settings, progress, test, roster.catalogue, frozen, hashes)
 
     def _threshold(self, roster: Roster, folder: RunFolder) -> float:
         """The memory's novelty threshold: as set, or from the nodes' summed histograms."""

@@ -1,34 +1,47 @@
-"""Writes and shows the rounds that have ended."""
+"""What a run writes and shows of a stage: its start, every round, its checkpoint and its result."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
+from fedmem.core.checkpoint import Checkpoint
+from fedmem.core.evaluation.outcomes import Evaluation, save_outcomes
+from fedmem.core.model.parameters import Parameters
+from fedmem.core.settings import Settings
+from fedmem.core.stages import Stage
 from fedmem.runs.folder import RunFolder
-from fedmem.runs.records import Observer, RoundRecord
+from fedmem.runs.records import Observer, RoundRecord, StageResult
 from fedmem.runs.stage_progress import StageProgress
 
 
-class RoundReporter:
-    """Keeps a round that has ended until there is time to write it: while nodes train in the next.
+class StageReporter:
+    """Writes a stage into the folder of its run, and notifies observers of what is written.
 
+    A round that has ended is kept until there is time to write it: while nodes train in the next.
     A run that is killed before begins again with the round that was not written.
 
     Args:
         folder: of the run, open.
-        observers: notified of a round once it is written.
-        stage: name of the stage.
-
-    Attributes:
-        records: of the stage's rounds that are written, also by an earlier process.
+        observers: of the run.
+        stage: that begins now, or goes on.
     """
 
-    def __init__(self, folder: RunFolder, observers: Sequence[Observer], stage: str) -> None:
+    def __init__(self, folder: RunFolder, observers: Sequence[Observer], stage: Stage) -> None:
         self._folder = folder
         self._observers = observers
+        self._stage = stage
         self._ended: tuple[RoundRecord, StageProgress] | None = None
-        self.records = [RoundRecord(**record) for record in folder.rounds(stage)]
+        self._records = [RoundRecord(**record) for record in folder.rounds(stage.name)]
+        self._began = time.monotonic() - sum(record.seconds for record in self._records)
+
+    def begin(self, progress: StageProgress) -> None:
+        """Notify the observers of the stage, where it stands before its next round."""
+        trained = sum(value.numel() for value in progress.parameters.values())
+        for observer in self._observers:
+            observer.on_stage(self._stage, progress.schedule.last, trained, max(progress.round, 0))
 
     def ended(self, record: RoundRecord, progress: StageProgress) -> None:
         """Keep what a round came to, for the next `report`."""
@@ -39,7 +52,62 @@ class RoundReporter:
         if self._ended is None:
             return
         (record, progress), self._ended = self._ended, None
-        self.records.append(record)
+        self._records.append(record)
         self._folder.end_round(asdict(record), progress)
         for observer in self._observers:
             observer.on_round(record)
+
+    def finish(
+        self,
+        settings: Settings,
+        progress: StageProgress,
+        test: Evaluation,
+        catalogue: str,
+        frozen: Parameters | None = None,
+        parents: Mapping[str, str] | None = None,
+    ) -> StageResult:
+        """Write what the stage leaves behind, the checkpoint of its best round first.
+
+        Args:
+            settings: of the run.
+            progress: of the stage, whose rounds are over.
+            test: ranking of the test items by the best round.
+            catalogue: fingerprint of the items.
+            frozen: parameters outside the scope.
+            parents: content hash of each checkpoint that the stage started from, by stage.
+        """
+        assert progress.best is not None
+        if test.outcomes:
+            save_outcomes(self._folder.path, progress.stage, test.outcomes)
+        checkpoint = Checkpoint(
+            stage=progress.stage,
+            catalogue=catalogue,
+            model=settings.model,
+            round=progress.best_round,
+            metrics=progress.best_validation,
+            parents=dict(parents or {}),
+            parameters={**(frozen or {}), **progress.best},
+        )
+        path = Path(settings.checkpoint.dir) / f"{progress.stage}.safetensors"
+        checkpoint.save(path)
+        messages = max(sum(record.messages for record in self._records), 1)
+        result = StageResult(
+            stage=progress.stage,
+            rounds=progress.round,
+            best_round=progress.best_round,
+            trained_parameters=sum(value.numel() for value in progress.best.values()),
+            bytes_down=sum(r.bytes_down - r.bytes_frozen for r in self._records) / messages,
+            bytes_up=sum(r.bytes_up for r in self._records) / messages,
+            seconds=time.monotonic() - self._began,
+            test_seconds=test.seconds,
+            validation=progress.best_validation,
+            test=test.metrics,
+            threshold=progress.threshold,
+            memory=test.memory,
+            checkpoint=str(path),
+            stopped=progress.trouble,
+        )
+        self._folder.end_stage(asdict(result), checkpoint.hash)
+        for observer in self._observers:
+            observer.on_result(result)
+        return result

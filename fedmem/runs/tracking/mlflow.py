@@ -20,14 +20,13 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.files.atomic import replacing
 from fedmem.core.settings import Settings, flattened
 from fedmem.runs.folder import MLFLOW_RUN, RunFolder
-from fedmem.runs.records import Observer, RoundRecord, StageResult
-from fedmem.runs.tracking import figures
+from fedmem.runs.tracking.tracker import Tracker
 
 AT_ONCE = 100
 """Parameters that MLflow takes in one call."""
 
 
-class MLflow(Observer):
+class MLflow(Tracker):
     """Logs settings as parameters, and figures as metrics under their stage's name, a step a round.
 
     The run's folder keeps the id, under which a run that goes on is found again. What MLflow
@@ -42,7 +41,7 @@ class MLflow(Observer):
     def __init__(self, settings: Settings, folder: RunFolder) -> None:
         self._settings = settings
         self._folder = folder
-        self._told: dict[str, set[int]] = {}
+        self._steps: dict[str, set[int]] = {}  # by metric
 
     def __enter__(self) -> Self:
         with _readable():
@@ -56,31 +55,20 @@ class MLflow(Observer):
             done = self._folder.state.done
             self._client.set_terminated(self._run, "FINISHED" if done else "KILLED")
 
-    def on_round(self, record: RoundRecord) -> None:
-        """Log a round's figures."""
-        self._log(record.stage, record.round, figures.of_round(record))
-
-    def on_result(self, result: StageResult) -> None:
-        """Log the figures of the test at the round that was best."""
-        self._log(result.stage, result.best_round, figures.of_result(result))
-
-    def _log(self, stage: str, step: int, values: Mapping[str, float]) -> None:
-        """Log these together, unless the first of them is there."""
+    def _report(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
+        """Log these together, unless the first of them was there when the run went on."""
         now = int(time.time() * 1000)
         metrics = [
             Metric(f"{stage}/{name}".replace("@", "_at_"), value, now, step)
-            for name, value in values.items()
+            for name, value in figures.items()
         ]
         with _readable():
-            if step not in self._steps(metrics[0].key):
+            first = metrics[0].key
+            if first not in self._steps:
+                history = self._client.get_metric_history(self._run, first)
+                self._steps[first] = {metric.step for metric in history}
+            if step not in self._steps[first]:
                 self._client.log_batch(self._run, metrics, synchronous=True)
-
-    def _steps(self, key: str) -> set[int]:
-        """Steps of a metric that were there when the run began, or went on."""
-        if key not in self._told:
-            history = self._client.get_metric_history(self._run, key)
-            self._told[key] = {metric.step for metric in history}
-        return self._told[key]
 
     def _found(self) -> str | None:
         """The id that the folder keeps; None where it keeps none, or the store does not know it."""

@@ -12,11 +12,11 @@ from typing import Self
 from torch.utils.tensorboard import SummaryWriter
 
 from fedmem.runs.folder import EVENTS
-from fedmem.runs.records import Observer, RoundRecord, StageResult
-from fedmem.runs.tracking import figures
+from fedmem.runs.records import RoundRecord
+from fedmem.runs.tracking.tracker import Tracker
 
 
-class TensorBoard(Observer):
+class TensorBoard(Tracker):
     """Writes events anew into a folder for each stage, a step a round.
 
     The stages are runs to TensorBoard, so that their curves lie on one axis.
@@ -43,21 +43,17 @@ class TensorBoard(Observer):
                 writer.close()
 
     def on_round(self, record: RoundRecord) -> None:
-        """Write a round's figures."""
+        """Report a round, at the time at which it ended."""
         self._behind = max(self._behind - record.seconds, 0.0)
-        self._write(record.stage, record.round, figures.of_round(record))
+        super().on_round(record)
 
-    def on_result(self, result: StageResult) -> None:
-        """Write the figures of the test at the round that was best."""
-        self._write(result.stage, result.best_round, figures.of_result(result))
-
-    def _write(self, stage: str, step: int, values: Mapping[str, float]) -> None:
+    def _report(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
         folder, now = self._folder / stage, time.time() - self._behind
         try:
             if stage not in self._writers:
                 # From step 0 on a TensorBoard that is looking on forgets what it has shown.
                 self._writers[stage] = SummaryWriter(folder, purge_step=0)
-            for name, value in values.items():
+            for name, value in figures.items():
                 self._writers[stage].add_scalar(name, value, step, walltime=now)
             self._writers[stage].flush()
         except OSError as error:

@@ -23,9 +23,10 @@ from fedmem.runs import tracking
 from fedmem.runs.folder import EVENTS, MLFLOW_RUN, RunFolder
 from fedmem.runs.records import RoundRecord
 from fedmem.runs.resume import absolute, own_settings
-from fedmem.runs.tracking import figures, trackers
+from fedmem.runs.tracking import trackers
 from fedmem.runs.tracking.mlflow import MLflow, MlflowClient
 from fedmem.runs.tracking.tensorboard import SummaryWriter, TensorBoard
+from fedmem.runs.tracking.tracker import COUNTS, figures_of
 from tests.helpers.in_process_grid import InProcessGrid
 from tests.helpers.interruptions import failing_at, forget
 
@@ -105,7 +106,7 @@ def expected(run: Path) -> Points:
     found: Points = {}
     for line in (run / "metrics.jsonl").read_text().splitlines():
         record = RoundRecord(**json.loads(line))
-        for name, value in figures.of_round(record).items():
+        for name, value in figures_of(record).items():
             found.setdefault((record.stage, name), []).append((record.round, value))
     for result in json.loads((run / "results.json").read_text())["stages"]:
         for name, value in result["test"].items():
@@ -126,7 +127,7 @@ def test_figures_of_a_round_by_hand() -> None:
     record = RoundRecord(
         "a", 2, loss=1.5, users=3, seconds=0.5, validation=validation, memory=MEMORY
     )
-    assert figures.of_round(record) == {
+    assert figures_of(record) == {
         "seconds": 0.5,
         "users": 3,
         "left_out": 0,
@@ -138,7 +139,7 @@ def test_figures_of_a_round_by_hand() -> None:
         "memory/lt_full": 0.1,
         "memory/write_ratio": 0.25,
     }
-    assert list(figures.of_round(RoundRecord("a", 0))) == list(figures.COUNTS)
+    assert list(figures_of(RoundRecord("a", 0))) == list(COUNTS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
