@@ -34,6 +34,13 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
+def one_of(word: str, choices: Collection[str]) -> str:
+    """What to take in place of a word that is none of the choices: the nearest, and all."""
+    meant = nearest(word, choices)
+    hint = f"did you mean {meant}? There are" if meant else "choose one of"
+    return f"{hint} {', '.join(choices)}"
+
+
 def first_line(error: Exception) -> str:
     """What an error of a library says, in one line without a full stop."""
     return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from fedmem.core.errors import FedmemError, nearest
+from fedmem.core.errors import FedmemError, one_of
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,5 @@ def find_stage(name: str) -> Stage:
         FedmemError: the name is unknown.
     """
     if name not in ALL_STAGES:
-        meant = nearest(name, ALL_STAGES)
-        hint = f"did you mean {meant}? There are" if meant else "choose one of"
-        raise FedmemError(f"There is no stage {name!r}: {hint} {', '.join(ALL_STAGES)}.")
+        raise FedmemError(f"There is no stage {name!r}: {one_of(name, ALL_STAGES)}.")
     return ALL_STAGES[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fedmem.core.errors import FedmemError, nearest
+from fedmem.core.errors import FedmemError, nearest, one_of
 from fedmem.core.settings import Settings
 from fedmem.core.settings.schema import leaves, unknown
 from fedmem.core.stages import CENTRALISED, PRETRAIN_SASREC
@@ -91,9 +92,8 @@ def compose_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, An
     Raises:
         FedmemError: there is no such experiment, or an override does not fit.
     """
-    config = _compose([f"{EXPERIMENT}={name}", *overrides])
-    found = OmegaConf.to_container(config.get(EXPERIMENT) or OmegaConf.create(), resolve=True)
-    return cast(dict[str, Any], found)
+    found = _compose([f"{EXPERIMENT}={name}", *overrides]).get(EXPERIMENT) or OmegaConf.create()
+    return cast(dict[str, Any], OmegaConf.to_container(found, resolve=True))
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
@@ -125,16 +125,10 @@ def parse(overrides: Sequence[str]) -> list[Override]:
 
 def choices() -> dict[str, list[str]]:
     """The groups of `conf/` and what each offers."""
-    folders = [entry for entry in resources.files(CONFIG_MODULE).iterdir() if entry.is_dir()]
-    found = {
-        folder.name: sorted(
-            entry.name.removesuffix(".yaml")
-            for entry in folder.iterdir()
-            if entry.name.endswith(".yaml")
-        )
-        for folder in folders
-    }
-    return {group: names for group, names in sorted(found.items()) if names}
+    with resources.as_file(resources.files(CONFIG_MODULE)) as conf:
+        files = sorted(file.with_suffix("") for file in conf.glob("*/*.yaml"))
+    groups = itertools.groupby(files, lambda file: file.parent.name)
+    return {group: [file.name for file in own] for group, own in groups}
 
 
 def readable(error: Exception) -> str:
@@ -188,9 +182,7 @@ def _unknown_choice(group: str, choice: str) -> str:
         return "hydra/launcher=joblib is not installed: pip install 'fedmem[sweeps]'."
     if offered is None:
         return f"{group}={choice} is unknown."
-    meant = nearest(choice, offered)
-    hint = f"did you mean {meant}? There are" if meant else "choose one of"
-    return f"{group}={choice} is unknown: {hint} {', '.join(offered)}."
+    return f"{group}={choice} is unknown: {one_of(choice, offered)}."
 
 
 def _unknown_key(key: str) -> str:

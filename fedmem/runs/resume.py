@@ -18,9 +18,9 @@ from fedmem.runs.state import LAST, RunState, peek
 
 AUTO = "auto"
 OF_THE_CALL = ("simulation", "tracking")
-"""Settings with which a run goes on as they are asked for now: how fast it works, who observes."""
+"""Settings that are always those asked for now: how fast the run works, and who observes it."""
 FREE = ("output_dir", "run", *OF_THE_CALL)
-"""Settings that may be others when a run goes on."""
+"""Settings that may differ when a run goes on."""
 
 
 def go_on(settings: Settings, overrides: Sequence[str], place: Path) -> RunFolder | None:
@@ -35,12 +35,10 @@ def go_on(settings: Settings, overrides: Sequence[str], place: Path) -> RunFolde
         FedmemError: there is no such run, it is damaged or in use, or it was asked for otherwise.
     """
     asked = settings.run.resume
-    if asked is None:
-        return None
-    path = find_unfinished(settings, place) if asked == AUTO else Path(asked)
+    path = find_unfinished(settings, place) if asked == AUTO else asked
     if path is None:
         return None
-    folder = RunFolder.go_on(path)
+    folder = RunFolder.go_on(Path(path))
     try:
         _require_alike(folder, overrides)
         _require_memories(folder)
@@ -67,19 +65,14 @@ def own_settings(state: RunState, overrides: Sequence[str]) -> Settings:
         state: of the run.
         overrides: what is asked for on the command line now.
     """
-    now: dict[str, Any] = {}
-    for section in OF_THE_CALL:
-        if any(override.split("=")[0].startswith(section) for override in overrides):
-            asked = compose_settings(_joined(state.overrides, overrides))
-            now[section] = getattr(asked, section)
-    return replace(
-        state.settings,
-        **now,
-        federation=replace(
-            state.settings.federation,
-            nodes=state.simulated_nodes or state.settings.federation.nodes,
-        ),
-    )
+    now: dict[str, Any] = {
+        section: getattr(compose_settings(_joined(state.overrides, overrides)), section)
+        for section in OF_THE_CALL
+        if any(override.startswith(section) for override in overrides)
+    }
+    federation = state.settings.federation
+    now["federation"] = replace(federation, nodes=state.simulated_nodes or federation.nodes)
+    return replace(state.settings, **now)
 
 
 def absolute(settings: Settings) -> Settings:
@@ -100,23 +93,25 @@ def how_to_go_on(path: Path, command: str = "simulate") -> str:
 
 
 @contextlib.contextmanager
-def saying_how_to_go_on(folder: RunFolder, command: str = "simulate") -> Iterator[None]:
+def saying_how_to_go_on(folder: RunFolder) -> Iterator[None]:
     """Let whatever ends a run that can go on say how."""
     try:
         with readable_disk_errors():
             yield
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(how_to_go_on(folder.path, command)) from error
+        raise KeyboardInterrupt(how_to_go_on(folder.path)) from error
     except FedmemError as error:
         if folder.state.done:
             raise
-        raise FedmemError(f"{error}\n{how_to_go_on(folder.path, command)}") from error
+        raise FedmemError(f"{error}\n{how_to_go_on(folder.path)}") from error
 
 
 def _require_alike(folder: RunFolder, overrides: Sequence[str]) -> None:
     """Check that nothing is asked for now that the run was not asked for."""
-    own = flattened(asdict(compose_settings(folder.state.overrides)))
-    asked = flattened(asdict(compose_settings(_joined(folder.state.overrides, overrides))))
+    before = folder.state.overrides
+    own, asked = (
+        flattened(asdict(compose_settings(each))) for each in (before, _joined(before, overrides))
+    )
     differing = [
         f"{key}={value} (there {own.get(key)})"
         for key, value in asked.items()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import util
 
 from fedmem.core.errors import FedmemError
@@ -27,13 +26,9 @@ def require_installed(tracking: TrackingSettings) -> None:
         raise FedmemError("tracking.mlflow=true needs MLflow: pip install mlflow-skinny.")
 
 
-@contextmanager
+@contextlib.contextmanager
 def trackers(settings: Settings, folder: RunFolder) -> Iterator[list[Observer]]:
-    """The trackers that `tracking` asks for, brought to where the run stands; none may be.
-
-    Args:
-        settings: of the run.
-        folder: of the run, open.
+    """The trackers that `tracking` asks for, which may be none, brought to where the run stands.
 
     Raises:
         FedmemError: MLflow is not installed, or its store does not answer.
@@ -41,8 +36,8 @@ def trackers(settings: Settings, folder: RunFolder) -> Iterator[list[Observer]]:
     """
     require_installed(settings.tracking)
     past = [RoundRecord(**line) for stage in settings.stage for line in folder.rounds(stage)]
+    found: list[Observer] = []
     with contextlib.ExitStack() as opened:
-        found: list[Observer] = []
         if settings.tracking.tensorboard:
             from fedmem.runs.tracking.tensorboard import TensorBoard  # nobody else need wait for it
 

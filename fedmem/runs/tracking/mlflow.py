@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from fedmem.core.errors import FedmemError
+from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.files.atomic import replacing
 from fedmem.core.settings import Settings, flattened
 from fedmem.runs.folder import MLFLOW_RUN, RunFolder
@@ -105,7 +105,7 @@ def _readable() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        reason = str(error).strip().splitlines()[0]
         raise FedmemError(
-            f"MLflow does not take this run: {reason}\nWithout it: tracking.mlflow=false."
+            f"MLflow does not take this run: {first_line(error)}.\n"
+            "Without it: tracking.mlflow=false."
         ) from error
