@@ -16,7 +16,6 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedmem.core.console import say
 from fedmem.core.errors import FedmemError
-from fedmem.core.settings import Settings
 from fedmem.federation.client_app import app as client
 from fedmem.federation.server_app import Run
 from fedmem.messaging.packing import pack_messages_of
@@ -43,6 +42,7 @@ def main(grid: Grid, context: Context) -> None:
         FedmemError: as `Run` and `go_on`; Flower logs it, and the run has failed.
     """
     logging.getLogger("flwr").setLevel(logging.ERROR)  # a line a round, of no news
+    folder = None
     try:
         overrides = shlex.split(str(context.run_config["overrides"]))
         settings = compose_settings(overrides, OUTPUT_DIR)
@@ -52,19 +52,13 @@ def main(grid: Grid, context: Context) -> None:
         else:
             say(f"{folder.path}: goes on {folder.state}")
         with folder:
-            _run(grid, folder, own_settings(folder.state, overrides))
-    except FedmemError:
-        sys.tracebacklimit = 0  # its one or two lines are enough
-        raise
-
-
-def _run(grid: Grid, folder: RunFolder, settings: Settings) -> None:
-    pack_messages_of(grid)
-    try:
-        with make_progress() as progress, trackers(settings, folder) as observers:
-            results = Run(settings, [progress, *observers], folder=folder)(grid)
+            settings = own_settings(folder.state, overrides)
+            pack_messages_of(grid)
+            with make_progress() as progress, trackers(settings, folder) as observers:
+                results = Run(settings, [progress, *observers], folder=folder)(grid)
+            print_results(results, settings)
     except FedmemError as error:
-        if folder.state.done:
+        sys.tracebacklimit = 0  # its one or two lines are enough
+        if folder is None or folder.state.done:
             raise
         raise FedmemError(f"{error}\nGo on with run.resume={folder.path}") from None
-    print_results(results, settings)

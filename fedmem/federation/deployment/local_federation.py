@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,8 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from fedmem.certificates import make_certificates
 from fedmem.core.errors import FedmemError
@@ -65,12 +65,7 @@ class LocalFederation:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def start_superlink(self) -> None:
@@ -79,13 +74,10 @@ class LocalFederation:
         keys = self.folder / "keys"
         process = self._start(
             "superlink",
-            [
-                *(sys.executable, "-m", "fedmem.superlink", "--host", host, "--port", port),
-                *("--ssl-ca-certfile", f"{keys}/ca.crt"),
-                *("--ssl-certfile", f"{keys}/server.crt", "--ssl-keyfile", f"{keys}/server.key"),
-                *("--database", f"{self.folder}/superlink.db", "--enable-supernode-auth"),
-                "--disable-runtime-dependency-installation",
-            ],
+            *("--host", host, "--port", port, "--ssl-ca-certfile", f"{keys}/ca.crt"),
+            *("--ssl-certfile", f"{keys}/server.crt", "--ssl-keyfile", f"{keys}/server.key"),
+            *("--database", f"{self.folder}/superlink.db", "--enable-supernode-auth"),
+            "--disable-runtime-dependency-installation",
         )
         end = time.monotonic() + START_SECONDS
         probe = [*self._within.get("superlink", []), sys.executable, "-c", PROBE, host, port]
@@ -96,51 +88,27 @@ class LocalFederation:
 
     def register(self, name: str) -> None:
         """Register a node's public key at the SuperLink."""
-        done = self.flwr("supernode", "register", f"{self.folder}/keys/{name}.pub", CONNECTION)
-        if done.returncode:
-            raise FedmemError(f"The SuperLink did not take the key of {name}: {done.stdout}")
+        key = f"{self.folder}/keys/{name}.pub"
+        with self._flwr("supernode", "register", key, CONNECTION) as registering:
+            output, _ = registering.communicate()
+        if registering.returncode:
+            raise FedmemError(f"The SuperLink did not take the key of {name}: {output}")
 
     def start_node(self, name: str, key: str | None = None) -> Process:
         """Start a SuperNode, with its own key by default."""
         keys, state = self.folder / "keys", self.folder / name
         return self._start(
             name,
-            [
-                *(sys.executable, "-m", "fedmem.supernode", "--superlink", self.address),
-                *("--root-certificates", f"{keys}/ca.crt"),
-                *("--auth-supernode-private-key", f"{keys}/{key or name}.key"),
-                *("--node-config", f'{self._configs[name]} state-dir="{state}"'),
-            ],
+            *("--superlink", self.address, "--root-certificates", f"{keys}/ca.crt"),
+            *("--auth-supernode-private-key", f"{keys}/{key or name}.key"),
+            *("--node-config", f'{self._configs[name]} state-dir="{state}"'),
         )
 
     def run(self, *overrides: str) -> Process:
         """Start a run of the stages, with Hydra's overrides; its log comes out as it is written."""
-        quoted = " ".join(
-            f'"{override}"' if " " in override else override for override in overrides
-        )
-        return subprocess.Popen(
-            [
-                *(*self._cli(), "run", str(PROJECT), CONNECTION, "--stream"),
-                *("--run-config", f"overrides='{quoted}'"),
-            ],
-            cwd=self.folder,
-            env=self._environment("flwr"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def flwr(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of Flower's to its end."""
-        return subprocess.run(
-            [*self._cli(), *arguments],
-            cwd=self.folder,
-            env=self._environment("flwr"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        quoted = " ".join(f'"{each}"' if " " in each else each for each in overrides)
+        config = f"overrides='{quoted}'"
+        return self._flwr("run", str(PROJECT), CONNECTION, "--stream", "--run-config", config)
 
     def log(self, name: str) -> Path:
         """What a part has written."""
@@ -167,36 +135,46 @@ class LocalFederation:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def _start(self, name: str, command: list[str]) -> Process:
+    def _start(self, name: str, *options: str) -> Process:
+        """Start a part by its command, with its log."""
+        command = "fedmem.superlink" if name == "superlink" else "fedmem.supernode"
         with self.log(name).open("a") as log:
-            self.processes[name] = subprocess.Popen(
-                [*self._within.get(name, []), *command],
-                cwd=self.folder,
-                env=self._environment(name),
+            self.processes[name] = self._open(
+                name,
+                [*self._within.get(name, []), sys.executable, "-m", command, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=subprocess.STDOUT,
-                text=True,
                 start_new_session=True,  # Ctrl-C comes to us, and we end them in order
             )
         return self.processes[name]
 
-    def _cli(self) -> list[str]:
+    def _flwr(self, *arguments: str) -> Process:
+        """Start a command of Flower's, whose output is read here."""
         home = self.folder / "flwr-flwr"
         home.mkdir(exist_ok=True)
         (home / "config.toml").write_text(
             f'[superlink]\ndefault = "{CONNECTION}"\n[superlink.{CONNECTION}]\n'
             f'address = "{self.address}"\nroot-certificates = "{self.folder}/keys/ca.crt"\n'
         )
-        return [*self._within.get("superlink", []), str(BINARIES / "flwr")]
+        command = [*self._within.get("superlink", []), str(BINARIES / "flwr"), *arguments]
+        return self._open("flwr", command, stdout=subprocess.PIPE)
 
-    def _environment(self, name: str) -> dict[str, str]:
-        return {
+    def _open(self, name: str, command: list[str], **options: Any) -> Process:
+        """Start a process in the folder, with a Flower home of its own."""
+        environment = {
             **os.environ,
             "FLWR_HOME": str(self.folder / f"flwr-{name}"),
             "FLWR_TELEMETRY_ENABLED": "0",
             "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
         }
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=environment,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **options,
+        )
 
 
 PROBE = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 1)"
@@ -210,10 +188,10 @@ def _free_port() -> int:
 
 def _started_in(folder: Path) -> Iterator[int]:
     """Ids of the processes whose Flower home is this folder or below it."""
-    marks = (f"FLWR_HOME={folder}/".encode(), f"FLWR_HOME={folder}\0".encode())
+    mark = re.compile(rb"FLWR_HOME=%b[/\0]" % re.escape(os.fsencode(folder)))
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if any(mark in (entry / "environ").read_bytes() for mark in marks):
+            if mark.search((entry / "environ").read_bytes()):
                 yield int(entry.name)
 
 

@@ -29,14 +29,13 @@ class WarmApp:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: multiprocessing.process.BaseProcess | None = None
-        self._channel: Connection | None = None
+        self._channel: Connection
 
     def answer(self, message: Message, context: Context) -> tuple[Message, RecordDict]:
         """The app's reply, and the state that it leaves in the context."""
         if self._process is None or not self._process.is_alive():
             self._start()
         assert self._process is not None
-        assert self._channel is not None
         try:
             self._channel.send((message, context))
             reply, state = self._channel.recv()
