@@ -20,7 +20,7 @@ if __name__ == "__main__":
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +45,7 @@ from fedmem.core.model.parameters import (
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import CENTRALISED
-from fedmem.core.training.batches import RoundKey, Rows
+from fedmem.core.training.batches import RoundKey
 from fedmem.runs.configuration import CONFIG_MODULE, pooled, to_settings
 from fedmem.runs.folder import RunFolder, shown
 from fedmem.runs.progress import make_progress
@@ -83,7 +83,9 @@ class CentralTraining:
         self.folder = folder
         self.observers = observers
         self.node = Node(settings, participants(settings))
-        self.model = self.node.load(CENTRALISED, self._initial())
+        num_items, seed = self.node.interactions.num_items, settings.seed
+        initial = initial_parameters(settings.model, CENTRALISED, num_items, (0, 0), seed, {})
+        self.model = self.node.load(CENTRALISED, initial)
         self.trainer = self.node.trainer(CENTRALISED)
         self.optimizer = torch.optim.Adam(self.trainer.scope.values(), lr=central.learning_rate)
 
@@ -102,11 +104,14 @@ class CentralTraining:
         return reporter.finish(self.settings, progress, test, self.node.interactions.fingerprint)
 
     def _epoch(self, progress: StageProgress) -> tuple[RoundRecord, StageProgress]:
-        """Train on every window once, and validate where that is due."""
+        """Train on every window once, in an order by seed and epoch; validate where it is due."""
         settings, began, epoch = self.settings, time.monotonic(), progress.round + 1
         key = RoundKey(settings.seed, CENTRALISED.name, epoch)
         loss, targets = 0.0, 0
-        for rows in self._batches(epoch):
+        windows, size = len(self.node.windows), settings.centralised.batch
+        order = np.random.default_rng([settings.seed, epoch]).permutation(windows)
+        for start in range(0, windows, size):
+            rows = order[start : start + size]
             weight = int(self.node.windows.lengths[rows].sum())
             loss += self.trainer.accumulate_gradient(rows, key, step=0)
             for parameter in self.trainer.scope.values():
@@ -141,19 +146,6 @@ class CentralTraining:
         seconds = time.monotonic() - began
         return Evaluation(means(ranks.sums()), None, {USERS: ranks}, seconds)
 
-    def _batches(self, epoch: int) -> Iterator[Rows]:
-        """All windows once, in an order that the seed and the epoch give."""
-        windows, size = len(self.node.windows), self.settings.centralised.batch
-        order = np.random.default_rng([self.settings.seed, epoch]).permutation(windows)
-        for start in range(0, windows, size):
-            yield order[start : start + size]
-
-    def _initial(self) -> Parameters:
-        model, seed = self.settings.model, self.settings.seed
-        return initial_parameters(
-            model, CENTRALISED, self.node.interactions.num_items, (0, 0), seed, {}
-        )
-
     def _begun(self) -> StageProgress:
         """Where training stands: as the folder says, with model and optimizer brought there."""
         progress = self.folder.state.stage
@@ -175,7 +167,7 @@ def _without_cooldown(settings: Settings) -> Settings:
 
 
 def train_centrally(
-    settings: Settings, overrides: Sequence[str] = (), place: Path | None = None
+    settings: Settings, overrides: Sequence[str] = ()
 ) -> tuple[Settings, list[StageResult]]:
     """Train, or go on, and write what a run writes to `output_dir`; arguments as of `simulate`.
 
@@ -185,11 +177,10 @@ def train_centrally(
     """
     require_installed(settings.tracking)
     settings = pooled(settings)
-    folder = go_on(settings, overrides, place or Path(settings.output_dir).parent)
+    folder = go_on(settings, overrides, Path(settings.output_dir).parent)
     if folder is None:
         participants(settings)  # data that are not there leave no run that would go on
-        settings = absolute(settings)
-        folder = RunFolder.start(settings, overrides)
+        folder = RunFolder.start(absolute(settings), overrides)
     with readable_disk_errors(), folder:
         settings = own_settings(folder.state, overrides)
         if CENTRALISED.name not in settings.stage:
@@ -209,9 +200,8 @@ def _hydra_main(config: DictConfig) -> None:
     with readable_exit():
         settings = to_settings(config)
         share = share_of(settings.simulation, jobs_at_a_time(), workers=False)
-        settings = replace(settings, simulation=share)
-        place = Path(settings.output_dir).parent
-        settings, results = train_centrally(settings, list(HydraConfig.get().overrides.task), place)
+        overrides = list(HydraConfig.get().overrides.task)
+        settings, results = train_centrally(replace(settings, simulation=share), overrides)
         print_results(results, settings)
 
 

@@ -47,6 +47,7 @@ from fedmem.core.data.sampling import participants
 from fedmem.core.errors import (
     INTERRUPTED_EXIT_CODE,
     FedmemError,
+    first_line,
     readable_disk_errors,
     readable_exit,
 )
@@ -136,8 +137,8 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
     results: list[StageResult] = []
     failures: list[BaseException] = []
     with make_progress() as progress, trackers(settings, folder) as tracking:
-        observers, keep_ranks = [progress, *tracking], settings.simulation.keep_ranks
-        run = Run(settings, observers, folder=folder, keep_ranks=keep_ranks)
+        keep_ranks = settings.simulation.keep_ranks
+        run = Run(settings, [progress, *tracking], folder=folder, keep_ranks=keep_ranks)
 
         def serve(grid: object) -> None:
             try:
@@ -159,8 +160,11 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
             except RuntimeError as error:
                 if not run.stop.is_set():  # Ctrl-C ends Ray's workers too
                     run.stop.set()  # the ServerApp's thread would wait for nodes forever
+                    root: BaseException = error
+                    while root.__cause__ is not None:
+                        root = root.__cause__
                     raise FedmemError(
-                        f"Ray does not start, or broke off: {root_of(error)}\n"
+                        f"Ray does not start, or broke off: {first_line(root)}.\n"
                         "See that memory and processes are free, or ask for fewer "
                         "simulation.workers."
                     ) from error
@@ -174,35 +178,23 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
     return results
 
 
-def root_of(error: BaseException) -> str:
-    """The first line of what an error came from in the first place."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error).partition("\n")[0] or type(error).__name__
-
-
 def remove_unused(made: Path, used: Path) -> None:
     """Remove the folder that Hydra made for this call, where another run goes on."""
-    if made.is_dir() and made.absolute() != used.absolute():
-        own = {each.name for each in made.iterdir()}
-        if own == {"hydra"}:
-            shutil.rmtree(made)
+    if made.absolute() != used.absolute() and list(made.glob("*")) == [made / "hydra"]:
+        shutil.rmtree(made)
 
 
 def announce(settings: Settings, placement: Placement) -> None:
     """Say what is about to run, since Ray takes some seconds to start."""
-    print_summary(
-        settings.data, content=any(stage.content for stage in find_stages(settings.stage))
-    )
+    print_summary(settings.data, any(stage.content for stage in find_stages(settings.stage)))
     histories = load_histories(settings)
     cold = f" and {histories.cold.num_items:,} cold ones" if histories.cold.num_items else ""
-    line = (
+    say(
         f"{settings.data.name}: {len(participants(settings)):,} users, "
         f"{histories.warm.num_items:,} items{cold}; "
         f"{placement.nodes} nodes on {placement.workers} workers "
         f"of {placement.threads} threads, {placement.device}"
     )
-    say(line)
 
 
 @contextmanager
@@ -241,8 +233,8 @@ def _hydra_main(config: DictConfig) -> None:
         if called.mode == RunMode.MULTIRUN:
             place = place.parent
         share = share_of(settings.simulation, jobs_at_a_time())
-        settings = replace(settings, simulation=share)
-        settings, results = simulate(settings, list(called.overrides.task), place)
+        asked = replace(settings, simulation=share)
+        settings, results = simulate(asked, list(called.overrides.task), place)
         if results:
             print_results(results, settings)
         for result in results:

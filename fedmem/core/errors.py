@@ -41,7 +41,7 @@ def one_of(word: str, choices: Collection[str]) -> str:
     return f"{hint} {', '.join(choices)}"
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What an error of a library says, in one line without a full stop."""
     return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
@@ -26,8 +26,6 @@ class PlainProgress(Observer):
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._rounds = self._done = 0
-        self._started = 0.0
 
     def on_stage(self, stage: Stage, rounds: int, trained_parameters: int, done: int) -> None:
         """Say what begins, or goes on."""
@@ -62,6 +60,9 @@ class PlainProgress(Observer):
 class LiveProgress(Observer):
     """A bar a stage, with its loss, validation HR@10 and time left."""
 
+    _task: TaskID
+    _rounds: int
+
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
             TextColumn("{task.description:<16}"),
@@ -72,8 +73,6 @@ class LiveProgress(Observer):
             TimeLeftColumn(elapsed_when_finished=True),
             console=console,
         )
-        self._task: TaskID | None = None
-        self._rounds = 0
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -91,33 +90,27 @@ class LiveProgress(Observer):
 
     def on_round(self, record: RoundRecord) -> None:
         """Move the bar."""
-        assert self._task is not None
-        fields: dict[str, str] = {}
+        fields: dict[str, Any] = {}
         if record.loss is not None:
             fields["loss"] = f"{record.loss:.4f}"
         if record.validation is not None:
             fields["hr"] = f"{record.validation[SELECTED_BY]:.4f}"
-        self._progress.update(
-            self._task,
-            completed=record.round,
-            total=record.last,
-            **fields,  # type: ignore[arg-type]
-        )
+        self._progress.update(self._task, completed=record.round, total=record.last, **fields)
         for line in events(record, self._rounds):
             say(f"round {record.round}: {line}", self._progress.console)
         self._rounds = record.last
 
     def on_result(self, result: StageResult) -> None:
         """Fill the bar, also of a stage that stopped early."""
-        assert self._task is not None
         self._progress.update(self._task, total=result.rounds, completed=result.rounds)
 
 
 def events(record: RoundRecord, rounds: int) -> list[str]:
-    """What happened in a round besides, a line each.
+    """Nodes that came or went, what took no part, and patience that ran out: a line each.
 
-    Nodes that came or went, what took no part, and patience that ran out: the stage has fewer
-    rounds then than the `rounds` that it had before.
+    Args:
+        record: of the round.
+        rounds: that the stage had before it.
     """
     lines = record.nodes + [f"refused {reason}" for reason in record.refused]
     if record.left_out:
