@@ -48,10 +48,9 @@ from fedmem.core.stages import CENTRALISED
 from fedmem.core.training.batches import RoundKey
 from fedmem.runs.configuration import CONFIG_MODULE, pooled, to_settings
 from fedmem.runs.folder import RunFolder, shown
-from fedmem.runs.progress import make_progress
+from fedmem.runs.progress import make_progress, print_results
 from fedmem.runs.records import Observer, RoundRecord, StageResult
 from fedmem.runs.reporter import StageReporter
-from fedmem.runs.results import print_results
 from fedmem.runs.resume import absolute, go_on, how_to_go_on, own_settings
 from fedmem.runs.stage_progress import StageProgress, StageRules
 from fedmem.runs.tracking import require_installed, trackers

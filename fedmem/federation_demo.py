@@ -35,10 +35,8 @@ FEW_ROUNDS = ("federation.rounds=5", "federation.evaluate_every=5")
 def deal_out(data: DataSettings, folder: Path, nodes: int) -> list[str]:
     """Give each node the histories of its users, in a folder of its own below `folder`.
 
-    Users have the same indices as in the whole data.
-
-    Returns:
-        What each node's `--node-config` has to say of them.
+    Users have the same indices as in the whole data. What is returned is the `--node-config` of
+    each node.
     """
     interactions = load_interactions(data)
     catalogue = folder / "catalogue.txt"

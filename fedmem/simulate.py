@@ -63,9 +63,8 @@ from fedmem.federation.server_app import Run, make_server_app
 from fedmem.messaging.exchange import Interrupted
 from fedmem.runs.configuration import CONFIG_MODULE, to_settings
 from fedmem.runs.folder import FROZEN, NODES, RunFolder, shown
-from fedmem.runs.progress import make_progress
+from fedmem.runs.progress import make_progress, print_results
 from fedmem.runs.records import StageResult
-from fedmem.runs.results import print_results
 from fedmem.runs.resume import AUTO, absolute, go_on, own_settings, saying_how_to_go_on
 from fedmem.runs.tracking import trackers
 from strategies.aggregation import require_enough
@@ -123,12 +122,7 @@ def simulate(
 
 
 def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> list[StageResult]:
-    """Run what is left of a run on the nodes of Flower's simulation.
-
-    Args:
-        settings: of the run, settled.
-        placement: what runs where.
-        folder: of the run, open.
+    """Run what is left of a run on the nodes of Flower's simulation; its settings are settled.
 
     Raises:
         FedmemError: a stage cannot go on, or Ray does not start or breaks off.

@@ -21,7 +21,7 @@ from fedmem.core.settings import Settings
 from fedmem.core.stages import CONTROLS, STAGES
 from fedmem.federation import client_app
 from fedmem.messaging.messages import NeedsFrozen, Task
-from fedmem.runs.results import print_results
+from fedmem.runs.progress import print_results
 from tests.helpers.in_process_grid import InProcessGrid, run_in_process
 from tests.helpers.shared_runs import TrainOnce, WholeRun, load_all
 from tests.helpers.small_world import swap_held_out

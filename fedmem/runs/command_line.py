@@ -1,4 +1,4 @@
-"""The command line of a Hydra program, looked through before Hydra acts on it.
+"""The command line of a Hydra program, checked before Hydra acts on it.
 
 So a mistake is reported in a line whichever part of Hydra would have met it, and before the first
 run of a sweep, not at the start of the run that has it.
@@ -40,26 +40,18 @@ Flags of Hydra:
 
 
 def answer_help(docstring: str | None) -> None:
-    """Print what a Hydra program does and what it takes, and end; nothing unless `--help` asks.
-
-    Args:
-        docstring: of the program's module.
-    """
+    """If `--help` asks, print what a program does, by its docstring, and what it takes; and end."""
     if not {"-h", "--help"} & set(sys.argv[1:]):
         return
-    groups = [wrapped(", ".join(names), f"  {group:<15}  ") for group, names in choices().items()]
-    head = "Groups of settings, such as data=ml-1m:"
-    parts = (description(docstring), wrapped(SETTINGS), "\n".join([head, *groups]), FLAGS)
+    groups = ["Groups of settings, such as data=ml-1m:"]
+    groups += [wrapped(", ".join(names), f"  {name:<15}  ") for name, names in choices().items()]
+    parts = (description(docstring), wrapped(SETTINGS), "\n".join(groups), FLAGS)
     sys.stdout.write("\n\n".join(parts) + "\n")
     sys.exit()
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run a Hydra program; a mistake on its command line ends it with a line and code 2.
-
-    Args:
-        command: what `hydra.main` made.
-    """
+    """Run what `hydra.main` made; a mistake on its command line ends it with a line and code 2."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come here, to be made readable
     with readable_exit():
         check_command_line(sys.argv[1:])
@@ -99,11 +91,7 @@ def settings_first(arguments: Sequence[str]) -> list[str]:
 
 
 def _parsed(arguments: Sequence[str]) -> tuple[Namespace, list[str]]:
-    """Hydra's flags, and the settings wherever they stand.
-
-    Raises:
-        FedmemError: there is a flag that Hydra has not.
-    """
+    """Hydra's flags, and the settings wherever they stand."""
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
     flags, rest = parser.parse_known_args(list(arguments))

@@ -44,12 +44,7 @@ MLFLOW_RUN = "mlflow_run_id"
 class RunFolder:
     """The folder of one run, which one process at a time may write to.
 
-    Use `start` or `go_on`; then it is locked until `close`.
-
-    Args:
-        path: of the folder.
-        state: where the run stands.
-        lock: the open file that is locked.
+    Made by `start` or `go_on`, it is locked until `close`.
     """
 
     def __init__(self, path: Path, state: RunState, lock: IO[str]) -> None:
@@ -65,10 +60,7 @@ class RunFolder:
     ) -> Self:
         """Make the folder of a new run in `output_dir`; of a run that was there nothing stays.
 
-        Args:
-            settings: as they were asked for.
-            overrides: what was asked for on the command line.
-            simulated_nodes: that share the users; None: nodes are real.
+        What it is given is what `RunState` keeps.
 
         Raises:
             FedmemError: another process writes there.

@@ -18,15 +18,10 @@ from fedmem.runs.stage_progress import StageProgress
 
 
 class StageReporter:
-    """Writes a stage into the folder of its run, and notifies observers of what is written.
+    """Writes a stage into the open folder of its run, and notifies observers of what is written.
 
     A round that has ended is kept until there is time to write it: while nodes train in the next.
     A run that is killed before begins again with the round that was not written.
-
-    Args:
-        folder: of the run, open.
-        observers: of the run.
-        stage: that begins now, or goes on.
     """
 
     def __init__(self, folder: RunFolder, observers: Sequence[Observer], stage: Stage) -> None:

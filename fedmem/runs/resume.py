@@ -59,12 +59,7 @@ def find_unfinished(settings: Settings, place: Path) -> Path | None:
 
 
 def own_settings(state: RunState, overrides: Sequence[str]) -> Settings:
-    """The settings with which a run goes on: its own, but for how it works that is asked for now.
-
-    Args:
-        state: of the run.
-        overrides: what is asked for on the command line now.
-    """
+    """A run's own settings, but for those of `OF_THE_CALL` that the overrides ask for now."""
     now: dict[str, Any] = {
         section: getattr(compose_settings(_joined(state.overrides, overrides)), section)
         for section in OF_THE_CALL

@@ -60,26 +60,22 @@ class RunState:
         written when they are new, before the state that counts on them, and the ones before are
         deleted after it.
 
-        Args:
-            folder: for the files.
-
         Raises:
             OSError: the disk does not take it; the state before stays.
         """
         about = {k: v for k, v in vars(self).items() if k not in ("settings", "stage")}
         about |= {"settings": asdict(self.settings), "stage": None}
         tensors: Parameters = {}
-        best = None
-        if self.stage is not None:
-            about["stage"] = {k: v for k, v in vars(self.stage).items() if k not in TENSORS}
-            about["stage"]["schedule"] = asdict(self.stage.schedule)
-            for part in ("parameters", "optimizer"):
-                own: Parameters = vars(self.stage)[part]
-                tensors |= {f"{part}/{name}": value for name, value in own.items()}
-            if self.stage.best is not None:
-                best = folder / _name_of_best(self.stage.stage, self.stage.best_round)
-                if self.stage.is_best or not best.is_file():
-                    save_sealed(best, {"stage": self.stage.stage}, self.stage.best)
+        best, stage = None, self.stage
+        if stage is not None:
+            about["stage"] = {k: v for k, v in vars(stage).items() if k not in TENSORS}
+            about["stage"]["schedule"] = asdict(stage.schedule)
+            tensors |= {f"parameters/{name}": value for name, value in stage.parameters.items()}
+            tensors |= {f"optimizer/{name}": value for name, value in stage.optimizer.items()}
+            if stage.best is not None:
+                best = folder / _name_of_best(stage.stage, stage.best_round)
+                if stage.is_best or not best.is_file():
+                    save_sealed(best, {"stage": stage.stage}, stage.best)
         save_sealed(folder / LAST, about, tensors)
         for other in folder.glob("best-*.safetensors"):
             if other != best:

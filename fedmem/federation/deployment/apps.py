@@ -21,8 +21,7 @@ from fedmem.federation.server_app import Run
 from fedmem.messaging.packing import pack_messages_of
 from fedmem.runs.configuration import compose_settings
 from fedmem.runs.folder import RunFolder
-from fedmem.runs.progress import make_progress
-from fedmem.runs.results import print_results
+from fedmem.runs.progress import make_progress, print_results
 from fedmem.runs.resume import absolute, go_on, own_settings
 from fedmem.runs.tracking import trackers
 

@@ -28,6 +28,7 @@ CONNECTION = "federation"
 BINARIES = Path(sys.executable).parent
 PROJECT = Path(__file__).resolve().parents[3]
 START_SECONDS, STOP_SECONDS = 60.0, 10.0
+PROBE = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 1)"
 
 
 class LocalFederation:
@@ -175,9 +176,6 @@ class LocalFederation:
             text=True,
             **options,
         )
-
-
-PROBE = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 1)"
 
 
 def _free_port() -> int:
