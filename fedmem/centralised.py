@@ -60,7 +60,7 @@ class CentralTraining:
     """Trains stage 1 on the pooled histories of a run's users, and keeps the best epoch.
 
     Args:
-        settings: of the run; `federation.num_clients` says who takes part,
+        settings: as `pooled` gives them; `federation.num_clients` says who takes part,
             `federation.evaluate_every` the epochs between two validations, `strategy.patience` how
             many of them without a better one end it.
         folder: of the run, open.
@@ -77,8 +77,13 @@ class CentralTraining:
         if settings.simulation.threads:
             torch.set_num_threads(settings.simulation.threads)
         client = replace(settings.client, windows=central.windows)
-        self.settings = settings = replace(pooled(settings), client=client)
-        self.rules = StageRules(_without_cooldown(settings), CENTRALISED)
+        self.settings = settings = replace(settings, client=client)
+        rules = replace(
+            settings,
+            federation=replace(settings.federation, rounds=central.epochs),
+            strategy=replace(settings.strategy, cooldown=0.0, collapse=None),
+        )
+        self.rules = StageRules(rules, CENTRALISED)  # of epochs: patience ends them at once
         self.folder = folder
         self.observers = observers
         self.node = Node(settings, participants(settings))
@@ -91,7 +96,12 @@ class CentralTraining:
     def run(self) -> StageResult:
         """Train the epochs that are left, and rank the test items by the best one."""
         reporter = StageReporter(self.folder, self.observers, CENTRALISED)
-        progress = self._begun()
+        progress = self.folder.state.stage
+        if progress is None:
+            progress = self.rules.begin(self._parameters(), threshold=None)
+        else:
+            self.node.load(CENTRALISED, progress.parameters)
+            load_optimizer_state(self.optimizer, self.trainer.scope, progress.optimizer)
         reporter.begin(progress)
         while not progress.over:
             record, progress = self._epoch(progress)
@@ -145,24 +155,8 @@ class CentralTraining:
         seconds = time.monotonic() - began
         return Evaluation(means(ranks.sums()), None, {USERS: ranks}, seconds)
 
-    def _begun(self) -> StageProgress:
-        """Where training stands: as the folder says, with model and optimizer brought there."""
-        progress = self.folder.state.stage
-        if progress is None:
-            return self.rules.begin(self._parameters(), threshold=None)
-        self.node.load(CENTRALISED, progress.parameters)
-        load_optimizer_state(self.optimizer, self.trainer.scope, progress.optimizer)
-        return progress
-
     def _parameters(self) -> Parameters:
         return {n: value.detach().cpu().clone() for n, value in self.model.state_dict().items()}
-
-
-def _without_cooldown(settings: Settings) -> Settings:
-    """The settings with which a stage's rules are those of epochs: patience ends them at once."""
-    epochs = replace(settings.federation, rounds=settings.centralised.epochs)
-    strategy = replace(settings.strategy, cooldown=0.0, collapse=None)
-    return replace(settings, federation=epochs, strategy=strategy)
 
 
 def train_centrally(

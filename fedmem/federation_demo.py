@@ -45,13 +45,11 @@ def deal_out(data: DataSettings, folder: Path, nodes: int) -> list[str]:
     for node, users in enumerate(np.array_split(np.arange(interactions.num_users), nodes)):
         own = folder / f"data-{node}"
         own.mkdir()
-        lines = [
-            f"{interactions.user_ids[user]} {interactions.item_ids[item]}\n"
-            for user in users
-            for item in interactions.history(int(user))
-        ]
         file = own / "interactions.txt"
-        file.write_text("".join(lines), encoding="utf-8")
+        with file.open("w", encoding="utf-8") as lines:
+            for user in users:
+                for item in interactions.history(int(user)):
+                    lines.write(f"{interactions.user_ids[user]} {interactions.item_ids[item]}\n")
         for vectors in filter(None, (getattr(data, key) for key in KINDS.values())):
             shutil.copy(Path(data.dir) / vectors, own)
         configs.append(f'data="{file}" catalogue="{catalogue}" first-index={users[0]} threads=1')
@@ -72,8 +70,7 @@ def demonstrate(overrides: Sequence[str], folder: Path) -> None:
     with LocalFederation(folder, configs) as federation:
         for name, process in federation.processes.items():
             say(f"  {name}: process {process.pid}, {shown(federation.log(name))}")
-        asked += ["output_dir=run", "checkpoint.dir=checkpoints"]
-        with federation.run(*asked) as running:
+        with federation.run(*asked, "output_dir=run", "checkpoint.dir=checkpoints") as running:
             assert running.stdout is not None
             for line in running.stdout:
                 say(line.rstrip("\n"))

@@ -28,7 +28,6 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -191,7 +190,7 @@ def announce(settings: Settings, placement: Placement) -> None:
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def stop_on_interrupt(stop: threading.Event) -> Iterator[None]:
     """Let the first Ctrl-C end the run from within, a second one at once.
 

@@ -110,8 +110,7 @@ def _runs(overrides: Sequence[str]) -> Iterator[list[str]]:
         elif override.value_type != ValueType.GLOB_CHOICE_SWEEP:  # Hydra finds only what there is
             key = override.get_key_element()
             values.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-    for run in itertools.product(*values):
-        yield list(run)
+    return map(list, itertools.product(*values))
 
 
 def _refuse(message: str) -> NoReturn:

@@ -49,11 +49,11 @@ def to_settings(config: DictConfig) -> Settings:
         FedmemError: a key is unknown, a value has the wrong type or is out of range.
     """
     try:
-        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        found = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise FedmemError(readable(error)) from error
-    settings = {k: v for k, v in cast(dict[str, Any], values).items() if k != EXPERIMENT}
-    return Settings.from_dict(settings)
+    values = cast(dict[str, Any], found)
+    return Settings.from_dict({k: v for k, v in values.items() if k != EXPERIMENT})
 
 
 def compose_settings(overrides: Sequence[str] = (), output_dir: str = "runs/composed") -> Settings:
@@ -113,8 +113,7 @@ def parse(overrides: Sequence[str]) -> list[Override]:
         FedmemError: one is none.
     """
     try:
-        parser = OverridesParser.create()
-        found: list[Override] = parser.parse_overrides(list(overrides))
+        found: list[Override] = OverridesParser.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
         raise FedmemError(unreadable(error.override)) from error
     for text, override in zip(overrides, found, strict=True):
@@ -138,8 +137,7 @@ def readable(error: Exception) -> str:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1}, is no YAML: {error.problem}."
     for pattern, explain in _EXPLANATIONS:
-        found = re.search(pattern, text)
-        if found:
+        if found := re.search(pattern, text):
             return explain(found)
     key = re.search(r"full_key: (\S+)", text)
     return (f"{key[1]}: " if key else "") + text.strip().splitlines()[0]

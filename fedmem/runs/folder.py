@@ -42,10 +42,7 @@ MLFLOW_RUN = "mlflow_run_id"
 
 
 class RunFolder:
-    """The folder of one run, which one process at a time may write to.
-
-    Made by `start` or `go_on`, it is locked until `close`.
-    """
+    """The folder of one run, opened by `start` or `go_on`; until `close` no other process may."""
 
     def __init__(self, path: Path, state: RunState, lock: IO[str]) -> None:
         self.path = path
@@ -196,11 +193,7 @@ def shown(path: Path | str) -> str:
 
 
 def _lock(path: Path) -> IO[str]:
-    """The run's lock file, locked while it is open; the system lets go of it if we are killed.
-
-    Raises:
-        FedmemError: another process holds it.
-    """
+    """The run's lock file, locked while it is open; the system lets go of it if we are killed."""
     (path / STATE).mkdir(parents=True, exist_ok=True)
     lock = (path / STATE / "lock").open("a")
     try:

@@ -8,13 +8,21 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeftColumn
-from rich.table import Table
 
 from fedmem.core.console import make_table, say
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
 from fedmem.runs.folder import shown
 from fedmem.runs.records import SELECTED_BY, Observer, RoundRecord, StageResult
+
+COLD_COLUMNS = {
+    "cold_sampled": "sampled",
+    "cold_full": "full",
+    "cold_text": "by text\nalone",
+    "cold_picture": "by picture\nalone",
+    "cold_id": "by ID\nalone",
+}
+"""Rankings of the latest item of each user that was kept from training, and their headings."""
 
 
 def make_progress(console: Console | None = None) -> Observer:
@@ -31,8 +39,7 @@ class PlainProgress(Observer):
 
     def on_stage(self, stage: Stage, rounds: int, trained_parameters: int, done: int) -> None:
         """Say what begins, or goes on."""
-        self._rounds, self._done = rounds, done
-        self._started = time.monotonic()
+        self._rounds, self._done, self._started = rounds, done, time.monotonic()
         goes_on = f", goes on after round {done}" if done else ""
         trained = f"{trained_parameters:,} parameters trained"
         say(f"{stage.name}: {rounds} rounds, {trained}{goes_on}", self._console)
@@ -110,7 +117,7 @@ class LiveProgress(Observer):
 def print_results(
     results: list[StageResult], settings: Settings, console: Console | None = None
 ) -> None:
-    """Print the table of the stages, on the test items."""
+    """Print the stages on the test items, as a table, and on cold items where there are any."""
     console = console or Console()
     table = make_table(
         f"{settings.data.name}, test\nseed {settings.seed}",
@@ -139,8 +146,12 @@ def print_results(
         )
     console.print(table)
     if settings.evaluation.cold_items:
+        table = make_table("HR@10 on items\nkept from training", *COLD_COLUMNS.values())
+        for result in results:
+            figures = [result.test.get(f"{ranking}/HR@10") for ranking in COLD_COLUMNS]
+            table.add_row(result.stage, *("-" if x is None else f"{x:.4f}" for x in figures))
         console.print()
-        console.print(_cold_table(results))
+        console.print(table)
     say(
         f"sampled: the held-out item among {settings.evaluation.negatives} that the user never "
         "touched\nfull: among all items but the user's own\n"
@@ -149,29 +160,8 @@ def print_results(
     )
 
 
-def _cold_table(results: list[StageResult]) -> Table:
-    """HR@10 of the stages on the latest item of each user that was kept from training."""
-    columns = {
-        "cold_sampled": "sampled",
-        "cold_full": "full",
-        "cold_text": "by text\nalone",
-        "cold_picture": "by picture\nalone",
-        "cold_id": "by ID\nalone",
-    }
-    table = make_table("HR@10 on items\nkept from training", *columns.values())
-    for result in results:
-        figures = [result.test.get(f"{ranking}/HR@10") for ranking in columns]
-        table.add_row(result.stage, *("-" if x is None else f"{x:.4f}" for x in figures))
-    return table
-
-
 def events(record: RoundRecord, rounds: int) -> list[str]:
-    """Nodes that came or went, what took no part, and patience that ran out: a line each.
-
-    Args:
-        record: of the round.
-        rounds: that the stage had before it.
-    """
+    """Nodes that came or went, what took no part, and patience that cut `rounds`: a line each."""
     lines = record.nodes + [f"refused {reason}" for reason in record.refused]
     if record.left_out:
         users = record.users + record.left_out

@@ -14,7 +14,6 @@ from fedmem import __version__
 from fedmem.core.machine.device import local_gpus
 
 PACKAGES = ("torch", "flwr", "ray", "numpy")
-PATIENCE_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -22,10 +21,8 @@ class MadeWith:
     """A part of `results.json`.
 
     Attributes:
-        fedmem: its version.
         commit: `git describe` of its code, `-dirty` where that was changed since; None: it is no
             checkout.
-        python: version.
         packages: versions of `PACKAGES`.
         cpu: model of the processor.
         cores: that the run could use.
@@ -64,13 +61,11 @@ def made_with(device: str) -> MadeWith:
 
 @functools.cache
 def _commit() -> str | None:
-    """Of the checkout that this code is a part of: a repository that it is merely installed in does
-    not count.
-    """
+    """Of the checkout that this code is part of, not of one that it is merely installed in."""
     own = Path(__file__)
-    if _said("git", "-C", str(own.parent), "ls-files", own.name) != own.name:
-        return None
-    return _said("git", "-C", str(own.parent), "describe", "--always", "--tags", "--dirty")
+    git = ("git", "-C", str(own.parent))
+    is_part = _said(*git, "ls-files", own.name) == own.name
+    return _said(*git, "describe", "--always", "--tags", "--dirty") if is_part else None
 
 
 @functools.cache
@@ -93,9 +88,7 @@ def _gpu() -> str | None:
 def _said(*command: str) -> str | None:
     """What a command answers; None where it cannot."""
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None

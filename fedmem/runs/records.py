@@ -8,8 +8,7 @@ from typing import Self
 
 from fedmem.core.stages import Stage
 
-SELECTED_BY = "sampled/HR@10"
-"""The validation metric that is shown of a round."""
+SELECTED_BY = "sampled/HR@10"  # the validation metric that is shown of a round
 
 
 def worth(validation: Mapping[str, float]) -> float:
@@ -23,13 +22,12 @@ class RoundRecord:
     """What one round did; a line of `metrics.jsonl`.
 
     Attributes:
-        stage: name of the stage.
         round: from 1; 0 is the validation of what the stage starts from.
         last: the stage's last round, as it stands; an earlier one once patience has run out.
         loss: mean loss a target; None in round 0, and where no reply was usable.
         users: users trained.
         left_out: users whose updates their nodes left out as implausible.
-        targets: targets trained on.
+        targets: that they trained on.
         messages: replies to the training messages.
         bytes_down: bytes of all training messages to the nodes.
         bytes_frozen: the part of them that brought the frozen rest to nodes that lacked it.
@@ -70,8 +68,7 @@ class StageResult:
     """What a stage came to; a part of `results.json`.
 
     Attributes:
-        stage: its name.
-        rounds: rounds run.
+        rounds: that were run.
         best_round: the round whose parameters were kept.
         trained_parameters: numbers in the scope.
         bytes_down: mean bytes of a training message to a node, without the frozen rest.

@@ -28,7 +28,7 @@ def go_on(settings: Settings, overrides: Sequence[str], place: Path) -> RunFolde
 
     Args:
         settings: as asked for now.
-        overrides: what of them was asked for on the command line.
+        overrides: those of them that the command line names.
         place: where `auto` looks for runs, and for the runs of sweeps.
 
     Raises:

@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
 
-COOLED = 0.05
-"""Share of the learning rate that is left in a stage's last round."""
+COOLED = 0.05  # share of the learning rate that is left in a stage's last round
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from fedmem.core.updates.filters import FilterStates
 from fedmem.runs.records import RoundRecord, worth
 from fedmem.runs.schedule import Schedule
 
-LISTED = 3
-"""Refused replies that a message lists."""
+LISTED = 3  # refused replies in a message
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,6 @@ class StageProgress:
     """What a round of a stage ends in: all that is saved of the stage, and read again to resume.
 
     Attributes:
-        stage: name of the stage.
         round: the round that has ended; the one before the first: none has.
         schedule: the rounds of the stage; they become fewer where patience runs out.
         parameters: of the scope, after the round.
@@ -86,7 +84,10 @@ class StageRules:
         """After the training of a round, whose parameters `progress` has already."""
         limit, loss, lowest = self._settings.strategy.loss_limit, record.loss, progress.lowest_loss
         if loss is None:
-            return self._stopped(progress, record, _why_no_reply(record))
+            why = "; ".join(record.refused[:LISTED]) or "all users were left out by their nodes"
+            more = len(record.refused) - LISTED
+            why += f" and {more} more" if more > 0 else ""
+            return self._stopped(progress, record, f"no usable reply: {why}")
         if not math.isfinite(loss):
             return self._stopped(progress, record, f"the loss is {loss}")
         if limit is not None and lowest is not None and loss > limit * lowest:
@@ -110,9 +111,8 @@ class StageRules:
         if progress.since_best >= strategy.patience:
             progress = replace(progress, schedule=progress.schedule.cut(record.round))
         if strategy.collapse is not None and found < strategy.collapse * best:
-            before = f"{best:.3f} in round {progress.best_round}"
-            what = f"validation HR@10 is {found:.3f} after {before}"
-            return self._stopped(progress, record, what)
+            what = f"validation HR@10 is {found:.3f} after {best:.3f} in round"
+            return self._stopped(progress, record, f"{what} {progress.best_round}")
         return progress
 
     def _stopped(self, progress: StageProgress, record: RoundRecord, what: str) -> StageProgress:
@@ -131,9 +131,3 @@ class StageRules:
             f"What may help: {', '.join(hints)}."
         )
         return replace(progress, trouble=trouble)
-
-
-def _why_no_reply(record: RoundRecord) -> str:
-    why = "; ".join(record.refused[:LISTED]) or "all users were left out by their nodes"
-    more = len(record.refused) - LISTED
-    return f"no usable reply: {why}" + (f" and {more} more" if more > 0 else "")

@@ -19,8 +19,7 @@ from fedmem.runs.schedule import Schedule
 from fedmem.runs.stage_progress import StageProgress
 
 LAST = "last.safetensors"
-TENSORS = ("parameters", "optimizer", "best")
-"""What of a stage's progress is tensors, and kept as such."""
+TENSORS = ("parameters", "optimizer", "best")  # of a stage's progress, kept as such
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,7 @@ from fedmem.runs.tracking import trackers
 
 __all__ = ["client", "server"]
 
-OUTPUT_DIR = "runs/${data.name}/${now:%Y-%m-%d_%H-%M-%S}"
-"""Where a run goes that does not say, as `hydra.run.dir` has it for a simulation."""
+OUTPUT_DIR = "runs/${data.name}/${now:%Y-%m-%d_%H-%M-%S}"  # as `hydra.run.dir` of a simulation
 
 server = ServerApp()
 

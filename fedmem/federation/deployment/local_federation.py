@@ -23,8 +23,7 @@ from fedmem.core.errors import FedmemError
 
 Process = subprocess.Popen[str]
 
-CONNECTION = "federation"
-"""Name of the SuperLink in the configuration of `flwr`."""
+CONNECTION = "federation"  # name of the SuperLink in the configuration of `flwr`
 BINARIES = Path(sys.executable).parent
 PROJECT = Path(__file__).resolve().parents[3]
 START_SECONDS, STOP_SECONDS = 60.0, 10.0
@@ -162,25 +161,17 @@ class LocalFederation:
 
     def _open(self, name: str, command: list[str], **options: Any) -> Process:
         """Start a process in the folder, with a Flower home of its own."""
-        environment = {
-            **os.environ,
+        own = {
             "FLWR_HOME": str(self.folder / f"flwr-{name}"),
             "FLWR_TELEMETRY_ENABLED": "0",
             "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
         }
-        return subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=environment,
-            stderr=subprocess.STDOUT,
-            text=True,
-            **options,
-        )
+        options |= {"cwd": self.folder, "env": os.environ | own, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(command, text=True, **options)
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
 

@@ -17,13 +17,10 @@ from fedmem.messaging.flower_internals import ErrorCode, load_client_app
 
 
 class WarmApp:
-    """A process that has loaded the ClientApp of one bundle and answers message after message.
+    """A process that has loaded the ClientApp of an unpacked bundle and answers its messages.
 
     It runs the bundle's code, not what else is installed here. Should it die, only the message that
     it worked on is lost, and the next one starts it again.
-
-    Args:
-        folder: where the bundle was unpacked.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,9 +51,8 @@ class WarmApp:
     def _start(self) -> None:
         spawn = multiprocessing.get_context("spawn")
         self._channel, theirs = spawn.Pipe()
-        self._process = spawn.Process(
-            target=_answer_messages, args=(theirs, self._folder), daemon=True
-        )
+        given = (theirs, self._folder)
+        self._process = spawn.Process(target=_answer_messages, args=given, daemon=True)
         sys.path.insert(0, str(self._folder))  # the new process takes it over, and its fedmem first
         try:
             self._process.start()
@@ -75,8 +71,7 @@ def _answer_messages(channel: Connection, folder: Path) -> None:
         except EOFError:
             return
         try:
-            if app is None:
-                app = load_client_app(folder)
+            app = app or load_client_app(folder)
             reply = app(message, context)
         except FedmemError as error:
             reply = _error_reply(message, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(error))

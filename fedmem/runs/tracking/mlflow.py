@@ -20,22 +20,17 @@ from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.files.atomic import replacing
 from fedmem.core.settings import Settings, flattened
 from fedmem.runs.folder import MLFLOW_RUN, RunFolder
-from fedmem.runs.tracking.tracker import Tracker
+from fedmem.runs.tracking import Tracker
 
-AT_ONCE = 100
-"""Parameters that MLflow takes in one call."""
+AT_ONCE = 100  # parameters that MLflow takes in one call
 
 
 class MLflow(Tracker):
     """Logs settings as parameters, and figures as metrics under their stage's name, a step a round.
 
-    The run's folder keeps the id, under which a run that goes on is found again. What MLflow
-    has already is not reported a second time.
-
-    Args:
-        settings: of the run; the experiment is named after its data, where MLFLOW_EXPERIMENT_NAME
-            names no other.
-        folder: of the run, open.
+    The experiment is named after the data, where MLFLOW_EXPERIMENT_NAME names no other. The run's
+    folder keeps the id, under which a run that goes on is found again. What MLflow has already is
+    not reported a second time.
     """
 
     def __init__(self, settings: Settings, folder: RunFolder) -> None:

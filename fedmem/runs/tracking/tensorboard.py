@@ -13,18 +13,15 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fedmem.runs.folder import EVENTS
 from fedmem.runs.records import RoundRecord
-from fedmem.runs.tracking.tracker import Tracker
+from fedmem.runs.tracking import Tracker
 
 
 class TensorBoard(Tracker):
     """Writes events anew into a folder for each stage, a step a round.
 
-    The stages are runs to TensorBoard, so that their curves lie on one axis.
-
-    Args:
-        folder: of the run.
-        behind: seconds of the rounds that are reported first, since they were before: their events
-            are dated back by it, as if the run had never been stopped.
+    The stages are runs to TensorBoard, so that their curves lie on one axis. The rounds that are
+    reported first took `behind` seconds before the run was stopped: their events are dated back,
+    as if it never had been.
     """
 
     def __init__(self, folder: Path, behind: float) -> None:

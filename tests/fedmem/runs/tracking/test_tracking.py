@@ -23,10 +23,9 @@ from fedmem.runs import tracking
 from fedmem.runs.folder import EVENTS, MLFLOW_RUN, RunFolder
 from fedmem.runs.records import RoundRecord
 from fedmem.runs.resume import absolute, own_settings
-from fedmem.runs.tracking import trackers
+from fedmem.runs.tracking import COUNTS, figures_of, trackers
 from fedmem.runs.tracking.mlflow import MLflow, MlflowClient
 from fedmem.runs.tracking.tensorboard import SummaryWriter, TensorBoard
-from fedmem.runs.tracking.tracker import COUNTS, figures_of
 from tests.helpers.in_process_grid import InProcessGrid
 from tests.helpers.interruptions import failing_at, forget
 
