@@ -220,7 +220,7 @@ def test_a_ray_that_does_not_start_is_told_and_leaves_no_thread_waiting(
 
     monkeypatch.setattr("ray.init", fail)
     before = set(threading.enumerate())
-    with pytest.raises(FedmemError, match=r"broke off: the node timed out\n.*\n.*resume="):
+    with pytest.raises(FedmemError, match=r"broke off: the node timed out\.\n.*\n.*resume="):
         run_simulation(make_settings("stage=pretrain_sasrec"))
     for thread in set(threading.enumerate()) - before:
         thread.join(timeout=30)
