@@ -29,7 +29,7 @@ federation-demo: data ## the same on a SuperLink and three SuperNodes, a few rou
 	$(RUN) -m fedmem.federation_demo
 
 test: data ## tests, under 8 minutes on two slow cores
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadgroup
 
 test-full: data ## tests, the slow ones too
 	$(RUN) -m pytest -m 'slow or not slow'

@@ -13,6 +13,17 @@ from tests.helpers.settings import small_settings
 from tests.helpers.shared_runs import TrainOnce, WholeRun
 from tests.helpers.small_world import write_small_data
 
+PROCESSES = ("test_cluster", "test_deployment", "test_federation_demo", "test_simulate")
+"""Modules whose tests start processes that fill a machine of two cores."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side, those of `PROCESSES` take turns; they come first."""
+    for item in items:
+        if item.path.stem in PROCESSES:
+            item.add_marker(pytest.mark.xdist_group("processes"))
+    items.sort(key=lambda item: item.path.stem not in PROCESSES)
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
