@@ -92,6 +92,9 @@ class RunState:
         del about["hash"]
         try:
             about["settings"] = Settings.from_dict(about["settings"])
+        except (FedmemError, KeyError) as error:
+            raise of_another_version(path, error) from error
+        try:
             if about["stage"] is not None:
                 about["stage"] = _load_stage(folder, about["stage"], tensors)
             return cls(**about)

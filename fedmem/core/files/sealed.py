@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fedmem.core.errors import FedmemError
+from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.files.atomic import replacing
 from fedmem.core.model.parameters import Parameters, content_hash
 
@@ -60,7 +60,7 @@ def load_sealed(path: Path, kind: str) -> tuple[dict[str, Any], Parameters]:
 
 def of_another_version(path: Path, error: Exception) -> FedmemError:
     """The error where something that must be in a file is missing from it, or stands too much."""
-    return FedmemError(f"{path} is damaged, or of another version of fedmem: {error}.")
+    return FedmemError(f"{path} is damaged, or of another version of fedmem: {first_line(error)}.")
 
 
 def _seal(about: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fedmem.core.errors import FedmemError
+from fedmem.core.files.sealed import load_sealed, save_sealed
 from fedmem.core.settings import Settings
 from fedmem.runs.folder import STATE, RunFolder, shown
 from fedmem.runs.stage_progress import StageProgress
@@ -86,6 +87,20 @@ def test_a_damaged_state_is_refused_by_its_path(
         path.unlink()
     with pytest.raises(FedmemError, match=file):
         RunState.load(tmp_path)
+    assert peek(tmp_path) is None
+
+
+def test_a_state_of_another_version_is_refused_by_its_path(
+    settings: Settings, tmp_path: Path
+) -> None:
+    RunState(settings, [], 2).save(tmp_path)
+    about, tensors = load_sealed(tmp_path / LAST, "state")
+    del about["hash"], about["settings"]["stage"]
+    about["settings"]["stages"] = ["pretrain_sasrec"]
+    save_sealed(tmp_path / LAST, about, tensors)
+    with pytest.raises(FedmemError, match=rf"{LAST} is damaged, or of another version") as caught:
+        RunState.load(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
     assert peek(tmp_path) is None
 
 
