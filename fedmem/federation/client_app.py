@@ -32,6 +32,7 @@ from fedmem.messaging.messages import (
     update_to_record,
 )
 from fedmem.messaging.packing import answer_as_asked
+from fedmem.runs.folder import FROZEN, NODES
 
 MEMORY = "memory"
 MEMORY_ABOUT = "memory-about"
@@ -110,7 +111,7 @@ def _cached_node(settings_json: str, node_config: tuple[tuple[str, ConfigValue],
 @functools.lru_cache(maxsize=1)
 def _frozen_store(output_dir: str) -> FrozenStore:
     """The run's frozen parameters, read once in a process."""
-    return FrozenStore(Path(output_dir) / "frozen")
+    return FrozenStore(Path(output_dir) / FROZEN)
 
 
 def _node(settings_json: str, context: Context) -> Node:
@@ -176,4 +177,4 @@ def _own_folder(settings: Settings, context: Context) -> Path:
     given = context.node_config.get("state-dir")
     if given is not None:
         return Path(str(given))
-    return Path(settings.output_dir) / "nodes" / str(context.node_config["partition-id"])
+    return Path(settings.output_dir) / NODES / str(context.node_config["partition-id"])

@@ -96,12 +96,8 @@ class NormFilter(UpdateFilter):
         return self._usual
 
     def _limit_of(self, norms: Sequence[float]) -> float:
-        """The norm up to which an update is in proportion to these; infinite if they are too few.
-
-        Norms that are not finite do not count.
-        """
-        finite = [norm for norm in norms if math.isfinite(norm)]
-        return self._ratio * median(finite) if len(finite) >= ENOUGH else math.inf
+        """The norm up to which an update is in proportion to these; infinite if they are too few."""
+        return self._ratio * median(norms) if len(norms) >= ENOUGH else math.inf
 
     def _limit_beside(self, pairs: Sequence[Sequence[float]], users: int) -> float:
         """The same for a mean: one of fewer users scatters more, so it may be longer."""
