@@ -96,7 +96,7 @@ class NormFilter(UpdateFilter):
         return self._usual
 
     def _limit_of(self, norms: Sequence[float]) -> float:
-        """The norm up to which an update is in proportion to these; infinite if they are too few."""
+        """The norm up to which an update is in proportion to these; infinite where they are few."""
         return self._ratio * median(norms) if len(norms) >= ENOUGH else math.inf
 
     def _limit_beside(self, pairs: Sequence[Sequence[float]], users: int) -> float:
