@@ -36,16 +36,12 @@ from fedmem.core.errors import FedmemError, readable_disk_errors, readable_exit
 from fedmem.core.evaluation.outcomes import Evaluation
 from fedmem.core.evaluation.protocol import RANKINGS, USERS, means
 from fedmem.core.machine.placement import share_of
-from fedmem.core.model.parameters import (
-    Parameters,
-    initial_parameters,
-    load_optimizer_state,
-    optimizer_state,
-)
+from fedmem.core.model.parameters import Parameters, initial_parameters
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import CENTRALISED
 from fedmem.core.training.batches import RoundKey
+from fedmem.core.training.optimizer_state import load_optimizer_state, optimizer_state
 from fedmem.runs.configuration import CONFIG_MODULE, pooled, to_settings
 from fedmem.runs.folder import RunFolder, shown
 from fedmem.runs.progress import make_progress, print_results

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from fedmem.core.model.parameters import Parameters, load_optimizer_state, optimizer_state
+from fedmem.core.model.parameters import Parameters
 from fedmem.core.settings import StrategySettings
+from fedmem.core.training.optimizer_state import load_optimizer_state, optimizer_state
 
 
 class ServerOptimizer:

@@ -1,4 +1,4 @@
-"""Parameters by name: their hash, what a stage starts from, and an optimizer's state of them."""
+"""Parameters by name: their hash, one module's, and what a stage starts from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from fedmem.core.model import Content, Recommender
 from fedmem.core.model.experts import Router
@@ -70,22 +69,3 @@ def initial_parameters(
             part = submodule(parameters, module)
             model.get_submodule(module).load_state_dict(part, strict=True)
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def optimizer_state(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> Parameters:
-    """Copies of what an optimizer keeps of each of its parameters, as `<parameter>/<key>`."""
-    return {
-        f"{name}/{key}": value.detach().cpu().clone()
-        for name, parameter in parameters.items()
-        for key, value in optimizer.state[parameter].items()
-        if isinstance(value, Tensor)
-    }
-
-
-def load_optimizer_state(
-    optimizer: Optimizer, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]
-) -> None:
-    """Let a new optimizer go on from what `optimizer_state` gave of another."""
-    for name, parameter in parameters.items():
-        own = {k: v for k, v in state.items() if k.rpartition("/")[0] == name}
-        optimizer.state[parameter] = {k.rpartition("/")[2]: v.clone() for k, v in own.items()}

@@ -1,0 +1,29 @@
+"""What an optimizer keeps of its parameters, by their names: saved with a run, and gone on from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from fedmem.core.model.parameters import Parameters
+
+
+def optimizer_state(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> Parameters:
+    """Copies of what an optimizer keeps of each of its parameters, as `<parameter>/<key>`."""
+    return {
+        f"{name}/{key}": value.detach().cpu().clone()
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state[parameter].items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer_state(
+    optimizer: Optimizer, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> None:
+    """Let a new optimizer go on from what `optimizer_state` gave of another."""
+    for name, parameter in parameters.items():
+        own = {k: v for k, v in state.items() if k.rpartition("/")[0] == name}
+        optimizer.state[parameter] = {k.rpartition("/")[2]: v.clone() for k, v in own.items()}
