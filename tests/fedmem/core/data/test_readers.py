@@ -53,7 +53,9 @@ def write(folder: Path, form: str, rows: Sequence[Sequence[object]]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n \n", gzip.compress(b"")])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n\n \n", gzip.compress(b"")], ids=["empty", "blank", "gzip"]
+)
 def test_an_empty_file(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "ratings.dat"
     path.write_bytes(content)
