@@ -84,7 +84,8 @@ class CentralTraining:
         self.observers = observers
         self.node = Node(settings, participants(settings))
         num_items, seed = self.node.interactions.num_items, settings.seed
-        initial = initial_parameters(settings.model, CENTRALISED, num_items, (0, 0), seed, {})
+        rows = self.node.starting_rows() if settings.starts_from_content else None
+        initial = initial_parameters(settings.model, CENTRALISED, num_items, (0, 0), seed, {}, rows)
         self.model = self.node.load(CENTRALISED, initial)
         self.trainer = self.node.trainer(CENTRALISED)
         self.optimizer = torch.optim.Adam(self.trainer.scope.values(), lr=central.learning_rate)

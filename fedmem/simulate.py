@@ -55,7 +55,6 @@ from fedmem.core.machine.device import check_precision
 from fedmem.core.machine.placement import Placement, share_of
 from fedmem.core.machine.placement import place as place_nodes
 from fedmem.core.settings import Settings
-from fedmem.core.stages import find_stages
 from fedmem.doctor import Case, preflight, print_findings
 from fedmem.federation.client_app import app as client_app
 from fedmem.federation.server_app import Run, make_server_app
@@ -179,7 +178,7 @@ def remove_unused(made: Path, used: Path) -> None:
 
 def announce(settings: Settings, placement: Placement) -> None:
     """Say what is about to run, since Ray takes some seconds to start."""
-    print_summary(settings.data, any(stage.content for stage in find_stages(settings.stage)))
+    print_summary(settings.data, settings.reads_content)
     histories = load_histories(settings)
     cold = f" and {histories.cold.num_items:,} cold ones" if histories.cold.num_items else ""
     say(

@@ -20,6 +20,8 @@ from fedmem.core.machine.device import local_gpus, resolve_device
 from fedmem.core.memory import MemoryBank, Novelties, item_vectors, novelty_histogram
 from fedmem.core.memory.bank import Packed
 from fedmem.core.model import Content, Recommender
+from fedmem.core.model.item_start import content_rows, usual_length
+from fedmem.core.model.new_items import places_new_items
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
 from fedmem.core.training.hidden_states import HiddenStates, last_hidden, losses_at
@@ -126,6 +128,13 @@ class Node:
         """Over the users' training items; all that the server receives to find a threshold."""
         return novelty_histogram(self.novelties.at(self.interactions.training_places(self.users)))
 
+    def starting_rows(self) -> Tensor:
+        """[I + 1, K] rows of an item table that starts from content, if all users live here."""
+        model, found = self.settings.model, self.interactions
+        seen = found.training_lengths[self.users].sum() / found.num_items
+        length = usual_length(seen) if model.item_length == "auto" else model.item_length
+        return content_rows(self.content, model) * float(length)
+
     def open_bank(self, threshold: float) -> MemoryBank:
         """The memories of the users that live here, empty where they were not opened before."""
         if self._bank is None or self._bank.threshold != threshold:
@@ -175,7 +184,8 @@ class Node:
 
     def rank_cold(self, stage: Stage, users: UserIndices) -> Ranks:
         """Rank the latest cold items of users that live here, by the stage's model."""
-        content = self.cold_content if stage.content else None
+        placed = places_new_items(stage, self.settings.model)
+        content = (self.content, self.cold_content) if placed else None
         replay = self._replay if stage.memory else None
         return rank_cold(self.model(stage), self.settings, self.histories, users, content, replay)
 

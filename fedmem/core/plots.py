@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from fedmem.core.memory.novelty import BINS
+from fedmem.core.memory.kernel import BINS
 
 INK, GREY, PALE = "#1b2a33", "#6f7d85", "#b4bfc5"
 SERIES = (

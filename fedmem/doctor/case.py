@@ -67,7 +67,7 @@ class Case:
     @property
     def widths(self) -> tuple[int, int]:
         """Of visual and text vectors; 0 where no stage needs them."""
-        if not any(stage.content for stage in self.stages):
+        if not self.settings.reads_content:
             return 0, 0
         return self.content.visual.shape[1], self.content.text.shape[1]
 

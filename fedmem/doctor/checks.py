@@ -8,7 +8,7 @@ from dataclasses import replace
 from fedmem.core.errors import FedmemError
 from fedmem.doctor import checkpoints, data, environment, features, outcome, resources
 from fedmem.doctor.case import Case
-from fedmem.doctor.finding import Check, Finding, Level, problem
+from fedmem.doctor.finding import CONTENT, Check, Finding, Level, problem
 
 SUBJECTS = (data, features, checkpoints, resources, environment, outcome)
 CHECKS = tuple(one for about in SUBJECTS for one in vars(about).values() if isinstance(one, Check))
@@ -22,7 +22,10 @@ def examine(case: Case, checks: Iterable[Check] = CHECKS) -> Iterator[Finding]:
     stages = {stage.name for stage in case.stages}
     reported: set[str] = set()
     for one in checks:
-        if not stages.intersection(one.stages) or one.after != bool(case.results):
+        matters = stages.intersection(one.stages) or (
+            one.stages == CONTENT and case.settings.reads_content
+        )
+        if not matters or one.after != bool(case.results):
             continue
         try:
             finding = one.look(case)

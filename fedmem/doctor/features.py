@@ -6,7 +6,13 @@ import numpy as np
 
 from fedmem.core.arrays import Floats
 from fedmem.core.evaluation.feature_quality import neighbour_similarity
-from fedmem.core.memory import Novelties, auto_threshold, item_vectors, novelty_histogram
+from fedmem.core.memory import (
+    Novelties,
+    auto_threshold,
+    item_vectors,
+    novelty_histogram,
+    written_share,
+)
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import CONTENT, MEMORY, Finding, check, ok, problem, warn_if
 
@@ -116,10 +122,12 @@ def threshold(case: Case) -> Finding:
     users = np.random.default_rng(case.settings.seed).permutation(case.users)[:SAMPLE_USERS]
     novelties = Novelties(found, vectors, memory.short_term_capacity)
     novelty = novelties.at(found.training_places(users))
-    auto = auto_threshold(novelty_histogram(novelty), memory.write_ratio)
-    limit = auto if memory.threshold == "auto" else float(memory.threshold)
-    known = novelty[~np.isnan(novelty)]
-    share = float((known >= limit).mean()) if len(known) else 0.0
+    histogram = novelty_histogram(novelty)
+    auto = auto_threshold(histogram, memory.write_ratio)
+    limit, share = auto, written_share(histogram, auto)
+    if memory.threshold != "auto":
+        limit, known = float(memory.threshold), novelty[~np.isnan(novelty)]
+        share = float((known >= limit).mean()) if len(known) else 0.0
     figure = f"memory.threshold={memory.threshold} ({limit:.3g}) lets {share:.1%} in"
     advice = f"set memory.threshold=auto (about {auto:.3g} here, for {memory.write_ratio:.0%})."
     if memory.threshold == "auto":

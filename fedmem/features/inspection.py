@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from fedmem.core.arrays import Floats
 from fedmem.core.evaluation.feature_quality import NeighbourSimilarity, neighbour_similarity
-from fedmem.core.memory import auto_threshold, item_vectors
-from fedmem.core.memory.novelty import BINS
+from fedmem.core.memory import auto_threshold, item_vectors, written_share
+from fedmem.core.memory.kernel import BINS
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 
@@ -63,7 +63,7 @@ class Inspection:
     @property
     def written(self) -> float:
         """Share of the training interactions that are as novel as the threshold."""
-        return float(self.novelty[round(self.threshold * BINS / 2) :].sum() / self.novelty.sum())
+        return written_share(self.novelty, self.threshold)
 
     def novelty_quantile(self, share: float) -> float:
         """Novelty that this share of the training interactions stays below, to a bin's width."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -11,11 +12,14 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 
 from clients import CohortClient, UserClient
+from fedmem.core.data.content import has_files
 from fedmem.core.data.interactions import Split
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import sums_of
 from fedmem.core.memory import MemoryBank
 from fedmem.core.memory.memory_store import NodeStore, memory_key
+from fedmem.core.model.item_start import content_rows
+from fedmem.core.model.parameters import content_hash
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import find_stage
@@ -26,6 +30,7 @@ from fedmem.federation.node_settings import settle_here, users_here
 from fedmem.messaging.messages import (
     Description,
     EvaluateResult,
+    ItemsHere,
     NeedsFrozen,
     Task,
     from_array_record,
@@ -43,10 +48,8 @@ app = ClientApp(mods=[answer_as_asked])
 @app.query("describe")
 def describe(message: Message, context: Context) -> Message:
     """Who lives here, and what they choose from."""
-    about = message.content.config_records["about"]
-    node = _node(str(about["settings"]), context)
-    widths = (0, 0)
-    if about["content"]:
+    node, widths = _node_of(message, context), (0, 0)
+    if message.content.config_records["about"]["content"]:
         widths = (node.content.visual.shape[1], node.content.text.shape[1])
     description = Description(
         users=node.users.astype("int32"),
@@ -60,9 +63,22 @@ def describe(message: Message, context: Context) -> Message:
 @app.query("novelty")
 def novelty(message: Message, context: Context) -> Message:
     """The users' summed novelty histogram."""
-    node = _node(str(message.content.config_records["about"]["settings"]), context)
-    counts = ArrayRecord({"counts": Array(node.novelty_histogram())})
+    counts = ArrayRecord({"counts": Array(_node_of(message, context).novelty_histogram())})
     return Message(RecordDict({"histogram": counts}), reply_to=message)
+
+
+@app.query("items")
+def items(message: Message, context: Context) -> Message:
+    """How often items are seen here, and the hash of their content."""
+    return Message(_items_here(message, context).to_record(), reply_to=message)
+
+
+@app.query("items_with_rows")
+def items_with_rows(message: Message, context: Context) -> Message:
+    """The same, with the rows that the items' content makes of an item table."""
+    here, node = _items_here(message, context), _node_of(message, context)
+    rows = content_rows(node.content, node.settings.model)
+    return Message(replace(here, rows=rows).to_record(), reply_to=message)
 
 
 @app.train()
@@ -116,6 +132,18 @@ def _frozen_store(output_dir: str) -> FrozenStore:
 
 def _node(settings_json: str, context: Context) -> Node:
     return _cached_node(settings_json, tuple(sorted(context.node_config.items())))
+
+
+def _node_of(query: Message, context: Context) -> Node:
+    """The node that a query is about: the one that answers."""
+    return _node(str(query.content.config_records["about"]["settings"]), context)
+
+
+def _items_here(query: Message, context: Context) -> ItemsHere:
+    node = _node_of(query, context)
+    interactions = int(node.interactions.training_lengths[node.users].sum())
+    known = has_files(node.settings.data)
+    return ItemsHere(interactions, content_hash(vars(node.content)) if known else "")
 
 
 def _client(task: Task, context: Context) -> UserClient | None:

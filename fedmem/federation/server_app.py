@@ -17,6 +17,7 @@ from fedmem.core.memory import auto_threshold
 from fedmem.core.model.parameters import initial_parameters
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage, find_stage
+from fedmem.federation.item_table import starting_rows
 from fedmem.federation.rounds import run_rounds
 from fedmem.messaging.roster import Roster
 from fedmem.runs.folder import RunFolder
@@ -70,6 +71,8 @@ class Run:
         parents = load_parents(settings, stage, roster.catalogue)
         hashes = {name: parent.hash for name, parent in parents.items()}
         folder.start_stage(hashes)
+        rules, progress = StageRules(settings, stage), folder.state.stage
+        from_content = settings.model.item_start == "content" and not parents
         parameters = initial_parameters(
             settings.model,
             stage,
@@ -77,10 +80,10 @@ class Run:
             roster.widths,
             settings.seed,
             {name: parent.parameters for name, parent in parents.items()},
+            starting_rows(settings, roster) if from_content and progress is None else None,
         )
         names, rest = stage.split(parameters)
         scope, frozen = ({n: parameters[n] for n in part} for part in (names, rest))
-        rules, progress = StageRules(settings, stage), folder.state.stage
         if progress is None:
             threshold = self._threshold(roster, folder) if stage.memory else None
             progress = rules.begin(scope, threshold)

@@ -21,6 +21,7 @@ from fedmem.core.updates.update import Update
 
 DESCRIBE = "query.describe"
 NOVELTY = "query.novelty"
+ITEMS, ITEMS_WITH_ROWS = "query.items", "query.items_with_rows"
 
 
 def to_array_record(parameters: Mapping[str, torch.Tensor]) -> ArrayRecord:
@@ -223,3 +224,29 @@ class Description:
         visual, text = about["widths"]
         users = record.array_records["users"]["users"].numpy().astype(np.int32)
         return cls(users, about["items"], about["catalogue"], (visual, text))
+
+
+@dataclass(frozen=True)
+class ItemsHere:
+    """Node to server: what a start of the item table asks of it.
+
+    Attributes:
+        interactions: training interactions of the users who live there.
+        content: hash of the items' content; empty where the node has none.
+        rows: [I + 1, K] rows of mean length 1 made of it, where they were asked for.
+    """
+
+    interactions: int
+    content: str
+    rows: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+
+    def to_record(self) -> RecordDict:
+        """As Flower sends it."""
+        about = ConfigRecord({"interactions": self.interactions, "content": self.content})
+        return RecordDict({"about": about, "rows": to_array_record({"rows": self.rows})})
+
+    @classmethod
+    def from_record(cls, record: RecordDict) -> ItemsHere:
+        """As the server reads it."""
+        about: dict[str, Any] = dict(record.config_records["about"])
+        return cls(**about, rows=from_array_record(record.array_records["rows"])["rows"])

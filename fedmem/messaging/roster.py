@@ -146,12 +146,17 @@ class Roster:
         Raises:
             FedmemError: no node answered.
         """
-        replies = self.ask(self._query(self.look(), NOVELTY), QUERY_SECONDS)
+        replies = self.query(self.look(), NOVELTY)
         if not replies:
             raise FedmemError("No node sent its novelty: " + "; ".join(self.news()))
-        records = [reply.content.array_records["histogram"] for reply in replies]
+        records = [reply.array_records["histogram"] for reply in replies.values()]
         total: np.ndarray = np.sum([record["counts"].numpy() for record in records], axis=0)
         return total
+
+    def query(self, nodes: Iterable[int], query: str) -> dict[int, RecordDict]:
+        """The nodes' answers to a query, by node, ascending; without those who gave none."""
+        replies = self.ask(self._query(nodes, query), QUERY_SECONDS)
+        return dict(sorted((r.metadata.src_node_id, r.content) for r in replies))
 
     def _query(self, nodes: Iterable[int], query: str) -> list[Message]:
         about = ConfigRecord({"settings": self._settings.to_json(), "content": self._content})

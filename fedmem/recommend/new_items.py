@@ -13,6 +13,7 @@ from fedmem.core.data import Interactions, load_content
 from fedmem.core.data.ids import LISTED, Ids, padded
 from fedmem.core.errors import FedmemError
 from fedmem.core.model import Content, Recommender
+from fedmem.core.model.new_items import places_new_items
 from fedmem.core.node import Node
 
 
@@ -23,10 +24,12 @@ class NewItems:
     Attributes:
         ids: [K + 1] their own ids; entry 0 is padding's.
         content: [K + 1, …].
+        known: content [I + 1, …] of the items that the model knows.
     """
 
     ids: Ids
     content: Content
+    known: Content
 
     def among(self, touched: set[str]) -> npt.NDArray[np.int64]:
         """Places of those whose id, as text, was touched."""
@@ -45,10 +48,11 @@ def load_new_items(
         FedmemError: the stage uses no content, all items are known, none has content, or the
             vectors are not of the model's widths.
     """
-    if not model.stage.content:
+    if not places_new_items(model.stage, node.settings.model):
         raise FedmemError(
             f"{model.stage.name} knows no content, which is all that new items have: "
-            "train align_projectors, or name it with --stage."
+            "train align_projectors and name it with --stage, or train with "
+            "model.item_start=content."
         )
     known = {str(item) for item in node.interactions.item_ids[1:]}
     unknown = [item for item in table if item not in known]
@@ -59,11 +63,10 @@ def load_new_items(
     if visual or text:
         visual_file, text_file = (str(file.absolute()) if file else None for file in (visual, text))
         data = replace(data, visual_file=visual_file, text_file=text_file)
-    nobody = np.zeros(0, dtype=np.int32)
-    content = load_content(data, Interactions(np.zeros(1, np.int64), nobody, ids, nobody))
+    content = load_content(data, Interactions.of_nobody(ids))
     content = Content(
-        _as_wide(content.visual, model.visual.shape[1], "picture"),
-        _as_wide(content.text, model.text.shape[1], "text"),
+        _as_wide(content.visual, node.content.visual.shape[1], "picture"),
+        _as_wide(content.text, node.content.text.shape[1], "text"),
     )
     kept = content.present.any(1)
     if not kept.any():
@@ -73,7 +76,8 @@ def load_new_items(
             "--new-text FILE and --new-visual FILE."
         )
     kept[0] = True
-    return NewItems(ids[kept.numpy()], Content(content.visual[kept], content.text[kept]))
+    content = Content(content.visual[kept], content.text[kept])
+    return NewItems(ids[kept.numpy()], content, node.content)
 
 
 def _as_ids(items: list[str], like: Ids) -> Ids:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fedmem.core.arrays import Ints
 from fedmem.core.model import Recommender
+from fedmem.core.model.content import leanings
 from fedmem.core.model.new_items import with_new_items
 from fedmem.core.settings import Settings
 from fedmem.core.training.hidden_states import last_hidden
@@ -51,7 +52,7 @@ def recommend(
     """
     known = len(model.sasrec.item_emb.weight)
     if new is not None:
-        model = with_new_items(model, settings.model, new.content)
+        model = with_new_items(model, settings.model, new.known, new.content)
     items = torch.arange(1, len(model.sasrec.item_emb.weight))
     hidden = last_hidden(model, settings, [person.history])[:, None]  # [1, 1, D]
     reads = None if memory is None else torch.from_numpy(memory).long()[None, None]
@@ -60,7 +61,7 @@ def recommend(
     total = scores.total[0, 0].clone()
     total[person.history - 1] = -torch.inf
     if new is not None:
-        parts = _credit_content(model, parts, known)
+        parts = _credit_content(new, parts, known)
         total[new.among(person.touched) + known - 2] = -torch.inf
     best = total.topk(min(top_k, int(total.isfinite().sum()))).indices.tolist()
     return [
@@ -74,17 +75,18 @@ def recommend(
     ]
 
 
-def _credit_content(model: Recommender, parts: dict[str, Tensor], known: int) -> dict[str, Tensor]:
+def _credit_content(new: NewItems, parts: dict[str, Tensor], known: int) -> dict[str, Tensor]:
     """The parts [I], with what stands in for a new item's ID credited to its content.
 
     Picture and text share it as they share the stand-in, alike where the item has both.
     """
     stands_in = parts["sequence"].clone()
     stands_in[: known - 1] = 0.0
-    picture = torch.sigmoid(model.lean[1:])
+    picture = torch.zeros_like(stands_in)
+    picture[known - 1 :] = torch.sigmoid(leanings(new.content.present[1:]))
     return {
         **parts,
         "sequence": parts["sequence"] - stands_in,
-        "picture": parts["picture"] + picture * stands_in,
-        "text": parts["text"] + (1 - picture) * stands_in,
+        "picture": parts.get("picture", 0.0) + picture * stands_in,
+        "text": parts.get("text", 0.0) + (1 - picture) * stands_in,
     }

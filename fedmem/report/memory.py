@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from fedmem.core.memory.novelty import BINS
+from fedmem.core.memory.kernel import BINS
 from fedmem.core.plots import GREY, NOVELTY, draw_novelty_bars
 from fedmem.report.canvas import SMALL, NothingToDraw, legend, style_of
 from fedmem.report.study import Study

@@ -6,14 +6,14 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from fedmem.core.checkpoint.foreign import refuse_foreign
+from fedmem.core.checkpoint.foreign import EARLIER, refuse_foreign
 from fedmem.core.errors import FedmemError
 from fedmem.core.files.sealed import load_sealed, of_another_version, save_sealed
 from fedmem.core.model.parameters import Parameters, content_hash
 from fedmem.core.settings import CheckpointSettings, ModelSettings, Settings
 from fedmem.core.stages import Stage
 
-NOT_SIZES = ("dropout", "experts")
+NOT_SIZES = ("dropout", "experts", *EARLIER)
 """Model settings that a checkpoint may differ in."""
 
 
@@ -54,7 +54,7 @@ class Checkpoint:
         about, parameters = load_sealed(path, "checkpoint")
         del about["hash"]
         try:
-            about["model"] = ModelSettings(**about["model"])
+            about["model"] = ModelSettings(**{**EARLIER, **about["model"]})
             return cls(**about, parameters=parameters)
         except (FedmemError, KeyError, TypeError) as error:
             raise of_another_version(path, error) from error

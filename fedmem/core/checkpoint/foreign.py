@@ -27,6 +27,8 @@ from fedmem.core.model.backbone import SASRec
 from fedmem.core.model.parameters import Parameters
 from fedmem.core.settings import ModelSettings
 
+EARLIER: dict[str, Any] = {"item_start": "random", "item_length": "auto", "item_whitening": 0.5}
+"""Model settings that models made before lack, as they were."""
 WAY_OUT = "Train stage 1 again: python -m fedmem.simulate stage=pretrain_sasrec data=NAME"
 """What to do where no backbone can be taken."""
 
@@ -154,7 +156,13 @@ def diagnose(tensors: Parameters) -> Diagnosis:
 def _backbone_shapes(prefix: str, sizes: Mapping[str, int]) -> dict[str, torch.Size]:
     """Shapes of our backbone's tensors of these sizes, by name with the prefix before it."""
     fitting = {k: v for k, v in sizes.items() if k != "items"}
-    rest = {"heads": 1, "dropout": 0.0, "gating_hidden": 1, "semantic_heads": 1, "router_hidden": 1}
+    rest = {
+        "heads": 1,
+        "dropout": 0.0,
+        "gating_hidden": 1,
+        "semantic_heads": 1,
+        "router_hidden": 1,
+    } | EARLIER
     settings = ModelSettings(experts=["identity"], **fitting, **rest)  # type: ignore[arg-type]
     with torch.random.fork_rng(devices=[]):
         backbone = SASRec(settings, sizes["items"])

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedmem.core.data.ids import Ids, comparable, example
+from fedmem.core.data.cold import drawn_cold, load_histories
+from fedmem.core.data.ids import Ids, comparable, example, padded, read_catalogue
 from fedmem.core.data.interactions import WITH_FEATURES, Interactions, how_to_get
 from fedmem.core.data.vectors import Vectors, read_vectors
 from fedmem.core.errors import FedmemError
@@ -26,6 +27,35 @@ def content_of(settings: Settings, items: Interactions) -> Content:
     """The items' content from `load_content`, or what `ablation.content` puts in its place."""
     key = f"{settings.seed} content {items.fingerprint}"
     return ablate(load_content(settings.data, items), settings.ablation.content, key)
+
+
+def has_files(settings: DataSettings) -> bool:
+    """Whether the data name feature files, and all that they name are there."""
+    named = [name for file in KINDS.values() if (name := getattr(settings, file)) is not None]
+    return bool(named) and all((Path(settings.dir) / name).is_file() for name in named)
+
+
+def content_here(settings: Settings, fingerprint: str) -> Content | None:
+    """The content of the items with this fingerprint, where this machine has files of them.
+
+    Which rows of the files they are, the interactions say, or `data.catalogue_file`, where there
+    are no interactions here.
+
+    Raises:
+        FedmemError: the files are damaged.
+    """
+    data = settings.data
+    if not has_files(data):
+        return None
+    if (Path(data.dir) / data.path).exists():
+        items = load_histories(settings).warm
+    elif data.catalogue_file is not None:
+        ids = padded(read_catalogue(data.dir, data.catalogue_file, data.encoding))
+        cold = drawn_cold(ids, settings.evaluation.cold_items, settings.seed)
+        items = Interactions.of_nobody(ids[~cold])
+    else:
+        return None
+    return content_of(settings, items) if items.fingerprint == fingerprint else None
 
 
 def ablate(content: Content, instead: str, key: str) -> Content:

@@ -125,17 +125,27 @@ def catalogue(settings: DataSettings, seen: Ids) -> Ids:
     """
     if settings.catalogue_file is None:
         return seen
-    path = Path(settings.dir) / settings.catalogue_file
-    lines = [text.strip() for _, text in numbered_lines(path, settings.encoding)]
-    ids: Ids = np.unique(to_ids(pa.array([line for line in lines if line], pa.string())))
-    if not len(ids):
-        raise FedmemError(f"{path} is empty: it must hold the ids of all items, one a line.")
+    ids = read_catalogue(settings.dir, settings.catalogue_file, settings.encoding)
     lacking = np.setdiff1d(*comparable(seen, ids))
     if len(lacking):
         raise FedmemError(
-            f"The catalogue {path} lacks item {lacking[0]} of these data: all nodes need one and "
-            "the same, with the items of each."
+            f"The catalogue {settings.catalogue_file} lacks item {lacking[0]} of these data: all "
+            "nodes need one and the same, with the items of each."
         )
+    return ids
+
+
+def read_catalogue(folder: str, name: str, encoding: str) -> Ids:
+    """The ids of a catalogue file, one a line, ascending.
+
+    Raises:
+        FedmemError: the file cannot be read, or has no ids.
+    """
+    path = Path(folder) / name
+    lines = [text.strip() for _, text in numbered_lines(path, encoding)]
+    ids: Ids = np.unique(to_ids(pa.array([line for line in lines if line], pa.string())))
+    if not len(ids):
+        raise FedmemError(f"{path} is empty: it must hold the ids of all items, one a line.")
     return ids
 
 

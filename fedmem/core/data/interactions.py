@@ -49,6 +49,12 @@ class Interactions:
     user_ids: Ids
     """[U] the data's own id of each user."""
 
+    @classmethod
+    def of_nobody(cls, item_ids: Ids) -> Interactions:
+        """A catalogue of items [I + 1] without any history."""
+        nobody = np.zeros(0, dtype=np.int32)
+        return cls(np.zeros(1, np.int64), nobody, item_ids, nobody)
+
     @property
     def num_users(self) -> int:
         """Users, with those of other nodes below `data.first_index`, who have no history here."""

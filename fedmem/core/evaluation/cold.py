@@ -37,14 +37,14 @@ def rank_cold(
     settings: Settings,
     histories: Histories,
     users: UserIndices,
-    content: Content | None,
+    content: tuple[Content, Content] | None,
     read_memory: Callable[[UserIndices, Positions], Ints] | None,
 ) -> Ranks:
     """Rank the latest cold item of each user who has one, with something warm before it.
 
-    A stage that uses content needs that of the cold items [K + 1]; one that reads the memory needs
-    `read_memory`: items [n, M] that memories of users [n] gave just before positions [n] of their
-    warm histories.
+    Where new items have a place in the model, `places_new_items`, the content of the warm items
+    [I + 1] and of the cold ones [K + 1] is needed; where the stage reads the memory, `read_memory`:
+    items [n, M] that memories of users [n] gave just before positions [n] of their warm histories.
     """
     warm, cold = histories.warm, histories.cold
     users, places = histories.latest_cold(users)
@@ -56,16 +56,17 @@ def rank_cold(
     untrained = untrained_embeddings(settings, cold.num_items).to(hidden.device)
     ranks = {BY_ID: ranks_among(by_embeddings(hidden, untrained), positives, negatives)}
     if content is not None:
+        known, cold_content = content
         reads = None if read_memory is None else read_memory(users, before)
         first = warm.num_items  # cold items come after it
         positives, negatives = positives + first, np.where(negatives, negatives + first, 0)
         own = [np.concatenate([warm.history(int(u)), cold.history(int(u)) + first]) for u in users]
         for ranking, given in {
-            "cold_sampled": content,
-            "cold_text": Content(torch.zeros_like(content.visual), content.text),
-            "cold_picture": Content(content.visual, torch.zeros_like(content.text)),
+            "cold_sampled": cold_content,
+            "cold_text": Content(torch.zeros_like(cold_content.visual), cold_content.text),
+            "cold_picture": Content(cold_content.visual, torch.zeros_like(cold_content.text)),
         }.items():
-            scorer = by_model(with_new_items(model, settings.model, given), hidden, reads)
+            scorer = by_model(with_new_items(model, settings.model, known, given), hidden, reads)
             ranks[ranking] = ranks_among(scorer, positives, negatives)
             if ranking == "cold_sampled":
                 items = first + cold.num_items

@@ -17,6 +17,8 @@ jit: Any = numba.njit(cache=True)
 # Sums may be reordered, or they could not be vectorised.
 jit_sums: Any = numba.njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
 
+BINS = 400
+"""Bins of the histogram of novelty over [0, 2], the range of 1 − cosine."""
 INGESTED, PROMOTIONS, MERGES, EVICTIONS, SURPRISES = range(5)
 """Places in a row of counters."""
 ITEM, STEP, FREQUENCY = range(3)
@@ -24,7 +26,9 @@ ITEM, STEP, FREQUENCY = range(3)
 
 
 class Rules(NamedTuple):
-    """What is constant over users; `from_short_term` entries of a read come from ST first."""
+    """What is constant over users; `from_short_term` entries of a read come from ST first, and
+    `splits_bin` says that a threshold inside a bin lets a part of it in, see `is_novel`.
+    """
 
     short_term_capacity: int
     long_term_capacity: int
@@ -32,6 +36,7 @@ class Rules(NamedTuple):
     merge_similarity: float
     half_life: float
     from_short_term: int
+    splits_bin: bool
 
 
 class Catalogue(NamedTuple):
@@ -219,6 +224,25 @@ def write(item, entries, size, counters, catalogue, rules):  # type: ignore[no-u
 
 
 @jit
+def is_novel(novelty, item, step, rules):  # type: ignore[no-untyped-def]
+    """Whether an item is novel enough to be written.
+
+    Where more interactions are equally novel than may be written, the threshold stands inside their
+    bin of the histogram and lets the share above it in. Which ones: by a hash of the item and of
+    its step in the history (Knuth's multiplicative one), so that whoever asks finds the same.
+    """
+    place = rules.threshold * BINS / 2
+    edge = math.floor(place + 1e-6)
+    kept_out = place - edge
+    if not rules.splits_bin or kept_out < 1e-6:
+        return novelty >= rules.threshold
+    within = novelty * BINS / 2 - edge
+    if within < 0 or within >= 1:
+        return within >= 1
+    return ((item * 2654435761 + step * 40503) * 2654435761 % 4294967296) / 4294967296 >= kept_out
+
+
+@jit
 def ingest(history, spans, counters, sizes, long_term, reads, catalogue, rules):  # type: ignore[no-untyped-def]
     """Ingest the users' spans, reading their memories on the way.
 
@@ -258,7 +282,8 @@ def ingest(history, spans, counters, sizes, long_term, reads, catalogue, rules):
             item = history.items[place]
             counts[INGESTED] += 1
             if catalogue.has_content[item]:
-                if 1.0 - history.familiarity[place] >= rules.threshold:
+                novelty = 1.0 - history.familiarity[place]
+                if is_novel(novelty, np.int64(item), np.int64(counts[INGESTED]), rules):
                     size = write(item, entries, size, counts, catalogue, rules)
             elif history.surprising[place]:
                 counts[SURPRISES] += 1

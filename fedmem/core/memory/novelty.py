@@ -8,9 +8,7 @@ import numpy.typing as npt
 from fedmem.core.arrays import Floats, Places
 from fedmem.core.data import Interactions
 from fedmem.core.memory import kernel
-
-BINS = 400
-"""Bins of the histogram over [0, 2], the range of 1 − cosine."""
+from fedmem.core.memory.kernel import BINS
 
 
 def item_vectors(visual: Floats, text: Floats) -> Floats:
@@ -75,7 +73,27 @@ def novelty_histogram(values: Floats) -> npt.NDArray[np.int64]:
 
 
 def auto_threshold(histogram: npt.NDArray[np.int64], write_ratio: float) -> float:
-    """The lowest bin edge that lets at most this share of the counted interactions through."""
+    """The lowest bin edge that lets at most this share of the counted interactions through.
+
+    Where it lets less than half of the share through, many interactions are equally novel: where
+    histories are short, the first ones, with nothing before them. The threshold is then inside
+    their bin, so that a part of them makes up the share, see `kernel.is_novel`.
+    """
     at_least = np.cumsum(histogram[::-1])[::-1]  # [BINS] interactions in this bin or above
-    allowed = np.flatnonzero(at_least <= write_ratio * histogram.sum())
-    return 2.0 * (int(allowed[0]) if len(allowed) else BINS) / BINS
+    wanted = write_ratio * histogram.sum()
+    allowed = np.flatnonzero(at_least <= wanted)
+    edge = int(allowed[0]) if len(allowed) else BINS
+    through = int(at_least[edge]) if edge < BINS else 0
+    if through < wanted / 2:
+        return 2.0 * (edge - float(wanted - through) / int(histogram[edge - 1])) / BINS
+    return 2.0 * edge / BINS
+
+
+def written_share(histogram: npt.NDArray[np.int64], threshold: float) -> float:
+    """The share of the counted interactions that a threshold of `auto_threshold` lets through."""
+    place = threshold * BINS / 2
+    edge = int(place + 1e-6)
+    above = histogram[edge + 1 :].sum() + (
+        histogram[edge] * min(1.0, edge + 1 - place) if edge < BINS else 0
+    )
+    return float(above / max(histogram.sum(), 1))

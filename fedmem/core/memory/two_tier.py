@@ -91,6 +91,7 @@ def rules_of(settings: MemorySettings, threshold: float, top_k: int) -> kernel.R
         settings.merge_similarity,
         float(settings.half_life),
         math.ceil(top_k * settings.short_term_share),
+        settings.threshold == "auto",
     )
 
 

@@ -4,42 +4,60 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from fedmem.core.model.item_start import ContentMap
 from fedmem.core.model.recommender import Content, Recommender
 from fedmem.core.settings import ModelSettings
+from fedmem.core.stages import Stage
+
+
+def places_new_items(stage: Stage, settings: ModelSettings) -> bool:
+    """Whether a stage's model can rank items that nobody has touched, by their content."""
+    return stage.content or settings.item_start == "content"
 
 
 @torch.no_grad()
-def with_new_items(model: Recommender, settings: ModelSettings, new: Content) -> Recommender:
+def with_new_items(
+    model: Recommender, settings: ModelSettings, known: Content, new: Content
+) -> Recommender:
     """The model with items appended to its catalogue, from item id I + 1 on.
 
     In the place of its ID embedding a new item has what its content [K + 1], row 0 the padding,
-    makes of it, `stand_ins`. From there on it is an item like any other, in every part of the
-    score. The model is of a stage with content, made with these settings, and stays as it is.
+    makes of it beside that of the known items [I + 1], `stand_ins`: the row that it would have
+    started from, where the item table started from content, else z̄. From there on it is an item
+    like any other, in every part of the score. The model is made with these settings, and stays as
+    it is.
     """
-    known = model.sasrec.item_emb.weight  # [I + 1, D]
+    item_emb = model.sasrec.item_emb.weight  # [I + 1, D]
     content = Content(
-        torch.cat([model.visual, new.visual[1:].to(known.device)]),
-        torch.cat([model.text, new.text[1:].to(known.device)]),
+        torch.cat([known.visual, new.visual[1:]]), torch.cat([known.text, new.text[1:]])
     )
-    count = len(content.text) - 1
-    larger = Recommender(settings, model.stage, count, content).to(known.device).eval()
-    room = known.new_zeros(count + 1 - len(known), known.shape[1])
-    parameters = {**model.state_dict(), "sasrec.item_emb.weight": torch.cat([known, room])}
+    count, first = len(content.text) - 1, len(item_emb)
+    larger = Recommender(settings, model.stage, count, content).to(item_emb.device).eval()
+    room = item_emb.new_zeros(count + 1 - first, item_emb.shape[1])
+    parameters = {**model.state_dict(), "sasrec.item_emb.weight": torch.cat([item_emb, room])}
     larger.load_state_dict(parameters)
-    measured = larger.has_content[: len(known)]
-    larger.sasrec.item_emb.weight[len(known) :] = stand_ins(
-        larger.content()[len(known) :], larger.content()[: len(known)][measured], known[measured]
+    if settings.item_start == "content":
+        start = ContentMap.fit(known, settings.dim, settings.item_whitening).rows(content)
+        rows = F.pad(start, (0, settings.dim - start.shape[1])).to(item_emb.device)
+    else:
+        rows = larger.content()
+    measured = content.present[:first].any(1).to(item_emb.device)
+    larger.sasrec.item_emb.weight[first:] = stand_ins(
+        rows[first:], rows[:first][measured], item_emb[measured]
     )
     return larger
 
 
 def stand_ins(new: Tensor, content: Tensor, item_emb: Tensor) -> Tensor:
-    """z̄ of new items [K, D], moved and stretched to the mean and the spread of ID embeddings.
+    """What content makes of new items [K, D], moved and stretched to the mean and the spread of ID
+    embeddings.
 
-    Those are `item_emb` [N, D] of known items, whose z̄ is `content` [N, D]. The projectors are
-    trained beside the ID embeddings, and nothing says where in the space z̄ lies as a whole nor how
-    long it is: the softmax over items does not feel the first, and has the second in common with e.
+    Those are `item_emb` [N, D] of known items, of which content makes `content` [N, D]. Training
+    moves ID embeddings as a whole, projectors are trained beside them, and nothing says where in
+    the space z̄ lies nor how long it is: the softmax over items does not feel the first, and has
+    the second in common with e.
     Among new items this changes little; among all it is what makes their scores comparable.
     """
     centre, mean = content.mean(0), item_emb.mean(0)

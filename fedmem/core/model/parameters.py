@@ -50,12 +50,14 @@ def initial_parameters(
     widths: tuple[int, int],
     seed: int,
     inherited: Mapping[str, Parameters],
+    item_rows: Tensor | None = None,
 ) -> Parameters:
     """What a stage starts from: every module from the stage that trained it last, or fresh.
 
     Fresh modules are drawn by the seed, for so many items without the padding and these widths of
     the visual and the text vectors. `inherited` are the parameters of the stages that this one
-    requires, by stage name, in their order.
+    requires, by stage name, in their order. `item_rows` [I + 1, K], K ≤ D, take the place of what
+    was drawn for the items and dimensions that they have; rows of zeros leave all of it.
 
     Raises:
         RuntimeError: inherited parameters do not fit the modules that they are for.
@@ -64,6 +66,10 @@ def initial_parameters(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(zlib.crc32(f"{seed} {stage.name}".encode()))
         model = Recommender(settings, stage, num_items, shapes if stage.content else None)
+    if item_rows is not None:
+        known = item_rows.any(1)
+        with torch.no_grad():
+            model.sasrec.item_emb.weight[known, : item_rows.shape[1]] = item_rows[known]
     for parameters in inherited.values():
         for module in {name.split(".")[0] for name in parameters} & set(stage.modules):
             part = submodule(parameters, module)

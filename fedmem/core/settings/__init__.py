@@ -19,6 +19,7 @@ from fedmem.core.settings.schema import Auto, Section
 from fedmem.core.stages import ALL_STAGES, CENTRALISED, Stage
 
 FORMATS = ("auto", "ratings", "pairs", "sequences", "csv", "tsv", "recbole", "jsonl", "parquet")
+ITEM_STARTS = ("random", "content")
 CONTENTS = ("real", "without_picture", "without_text", "shuffled", "random")
 DEVICES = ("auto", "cpu", "cuda")
 Count = Annotated[int, at_least(1)]
@@ -132,6 +133,14 @@ class ModelSettings(Section, key="model"):
     """Attention heads of the semantic expert; they divide `dim`."""
     router_hidden: Count
     """Hidden width of the router, which weighs the experts."""
+    item_start: Annotated[str, one_of(*ITEM_STARTS)]
+    """What item embeddings start from: at `random`, or from the items' pictures and texts, see
+    docs/content.md. An item without any starts at random."""
+    item_length: Positive | Auto
+    """Mean length of the embeddings that start from content; `auto`: by how often items are seen.
+    """
+    item_whitening: Share
+    """How far the components of that start are brought to equal size: 0 not at all, 1 wholly."""
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """Heads that do not divide the width."""
@@ -413,6 +422,18 @@ class Settings(Section):
         weights = {term: weight for term, weight in vars(self.loss).items() if weight is not None}
         rounds = self.federation.rounds or own.rounds
         return replace(own, rounds=rounds, loss=replace(own.loss, **weights))
+
+    @property
+    def starts_from_content(self) -> bool:
+        """Whether a stage of the run makes an item table, and makes it from the items' content."""
+        makes = any(not ALL_STAGES[name].requires for name in self.stage if name in ALL_STAGES)
+        return self.model.item_start == "content" and (makes or CENTRALISED.name in self.stage)
+
+    @property
+    def reads_content(self) -> bool:
+        """Whether the run needs the items' content at all."""
+        stages = (ALL_STAGES[name] for name in self.stage if name in ALL_STAGES)
+        return self.starts_from_content or any(stage.content for stage in stages)
 
     def to_json(self) -> str:
         """The settings as one line of JSON, the form in which they travel to the nodes."""

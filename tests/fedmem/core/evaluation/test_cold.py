@@ -42,7 +42,7 @@ def test_ranks_are_counts_over_the_scores_of_each_user_alone(name: str, settings
         "cold_picture": Content(content.visual, content.text * 0),
     }
     models = {
-        ranking: with_new_items(node.model(stage), settings.model, kind)
+        ranking: with_new_items(node.model(stage), settings.model, node.content, kind)
         for ranking, kind in kinds.items()
     }
     assert len(found.users) > 15

@@ -15,6 +15,7 @@ from hypothesis import settings as check
 from hypothesis import strategies as st
 
 from fedmem.core.memory import MemoryState, TwoTierMemory
+from fedmem.core.memory.kernel import BINS
 from fedmem.core.settings import MemorySettings
 from fedmem.runs.configuration import compose_settings
 
@@ -98,7 +99,16 @@ def test_novelty_is_one_minus_the_largest_cosine_to_the_short_term_items() -> No
 
 def test_an_item_at_the_threshold_is_written() -> None:
     assert long_term(fed([1, 2], threshold=1.0)) == [[1, 1, 1], [2, 2, 1]]
-    assert long_term(fed([1, 2], threshold=1.001)) == []
+    assert long_term(fed([1, 2], threshold=1.0051)) == []
+
+
+def test_of_equally_novel_items_a_threshold_in_their_bin_lets_its_share_in() -> None:
+    novel = [1, 2] * 2000  # with one place in ST, each of them is 1 off the one before it
+    for kept_out in (0.0, 0.25, 0.9):
+        threshold = 1.0 + kept_out * 2 / BINS
+        rules = {"short_term_capacity": 1, "merge_similarity": 0.5, "top_k": 2}
+        found = fed(novel, threshold=threshold, **rules).statistics().write_ratio
+        assert found == pytest.approx(1 - kept_out, abs=0.03)
 
 
 def test_novelty_is_taken_before_the_item_is_inserted() -> None:

@@ -46,7 +46,7 @@ def test_stand_ins_are_numbers_before_anything_is_learned() -> None:
 def test_known_items_keep_their_scores(settings: Settings) -> None:
     node = ready_node(settings, STAGE)
     model = node.model(STAGE)
-    larger = with_new_items(model, settings.model, new_content(3))
+    larger = with_new_items(model, settings.model, node.content, new_content(3))
     hidden = torch.randn(2, 4, settings.model.dim)
     memories = torch.randint(0, 41, (2, 4, 5))
     everything = torch.arange(1, 44)
@@ -59,15 +59,17 @@ def test_known_items_keep_their_scores(settings: Settings) -> None:
 
 
 def test_a_new_item_is_placed_by_its_own_content_alone(settings: Settings) -> None:
-    model = ready_node(settings, STAGE).model(STAGE)
+    node = ready_node(settings, STAGE)
+    model = node.model(STAGE)
     content = new_content(3)
-    together = with_new_items(model, settings.model, content).sasrec.item_emb.weight[41:]
-    alone = with_new_items(
-        model, settings.model, Content(content.visual[[0, 2]], content.text[[0, 2]])
-    ).sasrec.item_emb.weight[41:]
+    third = Content(content.visual[[0, 2]], content.text[[0, 2]])
+    together, alone = (
+        with_new_items(model, settings.model, node.content, new).sasrec.item_emb.weight[41:]
+        for new in (content, third)
+    )
     torch.testing.assert_close(alone[0], together[1])
     no_text = Content(content.visual, torch.zeros_like(content.text))
-    without = with_new_items(model, settings.model, no_text)
+    without = with_new_items(model, settings.model, node.content, no_text)
     assert torch.equal(without.lean[41:], torch.full((3,), torch.inf))
 
 
