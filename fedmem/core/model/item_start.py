@@ -24,13 +24,13 @@ SMALLEST = 1e-7
 
 
 def usual_length(interactions_per_item: float) -> float:
-    """The mean length of a row that `model.item_length=auto` takes: 2 / ∛n.
+    """The mean length of a row that `model.item_length=auto` takes: 3 / ∛n.
 
     An item that is seen often is better off with what the interactions say of it, which long rows
     hold back; one that is seen rarely has little else than its start. docs/content.md has the
     figures that this rests on.
     """
-    return float(np.clip(2.0 / max(interactions_per_item, 1.0) ** (1 / 3), 0.1, 1.0))
+    return float(min(3.0 / max(interactions_per_item, 1.0) ** (1 / 3), 1.5))
 
 
 @dataclass(frozen=True)
