@@ -30,6 +30,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from fedmem.core.data import write_id_files
 from fedmem.core.data.interactions import Split
 from fedmem.core.data.sampling import participants
 from fedmem.core.errors import FedmemError, readable_disk_errors, readable_exit
@@ -171,6 +172,7 @@ def train_centrally(
     if folder is None:
         participants(settings)  # data that are not there leave no run that would go on
         folder = RunFolder.start(absolute(settings), overrides)
+        write_id_files(folder.path, settings)
     with readable_disk_errors(), folder:
         settings = own_settings(folder.state, overrides)
         if CENTRALISED.name not in settings.stage:

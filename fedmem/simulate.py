@@ -113,7 +113,7 @@ def simulate(
             settings = absolute(settings)
             folder = RunFolder.start(settings, overrides, placement.nodes)
             opened.enter_context(folder)
-            write_id_files(folder.path, load_histories(settings).warm)
+            write_id_files(folder.path, settings)
         with saying_how_to_go_on(folder):
             settings = placement.settle(settings)
             return settings, run_stages(settings, placement, folder)

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from fedmem.core.data import load_histories, write_id_files
+from fedmem.core.data import write_id_files
 from fedmem.core.settings import Settings
 from fedmem.federation.server_app import Run
 from tests.helpers.in_process_grid import InProcessGrid
@@ -101,7 +101,7 @@ def test_the_sweep_of_clients(make_settings: Callable[..., Settings], root: Path
         settings = make_settings(f"federation.num_clients={clients}", f"seed={seed}")
         folder = root / "runs" / "clients" / f"{clients}-{seed}"
         Run(replace(settings, output_dir=str(folder)), [], keep_ranks=True)(InProcessGrid(2))
-        write_id_files(folder, load_histories(settings).warm)
+        write_id_files(folder, settings)
     scope = run("client_sweep")
     assert scope["counts"] == [8, 24]
     assert scope["same"].shape == (2, 2)

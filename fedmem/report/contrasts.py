@@ -11,15 +11,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fedmem.core.arrays import UserIndices
-from fedmem.core.data import load_content, load_histories
+from fedmem.core.data import Interactions, load_content, load_histories, load_interactions
+from fedmem.core.data.id_files import COLD, read_item_ids
+from fedmem.core.data.ids import as_text
 from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.evaluation.protocol import Ranks
 from fedmem.core.evaluation.slices import slices_of
 from fedmem.core.evaluation.statistics import Difference, compare
 from fedmem.core.settings import Settings
 from fedmem.report.groups import RunGroup
-from fedmem.report.runs import METRICS
+from fedmem.report.pairing import Pairs, pair, same_data
+from fedmem.report.runs import METRICS, RecordedRun
+from fedmem.runs.folder import shown
 
 SLICED = ("sampled/HR@10", "full/HR@10")
 """The metrics that are also looked at slice by slice."""
@@ -34,21 +37,19 @@ class Contrast:
     Attributes:
         name: of the one.
         against: of the other.
-        settings: of the one's runs, by seed, as nested dictionaries.
-        ours: ranks of the one, by seed.
-        theirs: ranks of the other, of the same seeds.
-        differences: over all users, in each of `METRICS`.
-        cold: over the users who have a cold item, in each of `OF_COLD_ITEMS`; empty: none are kept
-            from training, or one of the two has no content to rank them by.
+        pairs: the users, in pairs.
+        differences: over all of them, in each of `METRICS`.
+        cold: over those who have a cold item, in each of `OF_COLD_ITEMS`; empty: none are kept from
+            training, or one of the two has no content to rank them by.
+        notes: who is in no pair, and among what else the two rank.
     """
 
     name: str
     against: str
-    settings: list[dict[str, object]]
-    ours: list[Ranks]
-    theirs: list[Ranks]
+    pairs: Pairs
     differences: list[Difference]
     cold: list[Difference]
+    notes: list[str]
 
     @cached_property
     def slices(self) -> dict[str, list[Difference]]:
@@ -57,41 +58,67 @@ class Contrast:
         Cold items are a slice of their own, with `OF_COLD_ITEMS`.
 
         Raises:
-            FedmemError: the data are not where they were.
+            FedmemError: the data are not where they were, or are others now.
         """
-        parts = [self._slices_of(s, r.users) for s, r in zip(self.settings, self.ours, strict=True)]
+        pairs = self.pairs
+        parts = [
+            {name: part[rows] for name, part in _slices_of(*source).items()}
+            for source, rows in zip(pairs.sources, pairs.rows, strict=True)
+        ]
         found = {}
         for name in dict.fromkeys(itertools.chain(*parts)):
             among = [
-                part.get(name, np.zeros(len(ranks.users), np.bool_))
-                for part, ranks in zip(parts, self.ours, strict=True)
+                part.get(name, np.zeros(len(rows), np.bool_))
+                for part, rows in zip(parts, pairs.rows, strict=True)
             ]
-            if differences := compare(self.ours, self.theirs, SLICED, among):
+            if differences := compare(pairs.ours, pairs.theirs, SLICED, among):
                 found[name] = differences
         return found | ({"cold item": self.cold} if self.cold else {})
 
-    def _slices_of(
-        self, settings: dict[str, object], users: UserIndices
-    ) -> dict[str, npt.NDArray[np.bool_]]:
-        """Slices of one seed's users [U]; which items are cold, the seed decides."""
-        try:
-            own = Settings.from_dict(settings)
-        except FedmemError as error:
-            raise FedmemError(f"{self.name} is of another version of fedmem: {error}") from error
-        interactions, has_picture = load_histories(own).warm, None
-        pictures = own.data.visual_file
-        if pictures and (Path(own.data.dir) / pictures).is_file():
-            has_picture = np.asarray(load_content(own.data, interactions).visual.any(dim=1))
-        return slices_of(interactions, users, has_picture)
+
+def _slices_of(run: RecordedRun, ranks: Ranks) -> dict[str, npt.NDArray[np.bool_]]:
+    """Slices of one seed's users [U]; which items are cold, the seed decides."""
+    try:
+        own = Settings.from_dict(run.settings)
+    except FedmemError as error:
+        raise FedmemError(f"{run.folder} is of another version of fedmem: {error}") from error
+    interactions, has_picture = load_histories(own).warm, None
+    _require_data_of(run, ranks, own, interactions)
+    pictures = own.data.visual_file
+    if pictures and (Path(own.data.dir) / pictures).is_file():
+        has_picture = np.asarray(load_content(own.data, interactions).visual.any(dim=1))
+    return slices_of(interactions, ranks.users, has_picture)
+
+
+def _require_data_of(
+    run: RecordedRun, ranks: Ranks, settings: Settings, interactions: Interactions
+) -> None:
+    """Check that the data that are there now are those that the run had.
+
+    Raises:
+        FedmemError: they are others.
+    """
+    people = run.people
+    if people is None:  # as of earlier versions
+        alike = len(ranks.users) == 0 or int(ranks.users.max()) < interactions.num_users
+    elif people.data is None:
+        alike = as_text(people.ids).tolist() == as_text(interactions.user_ids).tolist()
+    else:
+        alike = people.data == load_interactions(settings.data).histories_hash
+    if not alike:
+        raise FedmemError(
+            f"the data in {settings.data.dir} are others than {shown(run.folder)} was trained on: "
+            "say with --data-dir where those are"
+        )
 
 
 def find_contrasts(groups: Sequence[RunGroup], against: int) -> tuple[list[Contrast], list[str]]:
-    """The last stage of each group less that of the one at this place, and why some are left out.
+    """The last stage of each group less that of the one at this place, and notes on who is paired.
 
     Where no two groups compare, later stages of each less its first.
     """
     contrasts: list[Contrast] = []
-    reasons: list[str] = []
+    notes: list[str] = []
     base = groups[against]
     stages = {
         group.name: [s for s in group.stages() if group.ranks_of(s)] or [""] for group in groups
@@ -99,45 +126,63 @@ def find_contrasts(groups: Sequence[RunGroup], against: int) -> tuple[list[Contr
     for group in groups:
         if group is not base:
             sides = (group, stages[group.name][-1]), (base, stages[base.name][-1])
-            try:
-                contrasts.append(_compare(group.name, base.name, *sides))
-            except FedmemError as error:
-                reasons.append(f"{group.name} less {base.name}: {first_line(error)}")
+            _append(contrasts, notes, group.name, base.name, *sides)
     if not contrasts:
         for group in groups:
             first, *later = stages[group.name]
             for stage in later:
                 name = f"{stage}, {group.name}" if len(groups) > 1 else stage
-                contrasts.append(_compare(name, first, (group, stage), (group, first)))
-    return contrasts, reasons
+                _append(contrasts, notes, name, first, (group, stage), (group, first))
+    return contrasts, notes
 
 
-def _compare(
-    name: str, against: str, ours: tuple[RunGroup, str], theirs: tuple[RunGroup, str]
-) -> Contrast:
+Side = tuple[RunGroup, str]
+"""A group after a stage."""
+
+
+def _append(
+    contrasts: list[Contrast], notes: list[str], name: str, against: str, ours: Side, theirs: Side
+) -> None:
+    """Compare two, or note why they cannot be."""
+    try:
+        contrasts.append(_compare(name, against, ours, theirs))
+        found = contrasts[-1].notes
+    except FedmemError as error:
+        found = [first_line(error)]
+    notes += [f"{name} less {against}: {note}" for note in found]
+
+
+def _compare(name: str, against: str, ours: Side, theirs: Side) -> Contrast:
     """A group after a stage, less a group after a stage."""
     (group, stage), (base, base_stage) = ours, theirs
     warm = group.ranks_of(stage), base.ranks_of(base_stage)
     if not all(warm):
         raise FedmemError("no ranks of users were kept (simulation.keep_ranks)")
-    seeds, mine, yours = _paired(*warm)
-    if not seeds:
-        raise FedmemError("they have no seed in common")
-    _, my_cold, your_cold = _paired(group.cold_ranks_of(stage), base.cold_ranks_of(base_stage))
-    return Contrast(
-        name=name,
-        against=against,
-        settings=[run.settings for run in group.runs if run.seed in seeds],
-        ours=mine,
-        theirs=yours,
-        differences=compare(mine, yours, METRICS),
-        cold=compare(my_cold, your_cold, OF_COLD_ITEMS) if my_cold else [],
-    )
+    pairs, cold = pair(*warm), []
+    differences, notes = compare(pairs.ours, pairs.theirs, METRICS), _notes_on(pairs)
+    of_cold = group.cold_ranks_of(stage), base.cold_ranks_of(base_stage)
+    if all(of_cold):
+        try:
+            cold_pairs = pair(*of_cold, COLD)
+            cold = compare(cold_pairs.ours, cold_pairs.theirs, OF_COLD_ITEMS)
+        except FedmemError as error:
+            notes.append(f"cold items: {first_line(error)}")
+    return Contrast(name, against, pairs, differences, cold, notes)
 
 
-def _paired(
-    ours: dict[int, Ranks], theirs: dict[int, Ranks]
-) -> tuple[list[int], list[Ranks], list[Ranks]]:
-    """The seeds that both have, and the ranks of either in their order."""
-    seeds = sorted(ours.keys() & theirs.keys())
-    return seeds, [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]
+def _notes_on(pairs: Pairs) -> list[str]:
+    """Who is in no pair, and among what else the two rank."""
+    notes: list[str] = []
+    if pairs.left_out:
+        listed = ", ".join(f"{count:,} {why}" for why, count in pairs.left_out.items())
+        notes.append(f"{pairs.people:,} users are paired by their ids; left out: {listed}")
+    one, other = pairs.sources[0].run, pairs.others[0].run
+    drawn = [run.settings["evaluation"]["negatives"] for run in (one, other)]
+    items = [read_item_ids(run.folder) for run in (one, other)]
+    if drawn[0] != drawn[1]:
+        notes.append(f"`sampled` ranks among {drawn[0]} and {drawn[1]} items drawn")
+    elif not same_data(one, other):
+        notes.append("their data differ, so `sampled` ranks among other items drawn")
+    if items[0] is not None and items[1] is not None and len(items[0]) != len(items[1]):
+        notes.append(f"`full` ranks among {len(items[0]):,} and {len(items[1]):,} items")
+    return notes

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedmem.core.evaluation.protocol import Ranks
 from fedmem.core.settings import flattened
 from fedmem.experiment.arms import NOT_IDENTITY
+from fedmem.report.pairing import Ranked
 from fedmem.report.runs import Record, RecordedRun
 from fedmem.runs.folder import shown
 
@@ -41,26 +41,29 @@ class RunGroup:
         found = [run.result_of(stage) for run in self.runs]
         return [result for result in found if result is not None]
 
-    def ranks_of(self, stage: str) -> dict[int, Ranks]:
+    def ranks_of(self, stage: str) -> dict[int, Ranked]:
         """Ranks of the users on the test items after a stage, by seed; of seeds that kept them."""
-        return {run.seed: run.ranks[stage] for run in self.runs if stage in run.ranks}
+        return {run.seed: Ranked(run, run.ranks[stage]) for run in self.runs if stage in run.ranks}
 
-    def cold_ranks_of(self, stage: str) -> dict[int, Ranks]:
+    def cold_ranks_of(self, stage: str) -> dict[int, Ranked]:
         """The same on cold items, of seeds whose stage has content to rank them by."""
-        found = {run.seed: run.cold_ranks[stage] for run in self.runs if stage in run.cold_ranks}
-        return {seed: ranks for seed, ranks in found.items() if "cold_full" in ranks.ranks}
+        kept = [run for run in self.runs if stage in run.cold_ranks]
+        found = {run.seed: Ranked(run, run.cold_ranks[stage]) for run in kept}
+        return {seed: own for seed, own in found.items() if "cold_full" in own.ranks.ranks}
 
 
 def group_runs(runs: Sequence[RecordedRun]) -> tuple[list[RunGroup], list[str]]:
     """The groups of these runs in the order of their first, and notes on what was left out.
 
-    A group is called by its folder where its runs are in `<arm>/seed-<seed>`, else by the settings
-    in which it differs from the others. Of two runs of the same settings and seed the one that has
-    finished counts, of two such the latter.
+    Runs of a group have the same data too, by their hash. It is called by its folder where its runs
+    are in `<arm>/seed-<seed>`, else by the settings in which it differs from the others. Of two
+    runs of the same settings and seed the one that has finished counts, of two such the latter.
     """
     alike: dict[tuple[Path | None, str], list[RecordedRun]] = {}
+    now_known = {run.place: run.data for run in runs if run.data != run.place}
     for run in runs:
-        key = _experiment_arm(run), json.dumps(identity(run), sort_keys=True)
+        what = identity(run), now_known.get(run.data, run.data)
+        key = _experiment_arm(run), json.dumps(what, sort_keys=True)
         alike.setdefault(key, []).append(run)
     notes: list[str] = []
     groups = [
@@ -94,10 +97,20 @@ def _names(groups: Sequence[Sequence[RecordedRun]]) -> list[str]:
     ]
     for name in {name for name in names if names.count(name) > 1}:
         alike = [place for place, other in enumerate(names) if other == name]
-        further = _distinctions([firsts[place] for place in alike])
-        for place, more in zip(alike, further, strict=True):
-            names[place] = f"{name} ({more or shown(firsts[place].folder.parent)})"
+        ours = [firsts[place] for place in alike]
+        further = zip(_distinctions(ours), _places(ours), strict=True)
+        for place, (more, where) in zip(alike, further, strict=True):
+            names[place] = f"{name} ({more or shown(where)})"
     return names
+
+
+def _places(runs: Sequence[RecordedRun]) -> list[str]:
+    """Of each run the place that is no other's: of its arm, its data, or itself."""
+    folders = [str(run.folder) for run in runs]
+    for places in ([str(run.folder.parent) for run in runs], [run.place for run in runs]):
+        if len(set(places)) == len(places):
+            return places
+    return folders
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:

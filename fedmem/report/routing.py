@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from fedmem.core.checkpoint import Checkpoint
-from fedmem.core.data.interactions import ITEM_IDS
+from fedmem.core.data.id_files import read_item_ids
+from fedmem.core.data.ids import fingerprint, padded
 from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.model.parameters import router_weights
 from fedmem.core.plots import SERIES
@@ -117,6 +117,9 @@ def _routing(arm: str, run: RecordedRun) -> Routing:
         raise NothingToDraw(
             f"{path} is of another run since: give each run of a sweep its own checkpoint.dir"
         )
+    items = read_item_ids(run.folder)
+    if items is not None and fingerprint(padded(items)) != checkpoint.catalogue:
+        raise NothingToDraw(f"{path} knows other items than the run in {run.folder}")
     experts = list(checkpoint.model.experts)
     if len(experts) < 2:
         raise NothingToDraw("with one expert there is nothing to weigh")
@@ -127,11 +130,10 @@ def _routing(arm: str, run: RecordedRun) -> Routing:
 def _genres(run: RecordedRun) -> list[tuple[str, list[int]]]:
     """Each genre and the dense ids of its items, most items first; none without a table of them."""
     table = find_table(Path(run.settings["data"]["dir"]))
-    ids = run.folder / ITEM_IDS
-    if table is None or not ids.is_file():
+    ids = read_item_ids(run.folder)
+    if table is None or ids is None:
         return []
-    listed = pq.read_table(ids).to_pydict()
-    dense = dict(zip(map(str, listed["id"]), listed["index"], strict=True))
+    dense = {str(own): place for place, own in enumerate(ids, 1)}
     found: dict[str, list[int]] = defaultdict(list)
     for item in read_items(table, {}):
         for genre in filter(None, item.genres.split(", ")):

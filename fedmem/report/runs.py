@@ -10,11 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from fedmem.core.data.interactions import USER_IDS
+from fedmem.core.data.id_files import USER_IDS, RecordedUsers, read_users
 from fedmem.core.errors import FedmemError
-from fedmem.core.evaluation.outcomes import load_outcomes
+from fedmem.core.evaluation.outcomes import FILE, load_outcomes
 from fedmem.core.evaluation.protocol import COLD_USERS, USERS, Ranks
 from fedmem.core.files.sealed import load_sealed
 from fedmem.runs.folder import NOVELTY, RESULTS, ROUNDS, STATE
@@ -39,6 +37,8 @@ class RecordedRun:
         standing: where an unfinished run stands, in words; None: it has finished.
         hashes: content hash of every checkpoint that it made or started from, by stage.
         users: that took part; None: not known.
+        place: of the data when the run read them.
+        people: who the users of its data are; None: not recorded, as by earlier versions.
         novelty: what the memory's threshold was found from, see `RunFolder.keep_novelty`; None: it
             was not looked for.
         ranks: of the users on the test items, by stage; none where they were not kept.
@@ -53,6 +53,8 @@ class RecordedRun:
     standing: str | None
     hashes: dict[str, str]
     users: int | None
+    place: str
+    people: RecordedUsers | None
     novelty: Record | None
     ranks: dict[str, Ranks]
     cold_ranks: dict[str, Ranks]
@@ -62,6 +64,12 @@ class RecordedRun:
     def seed(self) -> int:
         """Its seed."""
         return int(self.settings["seed"])
+
+    @property
+    def data(self) -> str:
+        """What is the same where the data are: their hash, or the place of data without one."""
+        known = self.people and self.people.data
+        return known or self.place
 
     def result_of(self, stage: str) -> Record | None:
         """What a stage came to; None where it has not ended, or the run has no such stage."""
@@ -116,7 +124,7 @@ def read_run(folder: Path, data_dir: Path | None = None) -> RecordedRun:
     Raises:
         FedmemError: a file is damaged, or of another version.
     """
-    made_with, novelty, user_ids = None, folder / NOVELTY, folder / USER_IDS
+    made_with, novelty, people = None, folder / NOVELTY, read_users(folder)
     if (folder / RESULTS).is_file():
         standing: str | None = None
         hashes: dict[str, str] = {}
@@ -132,7 +140,9 @@ def read_run(folder: Path, data_dir: Path | None = None) -> RecordedRun:
         made_with = MadeWith(**content["made_with"])
     try:
         clients = content["settings"]["federation"]["num_clients"]
-        counted = pq.read_metadata(user_ids).num_rows if user_ids.is_file() else None
+        counted = None if people is None else len(people.ids)
+        data = content["settings"]["data"]
+        place = f"{data['dir']}/{data.get('path')}"
         if data_dir is not None:
             content["settings"]["data"]["dir"] = str(data_dir)
         outcomes = load_outcomes(folder).items()
@@ -141,6 +151,7 @@ def read_run(folder: Path, data_dir: Path | None = None) -> RecordedRun:
             for count in (USERS, COLD_USERS)
         )
         ranked = max((len(own.users) for own in ranks.values()), default=None)
+        _require_known(people, [*ranks.values(), *cold_ranks.values()], folder)
         return RecordedRun(
             folder=folder,
             settings=content["settings"],
@@ -149,6 +160,8 @@ def read_run(folder: Path, data_dir: Path | None = None) -> RecordedRun:
             standing=standing,
             hashes=hashes,
             users=clients or counted or ranked,
+            place=place,
+            people=people,
             novelty=_objects(novelty)[0] if novelty.is_file() else None,
             ranks=ranks,
             cold_ranks=cold_ranks,
@@ -156,6 +169,16 @@ def read_run(folder: Path, data_dir: Path | None = None) -> RecordedRun:
         )
     except (KeyError, TypeError) as error:
         raise FedmemError(f"{folder / RESULTS} is not of a run: {error!r} is missing.") from error
+
+
+def _require_known(people: RecordedUsers | None, ranks: Sequence[Ranks], folder: Path) -> None:
+    """Check that ranks are of users whom the run has."""
+    most = max((int(own.users.max()) for own in ranks if len(own.users)), default=-1)
+    if people is not None and most >= len(people.ids):
+        raise FedmemError(
+            f"{folder / FILE} has ranks of {most + 1:,} users, and {folder / USER_IDS} names "
+            f"{len(people.ids):,}: they are of two runs."
+        )
 
 
 def _runs_below(path: Path) -> Iterator[Path]:

@@ -14,7 +14,8 @@ from fedmem.core.evaluation.statistics import Difference, mean_and_deviation
 from fedmem.core.stages import CENTRALISED
 from fedmem.report.contrasts import SLICED, Contrast
 from fedmem.report.groups import RunGroup
-from fedmem.report.runs import METRICS, moved
+from fedmem.report.pairing import same_data
+from fedmem.report.runs import METRICS, Record, RecordedRun, moved
 from fedmem.report.study import Study
 from fedmem.runs.progress import clock
 
@@ -129,7 +130,8 @@ def differences_frame(study: Study) -> pd.DataFrame:
 
 def _cells(group: RunGroup, stage: str) -> list[str]:
     results = group.results_of(stage)
-    bytes_moved = [sum(map(moved, own)) for run in group.runs if (own := run.rounds_of(stage))]
+    ended = [run.rounds_of(stage) for run in group.runs if run.result_of(stage)]
+    bytes_moved = [sum(map(moved, own)) for own in ended if own]
     tests = [result["test"] for result in results]
     return [
         stage,
@@ -147,21 +149,30 @@ def _shares(study: Study) -> Iterator[list[str]]:
 
     A share is that of the means over the seeds that both have; groups of other users are left out.
     """
-    pooled = next((group for group in study.groups if CENTRALISED.name in group.stages()), None)
-    pooled_runs = pooled.runs if pooled else []
-    theirs = {(run.seed, run.users): run.result_of(CENTRALISED.name) for run in pooled_runs}
     for group in study.groups:
-        for stage in group.stages() if group is not pooled else ():
+        for stage in group.stages():
             pairs = [
-                [ours["test"][metric], other["test"][metric]]
+                [ours["test"][metric], theirs["test"][metric]]
                 for run in group.runs
-                if (ours := run.result_of(stage)) and (other := theirs.get((run.seed, run.users)))
+                if (ours := run.result_of(stage)) and (theirs := _of_pooled_data(study, run))
                 for metric in METRICS
             ]
             if pairs:
                 means = np.reshape(pairs, (-1, len(METRICS), 2)).mean(axis=0)
                 seeds = str(len(pairs) // len(METRICS))
                 yield [group.name, stage, seeds, *(f"{a / b:.1%}" for a, b in means)]
+
+
+def _of_pooled_data(study: Study, run: RecordedRun) -> Record | None:
+    """What training on the pooled data of a run's users, with its seed, came to; None: not known,
+    or it is this run.
+    """
+    for other in (other for group in study.groups for other in group.runs):
+        found = other.result_of(CENTRALISED.name)
+        alike = (run.seed, run.users) == (other.seed, other.users) and same_data(run, other)
+        if found and alike:
+            return None if other is run else found
+    return None
 
 
 def _slices(contrast: Contrast) -> dict[str, list[Difference]]:

@@ -53,9 +53,10 @@ def _print(headings: Sequence[str], blocks: Sequence[Block], console: Console) -
 
 
 def to_markdown(study: Study) -> str:
-    """All tables as Markdown, and what the runs were made with."""
+    """All tables as Markdown, notes on them, and what the runs were made with."""
+    notes = [f"{note}.\n" for note in study.notes]
     made_with = [f"Made with {line}.\n" for line in study.made_with]
-    return "\n".join([*markdown_tables(study).values(), *made_with])
+    return "\n".join([*markdown_tables(study).values(), *notes, *made_with])
 
 
 def markdown_tables(study: Study) -> dict[str, str]:

@@ -7,7 +7,7 @@
 - `state/`: of the last round, and the best parameters of the stage under way.
 - `nodes/`: what simulated nodes remember of their users.
 - `frozen/`: the frozen rest of the stage under way, which simulated nodes share.
-- `items.parquet`, `users.parquet`: see `fedmem.core.data.interactions`.
+- `items.parquet`, `users.parquet`: see `fedmem.core.data.id_files`.
 - `tensorboard/`, `mlflow_run_id`: see `fedmem.runs.tracking`.
 """
 
@@ -22,6 +22,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, Self
 
+from fedmem.core.data.id_files import ITEM_IDS, USER_IDS
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import FILE as OUTCOMES
 from fedmem.core.files.atomic import flush, replacing
@@ -69,7 +70,7 @@ class RunFolder:
             for left in (path / name).glob("*"):
                 if left.name != "lock":
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
-        for name in (ROUNDS, NOVELTY, RESULTS, OUTCOMES, MLFLOW_RUN):
+        for name in (ROUNDS, NOVELTY, RESULTS, OUTCOMES, MLFLOW_RUN, ITEM_IDS, USER_IDS):
             (path / name).unlink(missing_ok=True)
         folder = cls(path, RunState(settings, list(overrides), simulated_nodes), lock)
         folder.state.save(path / STATE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +11,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fedmem.core.arrays import Ints, Places, UserIndices, offsets_of, ranges
 from fedmem.core.data.formats import Layout
@@ -19,7 +18,6 @@ from fedmem.core.data.ids import Ids, catalogue, fingerprint, padded, places
 from fedmem.core.data.preparation import Dropped, Size, TableRows, keep
 from fedmem.core.data.readers import Table, read_table
 from fedmem.core.errors import FedmemError
-from fedmem.core.files.atomic import replacing
 from fedmem.core.settings import DataSettings
 
 WITH_INTERACTIONS = ("ml-100k", "ml-1m")
@@ -27,8 +25,6 @@ WITH_FEATURES = ("ml-100k",)
 """Data whose interactions, or features, are fetched by `python -m fedmem.download`."""
 KNOWN_FILES = "ratings.dat u.data ratings.csv *.inter interactions.* *.parquet *.jsonl *.csv *.tsv"
 """Names under which a folder's interactions are found, the first that is there."""
-ITEM_IDS, USER_IDS = "items.parquet", "users.parquet"
-"""Files of a run that hold the data's own id of each dense index."""
 
 Split = Literal["validation", "test"]
 HELD_OUT: dict[Split, int] = {"test": 1, "validation": 2}
@@ -124,6 +120,14 @@ class Interactions:
         """Hash of the catalogue: models fit where it is the same, whoever the users are."""
         return fingerprint(self.item_ids)
 
+    @cached_property
+    def histories_hash(self) -> str:
+        """Hash of all histories by the data's own ids: the same for the same data, wherever."""
+        digest = hashlib.sha256(f"{self.fingerprint} {fingerprint(self.user_ids)}".encode())
+        for array in (self.offsets.astype("<i8"), self.items.astype("<i4")):
+            digest.update(array.tobytes())
+        return digest.hexdigest()[:16]
+
 
 def absent_items(
     present: npt.NDArray[np.integer], places: npt.NDArray[np.integer]
@@ -199,20 +203,6 @@ def _assemble(table: Table, rows: TableRows, settings: DataSettings) -> Interact
         item_ids=padded(item_ids),
         user_ids=np.concatenate([unnamed, user_ids]),
     )
-
-
-def write_id_files(folder: Path, interactions: Interactions) -> None:
-    """Write `items.parquet` and `users.parquet`: the data's own id of each dense index.
-
-    Items count from 1, since 0 is padding; users from 0.
-    """
-    for name, ids, first in (
-        (ITEM_IDS, interactions.item_ids[1:], 1),
-        (USER_IDS, interactions.user_ids, 0),
-    ):
-        table = pa.table({"index": np.arange(first, first + len(ids)), "id": ids})
-        with replacing(folder / name) as partial:
-            pq.write_table(table, partial)
 
 
 def find_file(settings: DataSettings) -> Path:

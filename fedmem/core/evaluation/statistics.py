@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.protocol import Ranks, metrics_of
 
 RESAMPLES = 5000
@@ -113,54 +112,45 @@ def compare(
     among: Sequence[npt.NDArray[np.bool_]] | None = None,
     seed: int = 0,
 ) -> list[Difference]:
-    """The differences of two arms in these metrics, on the users that both have with a seed.
-
-    Arms of fewer clients have a part of the users that arms of more have: then it is that part on
-    which the two are compared.
+    """The differences of two arms in these metrics, user by user.
 
     Args:
-        ours: ranks of one arm, by seed.
-        theirs: of the other, of the same seeds in the same order.
+        ours: ranks of one arm, by seed. A number of a user means the same person in all of them.
+        theirs: of the other, of the same seeds in the same order, each with the same users in the
+            same order.
         metrics: `<ranking>/<name>`.
-        among: by seed, [U] which users of `ours` to look at; None: all. A user counts in the seeds
-            in which it is chosen.
+        among: by seed, [U] which users to look at; None: all. A user counts in the seeds in which
+            it is chosen.
         seed: of the bootstrap.
 
+    Returns:
+        One for each metric; none where no user is looked at.
+
     Raises:
-        FedmemError: the arms have no seed, or no user, in common.
+        ValueError: the two do not have the same seeds, or not the same users.
     """
-    if len(ours) != len(theirs):
-        raise FedmemError(f"{len(ours)} and {len(theirs)} seeds cannot be compared in pairs.")
-    common = [
-        np.intersect1d(one.users, other.users, assume_unique=True, return_indices=True)
-        for one, other in zip(ours, theirs, strict=True)
-    ]
-    if not any(len(users) for users, _, _ in common):
-        raise FedmemError("Two arms of different users cannot be compared in pairs.")
+    for one, other in zip(ours, theirs, strict=True):
+        if not np.array_equal(one.users, other.users):
+            raise ValueError("only ranks of the same users can be compared")
     chosen = [np.ones(len(one.users), np.bool_) for one in ours] if among is None else among
-    wanted = [rows[mine] for (_, mine, _), rows in zip(common, chosen, strict=True)]
-    users, our_rows, their_rows = (
-        [each[keep] for each, keep in zip(part, wanted, strict=True)]
-        for part in zip(*common, strict=True)
-    )
+    users = [one.users[rows] for one, rows in zip(ours, chosen, strict=True)]
     who, place = np.unique(np.concatenate(users), return_inverse=True)
     times = np.bincount(place, minlength=len(who))
     found = []
-    for metric in metrics:
-        mine, yours = _values(ours, metric, our_rows), _values(theirs, metric, their_rows)
+    for metric in metrics if len(who) else ():
+        mine, yours = _values(ours, metric, chosen), _values(theirs, metric, chosen)
         by_seed = [float((a - b).mean()) for a, b in zip(mine, yours, strict=True) if len(a)]
         a, b = (np.bincount(place, np.concatenate(arm), len(who)) / times for arm in (mine, yours))
-        if len(who):
-            found.append(Difference(metric, len(who), paired_interval(a, b, seed), by_seed))
+        found.append(Difference(metric, len(who), paired_interval(a, b, seed), by_seed))
     return found
 
 
 def _values(
-    arm: Sequence[Ranks], metric: str, rows: Sequence[npt.NDArray[np.integer]]
+    arm: Sequence[Ranks], metric: str, chosen: Sequence[npt.NDArray[np.bool_]]
 ) -> list[npt.NDArray[np.float64]]:
-    """The metric [u] of the users in each seed's rows [u]."""
+    """The metric [u] of each seed's users that are chosen [U]."""
     ranking, name = metric.split("/")
     return [
-        np.asarray(metrics_of(ranks.ranks[ranking][own])[name], np.float64)
-        for ranks, own in zip(arm, rows, strict=True)
+        np.asarray(metrics_of(ranks.ranks[ranking][rows])[name], np.float64)
+        for ranks, rows in zip(arm, chosen, strict=True)
     ]

@@ -27,6 +27,8 @@ def make_run(tmp_path: Path) -> MakeRun:
             "standing": None,
             "hashes": {},
             "users": settings.federation.num_clients,
+            "place": f"{settings.data.dir}/{settings.data.path}",
+            "people": None,
             "novelty": None,
             "ranks": {},
             "cold_ranks": {},

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedmem.core.data import write_id_files
+from fedmem.core.data.id_files import read_users
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.protocol import Ranks
 from fedmem.core.evaluation.slices import LENGTHS
@@ -146,6 +148,7 @@ def test_each_seed_has_slices_of_its_own_cold_items(
         where = replace(settings.checkpoint, dir=str(folder / "checkpoints"))
         settings = replace(settings, output_dir=str(folder), checkpoint=where)
         Run(settings, [], keep_ranks=True)(InProcessGrid(settings.federation.nodes))
+        write_id_files(folder, settings)
     runs = [read_run(folder) for folder in find_runs([str(tmp_path)])]
     second, third = Study.of(runs).contrasts  # stages less the first, which has no content
     assert (second.cold, third.cold) == ([], [])
@@ -153,11 +156,11 @@ def test_each_seed_has_slices_of_its_own_cold_items(
     contrast = _compare("3", "2", (arm, "finetune_moe"), (arm, "align_projectors"))
     sampled, full = contrast.slices["cold item"]
     assert (sampled.metric, full.metric) == ("cold_sampled/HR@10", "cold_full/HR@10")
-    cold = [run.cold_ranks["finetune_moe"].users for run in runs]
+    cold = [r.people.ids[r.cold_ranks["finetune_moe"].users] for r in runs if r.people]
     assert not np.array_equal(*cold)
     assert sampled.users == len(np.union1d(*cold))
     histories = [contrast.slices[f"history: {length}"][0] for length in LENGTHS]
-    assert sum(each.users for each in histories) >= max(len(r.users) for r in contrast.ours)
+    assert sum(each.users for each in histories) >= max(len(r.users) for r in contrast.pairs.ours)
 
 
 def test_slices_need_the_data(make_run: MakeRun) -> None:
@@ -167,6 +170,33 @@ def test_slices_need_the_data(make_run: MakeRun) -> None:
     with pytest.raises(FedmemError, match="gone"):
         _ = contrast.slices
     assert "slices" not in markdown_tables(Study.of([run]))
+
+
+def test_slices_of_data_that_are_others_now_are_refused(
+    make_run: MakeRun, settings: Settings, tmp_path: Path
+) -> None:
+    ranks = {"a": ranks_of(*[50] * 24), "b": ranks_of(*[0] * 24)}
+    two = [result("a", 0.5), result("b", 0.5)]
+    write_id_files(tmp_path, settings)
+    people = read_users(tmp_path)
+    assert people is not None
+    others = replace(people, data="of another file")
+    earlier = replace(people, data=None)
+    for who, right in ((people, True), (others, False), (earlier, True), (None, True)):
+        run = make_run(results=two, ranks=ranks, people=who)
+        run.settings.update(asdict(settings))
+        (contrast,) = Study.of([run]).contrasts
+        if right:
+            assert contrast.slices
+        else:
+            with pytest.raises(FedmemError, match=r"are others than .* was trained on"):
+                _ = contrast.slices
+    for who, users in ((replace(earlier, ids=earlier.ids + 1), 24), (None, 25)):
+        beyond = {stage: ranks_of(*[0] * users) for stage in ranks}
+        run = make_run(results=two, ranks=beyond, people=who)
+        run.settings.update(asdict(settings))
+        with pytest.raises(FedmemError, match="are others"):
+            _ = Study.of([run]).contrasts[0].slices
 
 
 def test_data_that_have_moved_are_looked_for_where_they_are_now(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fedmem.core.data import load_histories, write_id_files
+from fedmem.core.data import write_id_files
 from fedmem.core.settings import Settings
 from fedmem.federation.server_app import Run
 from fedmem.report import __main__ as command
@@ -62,7 +62,7 @@ def make_sweep(make_settings: MakeSettings, data_dir: Path, tmp_path: Path) -> M
             checkpoints = replace(settings.checkpoint, dir=str(run / "checkpoints"))
             settings = replace(settings, output_dir=str(run), checkpoint=checkpoints)
             Run(settings, [], keep_ranks=True)(InProcessGrid(settings.federation.nodes))
-            write_id_files(run, load_histories(settings).warm)
+            write_id_files(run, settings)
         return tmp_path / "sweep"
 
     return make

@@ -55,7 +55,9 @@ def test_the_terminal_table_fits_80_columns_and_names_arms_and_unfinished_runs(
 
 
 def test_markdown_has_every_column_of_every_row(make_run: MakeRun) -> None:
-    heading, rule, *rows = to_markdown(two_arms(make_run)).splitlines()
+    study = two_arms(make_run)
+    heading, rule, *rows, _, note = to_markdown(study).splitlines()
+    assert note == f"{study.notes[0]}."
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (heading, *rows)]
     assert cells[0] == ["arm", *HEADINGS]
     assert set(rule) <= set("|-: ")
@@ -73,8 +75,9 @@ def test_a_share_of_pooled_training_is_of_the_seeds_and_users_that_both_have(
     federated = [run("a", seed, "pretrain_sasrec", hr) for seed, hr in enumerate((0.5, 0.75, 0.1))]
     few = run("few", 0, "pretrain_sasrec", 0.5, users=5)
     pooled = [run("c", seed, "centralised", 1.0) for seed in (0, 1)]
+    other = make_run("data.min_interactions=9", results=[result("pretrain_sasrec", 0.5)], users=9)
     assert tables_of(Study.of([*federated, few]))["share"].blocks == []
-    study = Study.of([*federated, few, *pooled])
+    study = Study.of([*federated, few, other, *pooled])
     (block,) = tables_of(study)["share"].blocks
     assert block.rows == [["a", "pretrain_sasrec", "2", *["62.5%"] * 4]]
     assert " 62.5% " in to_markdown(study)

@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from fedmem.core.arrays import offsets_of
-from fedmem.core.data import Interactions, absent_items, load_interactions, write_id_files
+from fedmem.core.data import Interactions, absent_items, load_interactions
 from fedmem.core.data.interactions import find_file, load
 from fedmem.core.data.preparation import Dropped, Size
 from fedmem.core.errors import FedmemError
@@ -249,19 +248,6 @@ def test_negative_and_huge_ids_are_ids(tmp_path: Path) -> None:
     beyond = [(1, 10**30 + time, 1, time) for time in range(3)]
     found = load_interactions(replace(write(tmp_path, lines(" ", beyond)), max_history=3))
     assert found.item_ids[1:].tolist() == [str(10**30 + time) for time in range(3)]
-
-
-def test_the_mapping_is_kept_in_the_data_s_own_ids(tmp_path: Path) -> None:
-    found = load_interactions(
-        write(tmp_path, lines("::", [(u, f"b{i}", r, t) for u, i, r, t in ROWS]))
-    )
-    write_id_files(tmp_path, found)
-    assert pq.read_table(tmp_path / "items.parquet").to_pydict() == {
-        "index": [1, 2, 3, 4],
-        "id": ["b20", "b40", "b50", "b90"],
-    }
-    assert pq.read_table(tmp_path / "users.parquet").to_pydict() == {"index": [0, 1], "id": [2, 7]}
-    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_a_folder_holds_interactions_under_a_usual_name(tmp_path: Path) -> None:
