@@ -31,6 +31,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from fedmem.core.data import write_id_files
+from fedmem.core.data.id_files import require_same_data
 from fedmem.core.data.interactions import Split
 from fedmem.core.data.sampling import participants
 from fedmem.core.errors import FedmemError, readable_disk_errors, readable_exit
@@ -178,6 +179,7 @@ def train_centrally(
         if CENTRALISED.name not in settings.stage:
             raise FedmemError(f"{shown(folder.path)} holds a run of fedmem.simulate, no other.")
         if not folder.state.done:
+            require_same_data(folder.path, settings)
             try:
                 with make_progress() as progress, trackers(settings, folder) as observers:
                     CentralTraining(settings, folder, [progress, *observers]).run()

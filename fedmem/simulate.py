@@ -42,6 +42,7 @@ from rich.console import Console
 
 from fedmem.core.console import say
 from fedmem.core.data import load_histories, print_summary, write_id_files
+from fedmem.core.data.id_files import require_same_data
 from fedmem.core.data.sampling import participants
 from fedmem.core.errors import (
     INTERRUPTED_EXIT_CODE,
@@ -100,6 +101,7 @@ def simulate(
             if folder.state.done:
                 say(f"{shown(folder.path)}: this run is done, there is nothing left to do.")
                 return settings, folder.results
+            require_same_data(folder.path, settings)
             say(f"{shown(folder.path)}: goes on {folder.state}")
         warned = preflight(Case(settings))
         address = settings.simulation.ray_address

@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedmem.core.data.id_files import read_users
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings, flattened
 from fedmem.runs.configuration import compose_experiment, compose_settings, pooled
@@ -140,6 +141,10 @@ class PlannedRun:
             for key, value in flattened(asdict(self.settings)).items()
             if not key.startswith(NOT_IDENTITY) and theirs.get(key, value) != value
         ]
+        if not differing and Path(theirs["data.dir"]) != Path(self.settings.data.dir).absolute():
+            users = read_users(self.folder)
+            if users is not None and not users.are_of(self.settings):
+                differing = [f"data.dir={theirs['data.dir']}, with other histories"]
         if differing:
             raise FedmemError(
                 f"{self.folder} holds a run of other settings: {', '.join(differing)}.\n"

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fedmem.core.data import Interactions, load_content, load_histories, load_interactions
+from fedmem.core.data import Interactions, load_content, load_histories
 from fedmem.core.data.id_files import COLD, read_item_ids
-from fedmem.core.data.ids import as_text
 from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.evaluation.protocol import Ranks
 from fedmem.core.evaluation.slices import slices_of
@@ -98,13 +97,10 @@ def _require_data_of(
     Raises:
         FedmemError: they are others.
     """
-    people = run.people
-    if people is None:  # as of earlier versions
+    if run.people is not None:
+        alike = run.people.are_of(settings)
+    else:  # as of earlier versions
         alike = len(ranks.users) == 0 or int(ranks.users.max()) < interactions.num_users
-    elif people.data is None:
-        alike = as_text(people.ids).tolist() == as_text(interactions.user_ids).tolist()
-    else:
-        alike = people.data == load_interactions(settings.data).histories_hash
     if not alike:
         raise FedmemError(
             f"the data in {settings.data.dir} are others than {shown(run.folder)} was trained on: "

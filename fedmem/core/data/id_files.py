@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fedmem.core.data.cold import Histories, load_histories
-from fedmem.core.data.ids import Ids
+from fedmem.core.data.ids import Ids, comparable
 from fedmem.core.data.interactions import load_interactions
 from fedmem.core.errors import FedmemError
 from fedmem.core.files.atomic import replacing
@@ -48,6 +48,17 @@ class RecordedUsers:
     ids: Ids
     data: str | None
     tested_on: dict[str, CheckValues]
+
+    def are_of(self, settings: Settings) -> bool:
+        """Whether the data of these settings, as they are now, are those of these users; of an
+        earlier version whether the users' ids are.
+
+        Raises:
+            FedmemError: as `load_histories`.
+        """
+        if self.data is not None:
+            return self.data == load_interactions(settings.data).histories_hash
+        return np.array_equal(*comparable(self.ids, load_histories(settings).warm.user_ids))
 
 
 def write_id_files(folder: Path, settings: Settings) -> None:
@@ -94,6 +105,20 @@ def read_users(folder: Path) -> RecordedUsers | None:
         data=data and data.decode(),
         tested_on={n: _column(table, n, path) for n in (TEST, COLD) if n in table.column_names},
     )
+
+
+def require_same_data(folder: Path, settings: Settings) -> None:
+    """Check that the data are still those that the run in a folder was begun with, if it is known.
+
+    Raises:
+        FedmemError: they are others, or cannot be read.
+    """
+    users = read_users(folder)
+    if users is not None and not users.are_of(settings):
+        raise FedmemError(
+            f"The data in {settings.data.dir} are others than the run in {folder} was begun with: "
+            "other users or histories.\nPoint data.dir to those, or start a new run."
+        )
 
 
 def _read(path: Path) -> pa.Table | None:

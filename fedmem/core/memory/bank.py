@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmem.core.arrays import Ints, Places, Positions, UserIndices, offsets_of, ranges
+from fedmem.core.data.ids import fingerprint
 from fedmem.core.memory import kernel
 from fedmem.core.memory.novelty import Novelties
 from fedmem.core.memory.two_tier import MemoryStatistics, rules_of
@@ -40,9 +41,10 @@ class MemoryBank:
 
     @cached_property
     def rules(self) -> str:
-        """Hash of all that decides what a memory holds, besides the history."""
+        """Hash of all that decides what a memory holds, besides the history, and of whose it is."""
         digest = hashlib.sha256(json.dumps(asdict(self._settings), sort_keys=True).encode())
         digest.update(repr((self.threshold, self._interactions.fingerprint)).encode())
+        digest.update(fingerprint(self._interactions.user_ids).encode())  # not by index alone
         digest.update(self._novelties.catalogue.vectors.tobytes())
         return digest.hexdigest()[:16]
 
