@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,14 +16,16 @@ import pytest
 import torch
 
 from fedmem.core.checkpoint import Checkpoint
+from fedmem.core.data import write_id_files
 from fedmem.core.errors import FedmemError
 from fedmem.core.machine import cluster
 from fedmem.core.machine.placement import this_machine
-from fedmem.core.settings import Settings
+from fedmem.core.settings import RunSettings, Settings
 from fedmem.core.stages import STAGES
 from fedmem.doctor import Case, preflight
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
+from fedmem.runs.folder import RunFolder
 from fedmem.simulate import main
 from fedmem.simulate import simulate as run_simulation
 from tests.helpers.commands import COMMAND, interrupt_when_under_way, interrupted
@@ -67,6 +71,20 @@ def test_three_stages_on_ray_give_the_numbers_of_the_in_process_federation(
     assert done.stdout.count(f"{data_dir / 'ratings.dat'}: ratings (user, item") == 1
     assert pq.read_table(tmp_path / "out" / "items.parquet").num_rows == 40
     assert pq.read_table(tmp_path / "out" / "users.parquet")["id"].to_pylist() == list(range(1, 25))
+
+
+def test_a_run_does_not_go_on_with_other_histories(
+    make_settings: MakeSettings, data_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(data_dir, tmp_path / "other")
+    with (tmp_path / "other" / "ratings.dat").open("a") as file:
+        file.write("24 1 1 99\n")
+    begun = replace(make_settings(), output_dir=str(tmp_path / "begun"))
+    RunFolder.start(begun, simulated_nodes=2).close()
+    write_id_files(tmp_path / "begun", make_settings(f"data.dir={tmp_path / 'other'}"))
+    asked = replace(begun, output_dir=str(tmp_path / "new"), run=RunSettings(begun.output_dir))
+    with pytest.raises(FedmemError, match=rf"{data_dir} are others than the run in .*begun"):
+        run_simulation(asked)
 
 
 def test_a_mistake_ends_the_command_with_code_2_and_two_lines(

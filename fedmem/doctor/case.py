@@ -19,6 +19,7 @@ from fedmem.core.model import Content
 from fedmem.core.model.parameters import initial_parameters
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage, find_stages
+from fedmem.runs.checkpoints import hashes_of, load_left
 from fedmem.runs.folder import RESULTS
 
 
@@ -29,6 +30,8 @@ class Case:
     settings: Settings
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of a finished run, what `results.json` says of each stage."""
+    folder: Path | None = None
+    """Of a finished run."""
 
     @classmethod
     def of_run(cls, folder: Path) -> Case:
@@ -43,7 +46,7 @@ class Case:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             results = {str(result["stage"]): result for result in content["stages"]}
-            return cls(Settings.from_dict(content["settings"]), results)
+            return cls(Settings.from_dict(content["settings"]), results, folder)
         except (ValueError, KeyError, TypeError) as error:
             raise FedmemError(f"{path} is damaged: {type(error).__name__}, {error}.") from error
         except FedmemError as error:
@@ -98,8 +101,15 @@ class Case:
         return found
 
     def made(self, stage: str) -> Checkpoint:
-        """The checkpoint that a finished run left of a stage."""
-        return Checkpoint.load(Path(str(self.results[stage]["checkpoint"])))
+        """The checkpoint that a finished run left of a stage.
+
+        Raises:
+            FedmemError: it is gone, or of another run since.
+        """
+        path = Path(str(self.results[stage]["checkpoint"]))
+        if self.folder is None:
+            return Checkpoint.load(path)
+        return load_left(self.folder, stage, path, hashes_of(self.folder))
 
     def counts(self, stage: Stage) -> tuple[int, int]:
         """Parameters of a stage's model, and those of them that it trains."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from fedmem.core.data.id_files import require_same_data
 from fedmem.core.model.parameters import router_weights
 from fedmem.core.stages import ALIGN_PROJECTORS, FINETUNE_MOE, PRETRAIN_SASREC
 from fedmem.doctor.case import Case
@@ -15,6 +16,17 @@ from fedmem.doctor.finding import MEMORY, Finding, check, ok, problem, warn_if
 
 def _hit_rate(result: dict[str, Any]) -> float:
     return float(result["test"]["sampled/HR@10"])
+
+
+@check("data of the run", after=True)
+def data_of_the_run(case: Case) -> Finding:
+    """Users and histories are those that the run was begun with.
+
+    Problem: others are where its data were, so that what is looked at below is not its own.
+    """
+    if case.folder is not None:
+        require_same_data(case.folder, case.settings)
+    return ok(f"{len(case.users):,} users in {case.settings.data.dir}")
 
 
 @check("figures", after=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +21,9 @@ from fedmem.report.runs import RecordedRun, moved
 from fedmem.report.study import Study
 from fedmem.runs.records import SELECTED_BY
 
-ROUNDS, MEGABYTES, VALUES = range(3)
-"""Rows of a curve."""
+Curve = npt.NDArray[np.float64]
+ROUNDS, MEGABYTES, VALUES, OWN_ROUNDS = range(4)
+"""Rows of a curve; rounds are counted through the stages, own rounds from the stage's first."""
 
 
 def draw_learning_curves(study: Study, figure: Figure) -> str:
@@ -80,10 +83,9 @@ def _draw_curves(study: Study, axes: Axes, row: int) -> str:
                 for curve, _ in found:
                     axes.plot(curve[row], curve[VALUES], **style, linewidth=0.7, alpha=0.45)
             curves = [curve for curve, ended in found if ended] or [curve for curve, _ in found]
-            shared = min(curve.shape[1] for curve in curves)
-            mean = np.mean([curve[:, :shared] for curve in curves], axis=0)
+            mean = _mean(curves)
             label = stage if not many else None if named else group.name
-            marker = "o" if shared == 1 else None
+            marker = "o" if mean.shape[1] == 1 else None
             axes.plot(mean[row], mean[VALUES], **style, label=label, marker=marker)
             named = True
     if not axes.lines:
@@ -96,15 +98,23 @@ def _draw_curves(study: Study, axes: Axes, row: int) -> str:
     return (text if seeds > 1 else "") + (lines if many else "")
 
 
-def _curve(study: Study, run: RecordedRun, stage: str) -> npt.NDArray[np.float64]:
-    """[3, n] at each validation: rounds and MB, of the stages before too, and HR@10."""
+def _curve(study: Study, run: RecordedRun, stage: str) -> Curve:
+    """[4, n] at each validation: rounds and MB, of the stages before too, HR@10, own rounds."""
     rounds, spent = study.before[run.folder, stage]
     found = []
     for record in run.rounds_of(stage):
         spent += moved(record)
         if record["validation"]:
-            found.append((rounds + record["round"], spent / 1e6, record["validation"][SELECTED_BY]))
+            value, own = record["validation"][SELECTED_BY], record["round"]
+            found.append((rounds + own, spent / 1e6, value, own))
     return np.array(found).T
+
+
+def _mean(curves: Sequence[Curve]) -> Curve:
+    """The mean of curves at the rounds of the stage that all of them have validated."""
+    shared = functools.reduce(np.intersect1d, [curve[OWN_ROUNDS] for curve in curves])
+    parts = [curve[:, np.isin(curve[OWN_ROUNDS], shared)] for curve in curves]
+    return np.asarray(np.mean(parts, axis=0))
 
 
 def draw_clients(study: Study, figure: Figure) -> str:

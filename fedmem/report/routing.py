@@ -10,9 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.data.id_files import read_item_ids
-from fedmem.core.data.ids import fingerprint, padded
 from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.model.parameters import router_weights
 from fedmem.core.plots import SERIES
@@ -21,6 +19,7 @@ from fedmem.features.table import find_table, read_items
 from fedmem.report.canvas import NothingToDraw, height_of, legend, name_rows
 from fedmem.report.runs import RecordedRun
 from fedmem.report.study import Study
+from fedmem.runs.checkpoints import load_left
 
 LEAST_ITEMS = 5
 """A genre with fewer items is left out."""
@@ -110,16 +109,7 @@ def _routing(arm: str, run: RecordedRun) -> Routing:
     if result is None:
         raise NothingToDraw(f"no run has ended {FINETUNE_MOE.name}")
     path = Path(result["checkpoint"])
-    if not path.is_file():
-        raise NothingToDraw(f"{path} is gone")
-    checkpoint = Checkpoint.load(path)
-    if checkpoint.hash != run.hashes.get(FINETUNE_MOE.name, checkpoint.hash):
-        raise NothingToDraw(
-            f"{path} is of another run since: give each run of a sweep its own checkpoint.dir"
-        )
-    items = read_item_ids(run.folder)
-    if items is not None and fingerprint(padded(items)) != checkpoint.catalogue:
-        raise NothingToDraw(f"{path} knows other items than the run in {run.folder}")
+    checkpoint = load_left(run.folder, FINETUNE_MOE.name, path, run.hashes)
     experts = list(checkpoint.model.experts)
     if len(experts) < 2:
         raise NothingToDraw("with one expert there is nothing to weigh")

@@ -14,7 +14,7 @@ from fedmem.core.data.id_files import USER_IDS, RecordedUsers, read_users
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import FILE, load_outcomes
 from fedmem.core.evaluation.protocol import COLD_USERS, USERS, Ranks
-from fedmem.core.files.sealed import load_sealed
+from fedmem.runs.checkpoints import hashes_of
 from fedmem.runs.folder import NOVELTY, RESULTS, ROUNDS, STATE
 from fedmem.runs.provenance import MadeWith
 from fedmem.runs.state import LAST, RunState
@@ -127,10 +127,8 @@ def read_run(folder: Path, data_dir: Path | None = None) -> RecordedRun:
     made_with, novelty, people = None, folder / NOVELTY, read_users(folder)
     if (folder / RESULTS).is_file():
         standing: str | None = None
-        hashes: dict[str, str] = {}
+        hashes = hashes_of(folder)
         (content,) = _objects(folder / RESULTS)
-        with contextlib.suppress(FedmemError):  # it may be gone, or of any version
-            hashes = load_sealed(folder / STATE / LAST, "run's state")[0].get("checkpoints", {})
     else:
         state = RunState.load(folder / STATE)
         hashes = state.checkpoints

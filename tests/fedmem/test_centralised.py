@@ -12,6 +12,7 @@ import pytest
 
 from fedmem.centralised import CentralTraining, train_centrally
 from fedmem.core.checkpoint import Checkpoint
+from fedmem.core.data.id_files import read_users
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import load_outcomes
 from fedmem.core.evaluation.protocol import USERS, means
@@ -45,7 +46,9 @@ def test_it_writes_what_a_run_writes_and_its_checkpoint_passes_for_no_stage(
     lines = lines_of(settings)
     assert [line["round"] for line in lines] == list(range(1, 9))
     assert lines[-1]["loss"] < lines[0]["loss"]
-    kept = load_outcomes(folder)["centralised"][USERS]
+    kept, users = load_outcomes(folder)["centralised"][USERS], read_users(folder)
+    assert users is not None
+    assert users.are_of(settings)
     assert means(kept.sums()) == pytest.approx(result.test)
     checkpoint = Checkpoint.load(tmp_path / "checkpoints" / "centralised.safetensors")
     assert (checkpoint.stage, checkpoint.round) == ("centralised", result.best_round)

@@ -10,11 +10,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor
 
 from fedmem.core.checkpoint import Checkpoint
+from fedmem.core.data import write_id_files
 from fedmem.core.errors import FedmemError
 from fedmem.core.model.parameters import initial_parameters
 from fedmem.core.settings import LossWeights, Settings
@@ -93,7 +95,18 @@ class Faulty:
         for stage, result in results.items():
             result["checkpoint"] = str(Path(own) / f"{stage}.safetensors")
         change(results)
-        return Case(settings, results)
+        folder = Path(settings.output_dir)
+        folder.mkdir(exist_ok=True)
+        write_id_files(folder, settings)
+        return Case(settings, results, folder)
+
+    def of_other_data(self) -> Case:
+        """A finished run whose data are others now."""
+        case = self.run(lambda _: None)
+        assert case.folder is not None
+        other = self.make("data.min_interactions=9")
+        write_id_files(case.folder, other)
+        return case
 
     def left(self, change: Change) -> Case:
         """A finished run, but for what `change` does to the last checkpoint."""
@@ -257,6 +270,7 @@ FAULTS: dict[str, Fault] = {
     "trackers": (no_mlflow, PROBLEM, "tracking.mlflow=true needs MLflow"),
     "Ray": (no_cluster, PROBLEM, "No cluster answers at 127.0.0.1:1"),
     "GPU": (no_gpu, PROBLEM, "CUDA finds no GPU"),
+    "data of the run": (lambda f: f.of_other_data(), PROBLEM, "are others than the run in"),
     "figures": (
         lambda f: f.run(put(SECOND.name, test={HIT: float("nan")})),
         PROBLEM,
@@ -291,6 +305,16 @@ FAULTS: dict[str, Fault] = {
 def see(case: Case, name: str) -> Finding:
     (finding,) = examine(case, [BY_NAME[name]])
     return finding
+
+
+def test_a_checkpoint_that_knows_other_items_is_not_the_run_s(faulty: Faulty) -> None:
+    case = faulty.of_other_data()
+    assert "visual 0." in see(case, "router").figure
+    items = Path(str(case.folder)) / "items.parquet"
+    pq.write_table(pq.read_table(items).slice(1), items)
+    assert "is of another run since" in see(case, "router").figure
+    Path(case.results[THIRD.name]["checkpoint"]).unlink()
+    assert "is gone" in see(case, "router").figure
 
 
 def test_every_check_has_a_fault_and_a_name_of_its_own() -> None:

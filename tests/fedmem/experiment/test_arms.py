@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fedmem.core.data import write_id_files
 from fedmem.core.errors import FedmemError
 from fedmem.experiment.arms import Condition, PlannedRun, load_experiment, override
 from fedmem.runs.configuration import compose_settings
@@ -101,6 +102,21 @@ def test_a_run_that_broke_off_does_not_go_on_with_other_settings(tmp_path: Path)
         FedmemError, match=r"other settings: federation\.fraction=0\.2 \(asked for: 0\.3\)"
     ):
         planned(tmp_path, "federation.fraction=0.3").condition()
+
+
+def test_a_run_of_other_histories_is_not_done(tmp_path: Path) -> None:
+    def of(name: str, last: int) -> PlannedRun:
+        (tmp_path / name).mkdir()
+        lines = [f"{user} {(user + k) % 9}" for user in range(3) for k in range(6)]
+        (tmp_path / name / "own.txt").write_text("\n".join([*lines, f"2 {last}"]))
+        return planned(tmp_path / "out", f"data.dir={tmp_path / name}", "data.path=own.txt")
+
+    run = of("here", 1)
+    written(run, asdict(run.settings))
+    write_id_files(run.folder, run.settings)
+    assert of("moved", 1).condition() is Condition.DONE
+    with pytest.raises(FedmemError, match=r"other settings: data\.dir=.*here, with other hist"):
+        of("other", 2).condition()
 
 
 def test_settings_that_came_up_after_a_run_do_not_make_it_another(tmp_path: Path) -> None:

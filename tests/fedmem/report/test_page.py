@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -147,6 +148,10 @@ def test_files_are_written_and_a_router_is_only_read_from_the_checkpoint_of_its_
     assert written == ["differences.csv", "report.html", "report.md", "runs.csv"]
     assert all(name in said for name in written)
     made_with = f"Made with {Study.of([read_run(sweep / '0')]).made_with[0]}."
+    items = pq.read_table(sweep / "1" / "items.parquet")
+    pq.write_table(items.slice(1), sweep / "1" / "items.parquet")
+    shutil.rmtree(sweep / "1" / "state")  # with the hashes of its checkpoints
+    assert "is of another run since" in report(str(sweep / "1"), "--out", str(sweep / "other"))
     files = [(sweep / "out" / name).read_text() for name in ("report.html", "report.md")]
     assert all(text.count(made_with) == 1 for text in [said, *files])
 

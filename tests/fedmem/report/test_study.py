@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from fedmem.core.errors import FedmemError
+from fedmem.report.curves import ROUNDS, VALUES, _mean
 from fedmem.report.page import make_page
 from fedmem.report.study import Study
 from tests.helpers.recorded_runs import MakeRun, result, rounds
@@ -116,3 +118,12 @@ def test_runs_of_which_none_has_ended_a_stage_are_a_mistake_that_says_how_to_go_
     run = make_run(results=[], standing="stands pretrain_sasrec after round 3")
     with pytest.raises(FedmemError, match=r"after round 3\.\n.*run\.resume=.*a/0"):
         Study.of([run])
+
+
+def test_curves_of_seeds_are_averaged_round_by_round() -> None:
+    curves = [
+        np.array([[10, 20, 30], [1, 2, 3], [0.1, 0.2, 0.3], [10, 20, 30]]),
+        np.array([[10, 17, 20], [1, 1.7, 2], [0.3, 0.9, 0.4], [10, 17, 20]]),  # one more at 17
+    ]
+    mean = _mean(curves)
+    assert mean[[ROUNDS, VALUES]] == pytest.approx(np.array([[10, 20], [0.2, 0.3]]))

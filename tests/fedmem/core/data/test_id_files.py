@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fedmem.core.data import load_histories, load_interactions, write_id_files
-from fedmem.core.data.id_files import COLD, TEST, read_item_ids, read_users
+from fedmem.core.data.id_files import COLD, TEST, read_item_ids, read_users, require_same_data
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
 from fedmem.runs.configuration import compose_settings
@@ -74,6 +74,23 @@ def test_data_have_one_hash_wherever_they_lie(tmp_path: Path) -> None:
     swapped = {**HISTORIES, "7": HISTORIES["11"], "11": HISTORIES["7"]}
     renamed = {("3" if user == "2" else user): own for user, own in HISTORIES.items()}
     assert len({expected, hash_of("swapped", swapped), hash_of("renamed", renamed)}) == 3
+
+
+def test_data_are_those_of_a_run_where_the_hash_is_or_the_ids_are(tmp_path: Path) -> None:
+    mine = settings_of(tmp_path / "mine", HISTORIES)
+    grown = settings_of(tmp_path / "grown", {**HISTORIES, "7": "b40 b20 b50 b20"})
+    others = settings_of(tmp_path / "others", {"8": "b40 b20 b50", "9": "b90 b20 b40"})
+    require_same_data(tmp_path, others)  # nothing is known of the run
+    write_id_files(tmp_path, mine)
+    require_same_data(tmp_path, settings_of(tmp_path / "moved", HISTORIES))
+    for settings in (grown, others):
+        with pytest.raises(FedmemError, match=rf"{settings.data.dir} are others than the run in"):
+            require_same_data(tmp_path, settings)
+    path = tmp_path / "users.parquet"
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)  # as of earlier ones
+    require_same_data(tmp_path, grown)
+    with pytest.raises(FedmemError, match="are others"):
+        require_same_data(tmp_path, others)
 
 
 def test_files_of_earlier_versions_and_damaged_ones(tmp_path: Path) -> None:

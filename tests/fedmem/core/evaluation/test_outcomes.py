@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedmem.core.data import write_id_files
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import (
     FILE,
@@ -124,7 +125,10 @@ def test_no_rank_leaves_a_real_node_that_is_asked_for_it(
 def test_nothing_is_left_of_the_run_that_was_there(make_settings: MakeSettings) -> None:
     run_keeping(make_settings())
     settings = make_settings("stage=pretrain_sasrec")
+    folder = Path(settings.output_dir)
+    write_id_files(folder, settings)
     run_keeping(settings)
+    assert not list(folder.glob("*.parquet"))
     assert list(load_outcomes(Path(settings.output_dir))) == ["pretrain_sasrec"]
 
 

@@ -24,12 +24,14 @@ ENDS = ((0, 38), (1, 20), (3, 58))
 HISTORIES = [GENERATOR.integers(1, NUM_ITEMS + 1, size=n) for n in (40, 25, 3, 60)]
 
 
-def bank(histories: list[Any] = HISTORIES, threshold: float = 0.5, **rules: Any) -> MemoryBank:
+def bank(
+    histories: list[Any] = HISTORIES, threshold: float = 0.5, first_user: int = 0, **rules: Any
+) -> MemoryBank:
     interactions = Interactions(
         offsets=np.cumsum([0, *map(len, histories)]),
         items=np.concatenate(histories).astype(np.int32),
         item_ids=np.arange(NUM_ITEMS + 1),
-        user_ids=np.arange(len(histories)),
+        user_ids=np.arange(len(histories)) + first_user,
     )
     own = replace(RULES, **rules)
     novelties = Novelties(interactions, VECTORS, own.short_term_capacity)
@@ -287,6 +289,7 @@ def test_the_hash_of_the_rules_hangs_on_all_that_decides_what_a_memory_holds() -
         bank(threshold=0.6).rules,
         bank(half_life=3.0).rules,
         bank(merge_similarity=0.5).rules,
+        bank(first_user=1).rules,  # other people behind the same indices
     ]
-    assert len(set(hashes)) == 4
+    assert len(set(hashes)) == 5
     assert bank().rules == hashes[0]
