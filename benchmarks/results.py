@@ -18,7 +18,7 @@ from pathlib import Path
 from fedmem.core.errors import FedmemError, readable_exit
 from fedmem.core.files.atomic import replacing
 from fedmem.experiment.arms import load_experiment
-from fedmem.report.runs import find_runs, read_run
+from fedmem.report.runs import find_runs, read_runs
 from fedmem.report.study import Study
 from fedmem.report.text import markdown_tables
 
@@ -83,10 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with readable_exit():
         experiment = load_experiment(given.name)
         folders = given.runs or [str(Path("runs") / "experiments" / given.name)]
-        runs = [read_run(folder, given.data_dir) for folder in find_runs(folders)]
+        runs, unread = read_runs(find_runs(folders), given.data_dir)
         order = {arm: place for place, arm in enumerate(experiment.arms)}
         runs.sort(key=lambda run: order.get(run.folder.parent.name, len(order)))
-        text = section(Study.of(runs, experiment.against), experiment.against)
+        text = section(Study.of(runs, experiment.against, unread), experiment.against)
         path = PAGES / f"{given.name}.md"
         page = path.read_text(encoding="utf-8") if path.exists() else new_page(given.name)
         with replacing(path) as partial:

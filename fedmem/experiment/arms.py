@@ -128,10 +128,19 @@ class PlannedRun:
         return Condition.BROKEN_OFF
 
     def make_ready(self) -> None:
-        """Make its folder; what cannot go on is thrown away."""
+        """Make its folder; what cannot go on is thrown away.
+
+        Raises:
+            FedmemError: there can be no such folder.
+        """
         if self.condition() is Condition.MISSING:
             shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
+            try:
+                self.folder.mkdir(parents=True)
+            except OSError as error:
+                raise FedmemError(
+                    f"{self.folder} can be no folder: {error.strerror}. Give --out another."
+                ) from error
 
     def _require_alike(self, made: dict[str, Any]) -> None:
         """Check that it was made with these settings; those that came up since are passed over."""

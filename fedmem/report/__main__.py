@@ -21,7 +21,7 @@ from fedmem.core.console import say
 from fedmem.core.errors import FedmemError, readable_exit, readable_file_errors
 from fedmem.core.files.atomic import replacing
 from fedmem.report.page import make_page
-from fedmem.report.runs import find_runs, read_run
+from fedmem.report.runs import find_runs, read_runs
 from fedmem.report.study import Study
 from fedmem.report.tables import differences_frame, runs_frame
 from fedmem.report.text import print_tables, to_markdown
@@ -35,8 +35,8 @@ def report(arguments: Sequence[str], console: Console) -> None:
         FedmemError: a folder holds no run, a run cannot be read, or there is no place to write to.
     """
     args = _options(arguments)
-    runs = [read_run(folder, args.data_dir) for folder in find_runs(args.runs)]
-    study = Study.of(runs, args.against)
+    runs, unread = read_runs(find_runs(args.runs), args.data_dir)
+    study = Study.of(runs, args.against, unread)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

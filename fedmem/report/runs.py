@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmem.core.data.id_files import USER_IDS, RecordedUsers, read_users
-from fedmem.core.errors import FedmemError
+from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.evaluation.outcomes import FILE, load_outcomes
 from fedmem.core.evaluation.protocol import COLD_USERS, USERS, Ranks
 from fedmem.runs.checkpoints import hashes_of
@@ -118,6 +118,26 @@ def find_runs(places: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(path.resolve() for path in found))
 
 
+def read_runs(
+    folders: Sequence[Path], data_dir: Path | None = None
+) -> tuple[list[RecordedRun], list[str]]:
+    """The runs in these folders as `read_run` reads them, and why some were left out.
+
+    Raises:
+        FedmemError: none can be read; it is the error of the first.
+    """
+    runs: list[RecordedRun] = []
+    errors: list[FedmemError] = []
+    for folder in folders:
+        try:
+            runs.append(read_run(folder, data_dir))
+        except FedmemError as error:
+            errors.append(error)
+    if not runs:
+        raise errors[0]
+    return runs, [f"A run is left out: {first_line(error)}" for error in errors]
+
+
 def read_run(folder: Path, data_dir: Path | None = None) -> RecordedRun:
     """Read a run's folder; its data are in `data_dir` now, or where the run found them.
 
@@ -130,7 +150,7 @@ def read_run(folder: Path, data_dir: Path | None = None) -> RecordedRun:
         hashes = hashes_of(folder)
         (content,) = _objects(folder / RESULTS)
     else:
-        state = RunState.load(folder / STATE)
+        state = RunState.load(folder / STATE, with_best=False)
         hashes = state.checkpoints
         standing = "could not go on" if state.done else f"stands {state}"
         content = {"settings": asdict(state.settings), "stages": state.results}

@@ -39,12 +39,15 @@ class Study:
     notes: list[str]
 
     @classmethod
-    def of(cls, runs: Sequence[RecordedRun], against: str | None = None) -> Study:
+    def of(
+        cls, runs: Sequence[RecordedRun], against: str | None = None, unread: Sequence[str] = ()
+    ) -> Study:
         """Group runs by their settings, and compare the groups.
 
         Args:
             runs: in any order.
             against: name of the group that the others are compared with; None: the first.
+            unread: notes on runs that could not be read.
 
         Raises:
             FedmemError: no run has ended a stage, or there is no such arm.
@@ -63,7 +66,7 @@ class Study:
             listed = ", ".join(names)
             raise FedmemError(f"--against={against} is no arm of these runs: {hint} {listed}.")
         contrasts, reasons = find_contrasts(groups, names.index(against) if against else 0)
-        return cls(list(runs), groups, contrasts, [*notes, *reasons])
+        return cls(list(runs), groups, contrasts, [*unread, *notes, *reasons])
 
     @property
     def made_with(self) -> list[str]:

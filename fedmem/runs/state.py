@@ -81,8 +81,10 @@ class RunState:
                 other.unlink()
 
     @classmethod
-    def load(cls, folder: Path) -> RunState:
+    def load(cls, folder: Path, with_best: bool = True) -> RunState:
         """Read the state of a run.
+
+        Without the best parameters it can be read while the run is going, and cannot go on.
 
         Raises:
             FedmemError: there is none, or it is damaged.
@@ -96,19 +98,21 @@ class RunState:
             raise of_another_version(path, error) from error
         try:
             if about["stage"] is not None:
-                about["stage"] = _load_stage(folder, about["stage"], tensors)
+                about["stage"] = _load_stage(folder, about["stage"], tensors, with_best)
             return cls(**about)
         except (KeyError, TypeError) as error:
             raise of_another_version(path, error) from error
 
 
-def _load_stage(folder: Path, about: dict[str, Any], tensors: Parameters) -> StageProgress:
+def _load_stage(
+    folder: Path, about: dict[str, Any], tensors: Parameters, with_best: bool
+) -> StageProgress:
     parts: dict[str, Any] = {"parameters": {}, "optimizer": {}}
     for name, value in tensors.items():
         part, _, own = name.partition("/")
         parts[part][own] = value
     best = None
-    if about["best_validation"]:
+    if about["best_validation"] and with_best:
         path = folder / _name_of_best(about["stage"], about["best_round"])
         best = load_sealed(path, "run's best parameters")[1]
     schedule = Schedule(**about.pop("schedule"))

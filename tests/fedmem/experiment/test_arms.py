@@ -119,6 +119,12 @@ def test_a_run_of_other_histories_is_not_done(tmp_path: Path) -> None:
         of("other", 2).condition()
 
 
+def test_a_place_that_can_be_no_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    with pytest.raises(FedmemError, match="taken/stage1/seed-0 can be no folder: Not a directory"):
+        planned(tmp_path / "taken").make_ready()
+
+
 def test_settings_that_came_up_after_a_run_do_not_make_it_another(tmp_path: Path) -> None:
     run = planned(tmp_path)
     run.make_ready()

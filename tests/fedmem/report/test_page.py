@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from fedmem.core.data import write_id_files
+from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
 from fedmem.federation.server_app import Run
 from fedmem.report import __main__ as command
@@ -154,6 +155,16 @@ def test_files_are_written_and_a_router_is_only_read_from_the_checkpoint_of_its_
     assert "is of another run since" in report(str(sweep / "1"), "--out", str(sweep / "other"))
     files = [(sweep / "out" / name).read_text() for name in ("report.html", "report.md")]
     assert all(text.count(made_with) == 1 for text in [said, *files])
+
+
+def test_a_run_that_cannot_be_read_is_left_out_by_name(whole_run: WholeRun, tmp_path: Path) -> None:
+    for name in ("good", "bad"):
+        shutil.copytree(whole_run.settings.output_dir, tmp_path / name)
+    (tmp_path / "bad" / "results.json").write_text("{")
+    said = report(str(tmp_path / "good"), str(tmp_path / "bad"), "--out", str(tmp_path / "out"))
+    assert re.search(r"A run is left out: \S*bad/results\.json is\s+damaged", said)
+    with pytest.raises(FedmemError, match=r"bad/results\.json is damaged"):
+        report(str(tmp_path / "bad"))
 
 
 def test_what_a_user_named_is_escaped(make_run: MakeRun) -> None:

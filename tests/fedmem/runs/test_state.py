@@ -168,3 +168,14 @@ def test_paths_are_shown_as_one_would_type_them(
     monkeypatch.chdir(tmp_path)
     assert shown(tmp_path / "runs" / "a") == "runs/a"
     assert shown(tmp_path.parent / "b") == str(tmp_path.parent / "b")
+
+
+def test_a_run_that_is_going_is_read_without_its_best_parameters(settings: Settings) -> None:
+    path = Path(settings.output_dir) / STATE
+    with RunFolder.start(settings) as folder:
+        folder.end_round({"stage": "finetune_moe", "round": 3}, stage_state())
+        for best in path.glob("best-*"):
+            best.unlink()  # as a better round does, between the reading of one file and the other
+        with pytest.raises(FedmemError, match="best parameters"):
+            RunState.load(path)
+        assert str(RunState.load(path, with_best=False)) == str(folder.state)
