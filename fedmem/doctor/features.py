@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fedmem.core.arrays import Floats
-from fedmem.core.evaluation.feature_quality import neighbour_similarity
+from fedmem.core.evaluation.feature_quality import content_start, neighbour_similarity
 from fedmem.core.memory import (
     Novelties,
     auto_threshold,
@@ -108,6 +108,20 @@ def quality(case: Case) -> Finding:
     figure = "neighbours are more alike than random pairs by " + ", ".join(parts)
     advice = f"the {' and '.join(noise)} look like noise: is row = item id, and the model right?"
     return warn_if(bool(noise), figure, advice)
+
+
+@check("start", CONTENT, quick=True)
+def start(case: Case) -> Finding:
+    """Whether item embeddings start as is likely to pay: at random, or from content.
+
+    Warning: they start from content, and it is not likely to pay: fewer than half of the
+    interactions are with items that have any, or content goes with nothing that users do.
+    """
+    vectors = item_vectors(case.content.visual.numpy(), case.content.text.numpy())
+    found = content_start(vectors, case.interactions, case.settings.seed)
+    from_content = case.settings.model.item_start == "content"
+    advice = "set model.item_start=random, or look at coverage and quality."
+    return warn_if(from_content and not found.pays, str(found), advice)
 
 
 @check("threshold", MEMORY, quick=True)

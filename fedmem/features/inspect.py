@@ -8,6 +8,7 @@ alike than random items, how novel interactions are, and the nearest items of fi
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -72,6 +73,7 @@ def print_inspection(found: Inspection, console: Console) -> None:
         f"memory.threshold=auto takes {found.threshold:g}: {found.written:.1%} of the training "
         f"interactions\nare as novel (memory.write_ratio={found.write_ratio:g})"
     )
+    write("\n" + textwrap.fill(f"Item embeddings: {found.start}", 80))
     for example in found.examples:
         write(f"\nNearest to {example.title}")
         for kind_name, nearest in example.nearest.items():

@@ -9,7 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmem.core.arrays import Floats
-from fedmem.core.evaluation.feature_quality import NeighbourSimilarity, neighbour_similarity
+from fedmem.core.evaluation.feature_quality import (
+    ContentStart,
+    NeighbourSimilarity,
+    content_start,
+    neighbour_similarity,
+)
 from fedmem.core.memory import auto_threshold, item_vectors, written_share
 from fedmem.core.memory.kernel import BINS
 from fedmem.core.node import Node
@@ -59,6 +64,7 @@ class Inspection:
     """What `memory.threshold=auto` takes, to come near `write_ratio`."""
     write_ratio: float
     examples: list[Example]
+    start: ContentStart
 
     @property
     def written(self) -> float:
@@ -96,6 +102,7 @@ def inspect(settings: Settings, titles: Mapping[str, str]) -> Inspection:
         threshold=auto_threshold(histogram, settings.memory.write_ratio),
         write_ratio=settings.memory.write_ratio,
         examples=_find_examples(vectors, node, titles),
+        start=content_start(node.vectors, interactions, settings.seed),
     )
 
 

@@ -10,8 +10,13 @@ import numpy.typing as npt
 from fedmem.core.arrays import ranges
 from fedmem.core.data import Interactions
 from fedmem.core.evaluation.statistics import bootstrap_interval
+from fedmem.core.model.item_start import usual_length
 
 RESAMPLES = 2000
+COVERED = 0.5
+"""Share of the interactions that has to be with items that have content, if it is to be a start."""
+RARELY = 100
+"""Training interactions an item below which a start from content shows at the end of training."""
 
 
 @dataclass(frozen=True)
@@ -73,3 +78,53 @@ def neighbour_similarity(
     )
     alike, unlike, difference = (float(x.mean()) for x in (near, far, near - far))
     return NeighbourSimilarity(alike, unlike, difference, low, high)
+
+
+@dataclass(frozen=True)
+class ContentStart:
+    """Whether item embeddings had better start from content, by what is known before training.
+
+    The figures that its limits rest on are in docs/content.md.
+    """
+
+    similarity: NeighbourSimilarity
+    """Of what novelty compares: pictures and texts together."""
+    covered: float
+    """Share of the interactions that are with items that have content."""
+    seen: float
+    """Training interactions an item."""
+
+    @property
+    def length(self) -> float:
+        """The mean length of a row that `model.item_length=auto` takes."""
+        return usual_length(self.seen)
+
+    @property
+    def pays(self) -> bool:
+        """Whether it is likely to: most items have content, and content goes with what users do."""
+        return self.covered >= COVERED and self.similarity.low > 0
+
+    def __str__(self) -> str:
+        seen = f"{self.seen:.3g} training interactions an item"
+        if not self.pays:
+            why = "no sign that they know anything of what users do"
+            if self.covered < COVERED:
+                why = f"only {self.covered:.0%} of the interactions are with items that have any"
+            return f"a start from content is not likely to pay: {why}"
+        where = "in the end too" if self.seen < RARELY else "in the first rounds above all"
+        return (
+            f"model.item_start=content is likely to pay, {where}: {seen}; "
+            f"model.item_length=auto takes {self.length:.2f}"
+        )
+
+
+def content_start(
+    vectors: npt.NDArray[np.floating], interactions: Interactions, seed: int
+) -> ContentStart:
+    """`ContentStart` of items' vectors [I + 1, W], zeros where an item has none."""
+    places = interactions.training_places(np.arange(interactions.num_users))
+    items = interactions.items[places]
+    has_content = np.asarray(vectors.any(axis=1))
+    covered = float(has_content[items].mean()) if len(items) else 0.0
+    similarity = neighbour_similarity(vectors, interactions, seed)
+    return ContentStart(similarity, covered, len(items) / interactions.num_items)

@@ -247,6 +247,7 @@ FAULTS: dict[str, Fault] = {
         "longest",
     ),
     "quality": (lambda f: Case(f.make()), WARNING, "pictures"),
+    "start": (lambda f: Case(f.make("model.item_start=content")), WARNING, "not likely to pay"),
     "threshold": (lambda f: Case(f.make("memory.threshold=2")), PROBLEM, "lets 0.0% in"),
     "checkpoints": (
         lambda f: Case(f.make("stage=align_projectors")),
@@ -330,7 +331,9 @@ def test_a_check_sees_its_fault(name: str, faulty: Faulty) -> None:
     assert finding.advice or name in ("features", "trackers", "Ray", "GPU")
 
 
-@pytest.mark.parametrize("name", sorted(set(FAULTS) - {"quality", "rankings", "memory counts"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(FAULTS) - {"quality", "start", "rankings", "memory counts"})
+)
 def test_a_check_is_content_where_its_fault_is_not(
     name: str, faulty: Faulty, train_once: TrainOnce
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from fedmem.core.errors import FedmemError
+from fedmem.core.evaluation.feature_quality import ContentStart, NeighbourSimilarity
 from fedmem.core.memory import auto_threshold
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
@@ -99,6 +100,7 @@ def test_the_command_prints_the_figures_and_draws_a_page(
     told = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"memory.threshold=auto takes {found.threshold:g}" in told
     assert f"{found.written:.1%} of the training" in told
+    assert f"Item embeddings: {found.start}" in told.replace("\n", " ")
     for kind in found.kinds:
         assert f"{kind.similarity.neighbours:.3f}" in told
     for example in found.examples:
@@ -136,3 +138,21 @@ def test_data_without_features_are_refused(settings: Settings, data_dir: Path) -
     (data_dir / "text_features.pt").unlink()
     with pytest.raises(FedmemError, match=r"text_features\.pt"):
         measure(settings, {})
+
+
+def test_a_start_from_content_pays_where_content_is_there_and_goes_with_what_users_do() -> None:
+    alike = NeighbourSimilarity(0.3, 0.2, 0.1, 0.05, 0.15)
+    noise = NeighbourSimilarity(0.2, 0.2, 0.0, -0.05, 0.05)
+    rare, often = ContentStart(alike, 0.9, 10.8), ContentStart(alike, 0.9, 289)
+    assert rare.pays
+    assert "in the end too: 10.8 training interactions an item" in str(rare)
+    assert "takes 1.36" in str(rare)
+    assert "in the first rounds above all" in str(often)
+    for similarity, covered, why in (
+        (noise, 0.9, "no sign"),
+        (alike, 0.3, "only 30%"),
+        (NeighbourSimilarity(*[float("nan")] * 5), 0.9, "no sign"),
+    ):
+        found = ContentStart(similarity, covered, 10.8)
+        assert not found.pays
+        assert why in str(found)
