@@ -18,24 +18,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fedmem.core.data.columns import ROLES, find_column
 from fedmem.core.data.files import numbered_lines, open_bytes, parquet_source, readable
 from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.settings import ColumnSettings, DataSettings
 
-ROLES = ("user", "item", "rating", "timestamp")
 WITHOUT_HEADER = {"pairs": ROLES[:2], "ratings": ROLES}
 SEPARATORS = {"::": "::", "\t": "tabs", ",": "commas", ";": "semicolons", " ": "spaces"}
 """Their names; where a line has more than one of them, the first counts."""
 LOOKED_AT = 1 << 16
 """Characters at the beginning of a file, in whole lines, from which its format is recognised."""
-USUAL_NAMES = {
-    "user": "user userid uid reviewerid customerid visitorid sessionid session username",
-    "item": "item itemid iid movieid movie asin parentasin productid product isbn bookid trackid "
-    "songid articleid businessid gameid",
-    "rating": "rating score stars overall",
-    "timestamp": "timestamp time ts datetime date unixreviewtime unixtime",
-}
-"""Column names that are recognised, the first that is there; case and marks do not count."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +102,6 @@ def split(line: str, separator: str) -> list[str]:
     if separator == "::":
         return line.split(separator)
     return next(csv.reader([line], delimiter=separator))
-
-
-def find_column(role: str, names: Sequence[str], asked: str | None) -> str | None:
-    """The column of a role: the one asked for, or the usual name that comes first."""
-    if asked is not None:
-        return asked if asked in names else None
-    # Without RecBole's type, case and marks.
-    plain = ["".join(c for c in n.split(":")[0].lower() if c.isalnum()) for n in names]
-    usual = next((usual for usual in USUAL_NAMES[role].split() if usual in plain), None)
-    return None if usual is None else names[plain.index(usual)]
 
 
 def _roles(path: Path, names: Sequence[str], columns: ColumnSettings) -> dict[str, str]:

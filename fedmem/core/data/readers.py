@@ -23,8 +23,9 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
+from fedmem.core.data.columns import ROLES
 from fedmem.core.data.files import MAX_LINE, numbered_lines, open_bytes, parquet_source, readable
-from fedmem.core.data.formats import ROLES, Layout, recognise, split
+from fedmem.core.data.formats import Layout, recognise, split
 from fedmem.core.data.ids import BadValue, Ids, encode
 from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.settings import DataSettings

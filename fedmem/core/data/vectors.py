@@ -23,7 +23,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from fedmem.core.data.formats import find_column
+from fedmem.core.data.columns import find_column
 from fedmem.core.data.ids import BadValue, Ids, encode
 from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.files.torch_file import read_torch_file
@@ -51,7 +51,8 @@ class Vectors:
 def read_vectors(path: Path, item_column: str | None) -> Vectors:
     """Open a file of item features; its suffix determines the format.
 
-    Of Parquet the item column may be given, else the usual names and `id` are recognised.
+    Of Parquet the item column is the one named like that of the interactions, where there is one;
+    else it is found by the names that are known, `id` among them.
 
     Raises:
         FedmemError: it is of no known format, is damaged, or holds anything but numbers in rows.
@@ -112,13 +113,12 @@ def _read_npz(path: Path, _item_column: str | None) -> Vectors:
 def _read_parquet(path: Path, item_column: str | None) -> Vectors:
     file = pq.ParquetFile(path, memory_map=True)
     names = file.schema_arrow.names
-    item = find_column("item", names, item_column)
-    if item is None and item_column is None:
-        item = next((name for name in names if name.lower() in ("id", "ids")), None)
+    asked = item_column if item_column in names else None
+    item = find_column("item", names, asked, row_is_item=True)
     if item is None:
         raise FedmemError(
             f"{path} has no item column that is known by its name; its columns are "
-            f"{', '.join(names[:8])}.\nSay which it is with data.columns.item=NAME."
+            f"{', '.join(names[:8])}.\nGive it the name item_id."
         )
     is_list = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     lists = [each.name for each in file.schema_arrow if any(kind(each.type) for kind in is_list)]

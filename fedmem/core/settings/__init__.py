@@ -40,7 +40,7 @@ class ColumnSettings(Section, key="data.columns"):
     user: str | None
     """Column of the users."""
     item: str | None
-    """Column of the items, also of a Parquet file of features."""
+    """Column of the items."""
     rating: str | None
     """Column of the ratings."""
     timestamp: str | None

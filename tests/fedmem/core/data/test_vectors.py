@@ -85,12 +85,15 @@ def test_a_row_without_a_vector_in_parquet_is_not_there(tmp_path: Path) -> None:
     assert (found.ids.tolist(), len(found.rows)) == (["a", "c"], 2)  # type: ignore[union-attr]
 
 
-def test_the_item_column_can_be_named(tmp_path: Path) -> None:
+def test_the_item_column_is_named_as_the_interactions_are_or_known(tmp_path: Path) -> None:
     path = tmp_path / "f.parquet"
     pq.write_table(pa.table({"thing": [4, 5], "v": [[1.0], [2.0]]}), path)
     assert read_vectors(path, "thing").ids.tolist() == [4, 5]  # type: ignore[union-attr]
-    with pytest.raises(FedmemError, match=r"columns are thing, v\.\n.*data\.columns\.item"):
-        read_vectors(path, None)
+    for column in (None, "SKU"):
+        with pytest.raises(FedmemError, match=r"columns are thing, v\.\nGive it the name item_id"):
+            read_vectors(path, column)
+    pq.write_table(pa.table({"item_id": [4, 5], "v": [[1.0], [2.0]]}), path)
+    assert read_vectors(path, "SKU").ids.tolist() == [4, 5]  # type: ignore[union-attr]
 
 
 class Executes:
