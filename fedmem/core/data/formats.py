@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fedmem.core.data.columns import ROLES, find_column
-from fedmem.core.data.files import numbered_lines, open_bytes, parquet_source, readable
+from fedmem.core.data.files import numbered_lines, open_bytes, arrow_source, readable
 from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.settings import ColumnSettings, DataSettings
 
@@ -128,7 +128,7 @@ def _listed(names: Sequence[str]) -> str:
 def _parquet(path: Path, columns: ColumnSettings) -> Layout:
     try:
         with readable(path):
-            names = pq.read_schema(parquet_source(path)).names
+            names = pq.read_schema(arrow_source(path)).names
     except (pa.ArrowException, UnicodeError) as error:
         raise FedmemError(f"{path} cannot be read as Parquet: {first_line(error)}.") from error
     return Layout("parquet", "", tuple(names), _roles(path, names, columns))

@@ -24,7 +24,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from fedmem.core.data.columns import ROLES
-from fedmem.core.data.files import MAX_LINE, numbered_lines, open_bytes, parquet_source, readable
+from fedmem.core.data.files import MAX_LINE, numbered_lines, open_bytes, arrow_source, readable
 from fedmem.core.data.formats import Layout, recognise, split
 from fedmem.core.data.ids import BadValue, Ids, encode
 from fedmem.core.errors import FedmemError, first_line
@@ -196,7 +196,7 @@ def _read_json_lines(path: Path, layout: Layout, settings: DataSettings) -> Colu
 
 def _read_parquet(path: Path, layout: Layout, _settings: DataSettings) -> Columns:
     names = list(layout.roles.values())
-    table = pq.read_table(parquet_source(path), columns=names, memory_map=True)
+    table = pq.read_table(arrow_source(path), columns=names, memory_map=True)
     columns = {}
     for role, name in layout.roles.items():
         column = table[name]
