@@ -15,6 +15,7 @@ KNOWN = {
     "rating": "rating score stars overall bookrating",
     "timestamp": "timestamp time ts datetime date unixreviewtime unixtime unixtimestamp eventtime "
     "utctime createdat invoicedate",
+    "history": "itemidlist itemlist itemids items itemsequence itemseq history sequence",
     "title": "title name movietitle booktitle productname",
     "genres": "genres genre categories category class tags",
     "description": "description plot overview summary text",

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from fedmem.core.data.cold import drawn_cold, load_histories
 from fedmem.core.data.ids import Ids, comparable, example, padded, read_catalogue
-from fedmem.core.data.interactions import WITH_FEATURES, Interactions, how_to_get
+from fedmem.core.data.interactions import Interactions
+from fedmem.core.data.sources import WITH_FEATURES, are_here, how_to_get
 from fedmem.core.data.vectors import Vectors, read_vectors
 from fedmem.core.errors import FedmemError
 from fedmem.core.model import Content
@@ -47,7 +48,7 @@ def content_here(settings: Settings, fingerprint: str) -> Content | None:
     data = settings.data
     if not has_files(data):
         return None
-    if (Path(data.dir) / data.path).exists():
+    if are_here(data):
         items = load_histories(settings).warm
     elif data.catalogue_file is not None:
         ids = padded(read_catalogue(data.dir, data.catalogue_file, data.encoding))

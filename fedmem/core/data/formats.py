@@ -1,59 +1,41 @@
 """Which format a file of interactions is of, by its first lines, and where its columns are.
 
-The rules, in this order. Parquet is known by its first bytes, JSON lines by a brace. A first line
+The rules, in this order. Parquet and Feather are known by their first bytes, JSON lines by a brace,
+an array of records by a bracket. Comments come first, if at all, and are passed over. A first line
 that names a user and an item column is a header: of RecBole where the names carry types
 (`user_id:token`), else of a table whose columns are separated by what separates the names. Without
-a header, two columns are `user item` pairs in time order, four are `user item rating timestamp`,
-and lines of several lengths, or of five columns and more, are one user each where no user has two.
+a header, `data.columns.order` names the columns; else they are guessed, see `headerless.py`.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 
 from fedmem.core.data.columns import ROLES, find_column
-from fedmem.core.data.files import numbered_lines, open_bytes, arrow_source, readable
+from fedmem.core.data.files import (
+    FEATHER,
+    PARQUET,
+    arrow_source,
+    beginning,
+    numbered_lines,
+    readable,
+)
+from fedmem.core.data.headerless import guess, in_order
+from fedmem.core.data.layouts import SEPARATORS, Layout, find_roles, listed, may_quote, split
+from fedmem.core.data.records import ARRAY, Record, all_names, read_records
 from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.settings import ColumnSettings, DataSettings
 
-WITHOUT_HEADER = {"pairs": ROLES[:2], "ratings": ROLES}
-SEPARATORS = {"::": "::", "\t": "tabs", ",": "commas", ";": "semicolons", " ": "spaces"}
-"""Their names; where a line has more than one of them, the first counts."""
 LOOKED_AT = 1 << 16
 """Characters at the beginning of a file, in whole lines, from which its format is recognised."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a file holds interactions."""
-
-    format: str
-    """One of `FORMATS`, never `auto`."""
-    separator: str
-    """Between columns of text."""
-    names: tuple[str, ...]
-    """Of all columns, in their order."""
-    roles: dict[str, str]
-    """The column's name of each of `ROLES` that the file has."""
-    header: int = 0
-    """Number of the line that names the columns; 0: none does."""
-
-    def __str__(self) -> str:
-        if self.format == "sequences":
-            return "sequences (one user a line)"
-        columns = ", ".join(self.roles.values())
-        by = f" by {SEPARATORS[self.separator]}" if self.separator else ""
-        return f"{self.format} ({columns}{by})"
-
-
-SEQUENCES = Layout("sequences", " ", (), {})
+Lines = dict[int, str]
+"""By number, those that are not blank."""
 
 
 def recognise(path: Path, settings: DataSettings) -> Layout:
@@ -62,25 +44,28 @@ def recognise(path: Path, settings: DataSettings) -> Layout:
     Raises:
         FedmemError: the file is empty, or of none of the formats, or not of the one that is set.
     """
-    found = _recognised(path, settings.format, settings)
+    found = _recognised(path, settings)
     if settings.format not in ("auto", found.format):
         raise FedmemError(
             f"{path} reads as {found}, and data.format={settings.format} was asked for."
         )
+    if settings.columns.order is not None and list(found.names) != settings.columns.order:
+        raise FedmemError(
+            f"{path} names its columns itself, {listed(found.names)}: data.columns.order is for "
+            "files without a header."
+        )
     return found
 
 
-def _recognised(path: Path, wanted: str, settings: DataSettings) -> Layout:
-    with readable(path):
-        if path.stat().st_size == 0:
-            raise FedmemError(f"{path} is empty.")
-        with open_bytes(path) as file:
-            parquet = file.read(4) == b"PAR1"
-    if parquet or wanted == "parquet":
-        return _parquet(path, settings.columns)
-    lines: dict[int, str] = {}  # by number
+def first_lines(path: Path, encoding: str) -> Lines:
+    """Those at the beginning of a file, by number.
+
+    Raises:
+        FedmemError: there is none, or the file cannot be read.
+    """
+    lines: Lines = {}
     left = LOOKED_AT
-    for number, line in numbered_lines(path, settings.encoding):
+    for number, line in numbered_lines(path, encoding):
         if line.strip():
             lines[number] = line
         left -= len(line) + 1
@@ -88,113 +73,126 @@ def _recognised(path: Path, wanted: str, settings: DataSettings) -> Layout:
             break
     if not lines:
         raise FedmemError(f"{path} has no line but blank ones.")
-    number, first = next(iter(lines.items()))
-    if "\0" in first:
+    return lines
+
+
+def _recognised(path: Path, settings: DataSettings) -> Layout:
+    wanted, columns = settings.format, settings.columns
+    with readable(path):
+        if path.stat().st_size == 0:
+            raise FedmemError(f"{path} is empty.")
+    head = beginning(path)
+    if head.startswith((PARQUET, FEATHER)) or wanted in ("parquet", "feather"):
+        return _of_arrow(path, "feather" if head.startswith(FEATHER) else "parquet", columns)
+    if ARRAY.match(head):
+        records = [record for _, record in read_records(path, settings.encoding)]
+        names = list(dict.fromkeys(name for record in records for name in record))
+        return _of_records(path, "json", records, names, columns)
+    lines = first_lines(path, settings.encoding)
+    if "\0" in next(iter(lines.values())):
         raise FedmemError(f"{path} is no text, and no Parquet either.")
-    if first.lstrip().startswith("{"):
-        return _json_lines(path, first, settings.columns)
-    table = _with_header(path, number, first, settings.columns)
-    return table or _without_header(path, list(lines.values()), wanted)
+    if next(iter(lines.values())).lstrip().startswith("{"):
+        return _json_lines(path, settings.encoding, columns)
+    comments = _comments(lines)
+    if len(comments) == len(lines):
+        raise FedmemError(f"{path} has no line but blank ones and comments.")
+    rows = {number: line for number, line in lines.items() if number not in comments}
+    number, first = next(iter(rows.items()))
+    table = _with_header(path, number, first, columns)
+    if table is None and columns.order is not None:
+        table = replace(in_order(path, first, columns), skip=number - 1)
+    return table or replace(guess(path, list(rows.values()), wanted), skip=number - 1)
 
 
-def split(line: str, separator: str) -> list[str]:
-    """A line's cells."""
-    if separator == "::":
-        return line.split(separator)
-    return next(csv.reader([line], delimiter=separator))
+def _comments(lines: Lines) -> list[int]:
+    """Lines at the beginning that begin with # or % and a blank, or are not as wide as the next."""
+    numbers = list(lines)
+    marked = 0
+    while marked < len(numbers) and lines[numbers[marked]].startswith(("#", "%")):
+        marked += 1
+    if marked == len(numbers):
+        return []  # all lines have such ids
+    first = lines[numbers[marked]]
+    separator = next((s for s in SEPARATORS if s in first), " ")
+
+    def is_comment(line: str) -> bool:
+        blank = line.rstrip()[1:2] in ("", " ", "\t") or line.startswith(("##", "%%"))
+        return blank or line.count(separator) != first.count(separator)
+
+    # A header may itself begin so.
+    found = [number for number in numbers[:marked] if is_comment(lines[number])]
+    last = found[-1] if found else 0
+    if found and not _names_columns(first) and _names_columns(lines[last]):
+        found.remove(last)
+    return [number for number in numbers[:marked] if found and number <= found[-1]]
 
 
-def _roles(path: Path, names: Sequence[str], columns: ColumnSettings) -> dict[str, str]:
-    """The column of each role that there is; user and item, and those asked for, there must be."""
-    found = {role: find_column(role, names, vars(columns)[role]) for role in ROLES}
-    for role, name in found.items():
-        asked = vars(columns)[role]
-        if name is None and (asked is not None or role in ROLES[:2]):
-            what = f"column {asked!r}" if asked else f"{role} column that is known by its name"
-            raise FedmemError(
-                f"{path} has no {what}; its columns are {_listed(names)}.\n"
-                f"Say which it is with data.columns.{role}=NAME."
-            )
-        if name is not None and names.count(name) > 1:
-            raise FedmemError(f"{path} has more than one column {name!r}.")
-    return {role: name for role, name in found.items() if name is not None}
+def _names_columns(line: str) -> bool:
+    found = (split(line, separator, True) for separator in SEPARATORS if separator != "::")
+    return any(find_column("user", names) and find_column("item", names) for names in found)
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(" ".join(name[:40].split()) for name in names[:12])
-    return shown + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-
-
-def _parquet(path: Path, columns: ColumnSettings) -> Layout:
+def _of_arrow(path: Path, kind: str, columns: ColumnSettings) -> Layout:
     try:
         with readable(path):
-            names = pq.read_schema(arrow_source(path)).names
+            source = arrow_source(path)
+            if kind == "parquet":
+                schema = pq.read_schema(source)
+            else:
+                schema = pa.ipc.open_file(source).schema
     except (pa.ArrowException, UnicodeError) as error:
-        raise FedmemError(f"{path} cannot be read as Parquet: {first_line(error)}.") from error
-    return Layout("parquet", "", tuple(names), _roles(path, names, columns))
+        what = kind.capitalize()
+        raise FedmemError(f"{path} cannot be read as {what}: {first_line(error)}.") from error
+    is_list = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    lists = [field.name for field in schema if any(kind(field.type) for kind in is_list)]
+    roles = find_roles(path, schema.names, columns, lists)
+    return Layout(kind, "", tuple(schema.names), roles)
 
 
-def _json_lines(path: Path, first: str, columns: ColumnSettings) -> Layout:
-    try:
-        names = list(json.loads(first))
-    except ValueError as error:
-        raise FedmemError(f"{path}, line 1 is no JSON object: {error}.") from error
-    return Layout("jsonl", "", tuple(names), _roles(path, names, columns))
+def first_records(path: Path, encoding: str) -> list[Record]:
+    """Those that stand one a line at the beginning of a file, up to the first line that is none.
+
+    Raises:
+        FedmemError: as `first_lines`, and where the first line is none.
+    """
+    records: list[Record] = []
+    for number, line in first_lines(path, encoding).items():
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if records:
+                break  # the reader says what is wrong
+            raise FedmemError(f"{path}, line {number} is no JSON object: {error}.") from error
+        if isinstance(value, dict):
+            records.append(value)
+    return records
+
+
+def _json_lines(path: Path, encoding: str, columns: ColumnSettings) -> Layout:
+    records = first_records(path, encoding)
+    names = list(dict.fromkeys(name for record in records for name in record))
+    if find_column("timestamp", names, columns.timestamp) is None:
+        names = all_names(path)  # later records may have one
+    return _of_records(path, "jsonl", records, names, columns)
+
+
+def _of_records(
+    path: Path, kind: str, records: list[Record], names: list[str], columns: ColumnSettings
+) -> Layout:
+    lists = [name for name in names if any(isinstance(r.get(name), list) for r in records)]
+    return Layout(kind, "", tuple(names), find_roles(path, names, columns, lists))
 
 
 def _with_header(path: Path, number: int, line: str, columns: ColumnSettings) -> Layout | None:
     """The layout of a table whose first line names a user or an item; None where it does not."""
-    for separator in list(SEPARATORS)[1:]:
-        names = [name.strip() for name in split(line, separator)]
-        named = any(find_column(role, names, vars(columns)[role]) for role in ROLES[:2])
-        if named and len(names) > 1:
+    for separator in SEPARATORS:
+        quoted = may_quote(separator, line)
+        names = [name.strip() for name in split(line, separator, quoted)]
+        if len(names) < 2:
+            continue
+        if any(find_column(role, names, getattr(columns, role)) for role in ROLES[:2]):
             kind = "csv" if separator != "\t" else "recbole" if ":" in line else "tsv"
-            return Layout(kind, separator, tuple(names), _roles(path, names, columns), number)
+            lists = [name for name in names if kind == "recbole" and name.endswith("token_seq")]
+            roles = find_roles(path, names, columns, lists)
+            return Layout(kind, separator, tuple(names), roles, number, quoted)
     return None
-
-
-def _without_header(path: Path, lines: list[str], wanted: str) -> Layout:
-    if wanted in ("csv", "tsv", "recbole", "jsonl"):
-        raise FedmemError(
-            f"{path} is not data.format={wanted}: its first line, {lines[0][:60]!r}, names no user "
-            "and item.\nSay which columns they are with data.columns.user and data.columns.item."
-        )
-    separator = next((s for s in SEPARATORS if s in lines[0]), " ")
-    if wanted == "sequences":
-        return SEQUENCES
-    rows = [split(line, separator) for line in lines]
-    width = len(rows[0])
-    differing = next((i for i, row in enumerate(rows) if len(row) != width), None)
-    one_line_each = len({line.split()[0] for line in lines}) == len(lines)
-    uneven = differing is not None or width > len(ROLES)
-    if wanted == "auto" and uneven and one_line_each and separator in "\t ":
-        return SEQUENCES
-    if wanted != "auto" or width in (2, 4):
-        return _columns(path, rows, separator, wanted)
-    found = f"line 1 has {width} columns"
-    if differing is not None:
-        found += f" and line {differing + 1} has {len(rows[differing])}"
-    raise FedmemError(
-        f"{path} is of no format that is known: {found}, without a header.\n"
-        "Known are user item rating timestamp, user item, one user a line, and columns with names: "
-        "say which with data.columns.user and data.columns.item."
-    )
-
-
-def _columns(path: Path, rows: list[list[str]], separator: str, wanted: str) -> Layout:
-    kind = "pairs" if wanted == "pairs" or (wanted == "auto" and len(rows[0]) == 2) else "ratings"
-    if not _number(rows[0][-1]) and all(_number(row[-1]) for row in rows[1:]) and rows[1:]:
-        raise FedmemError(
-            f"{path}, line 1 seems to name columns, {_listed(rows[0])}: say which are which with "
-            "data.columns.user and data.columns.item."
-        )
-    names = WITHOUT_HEADER[kind]
-    return Layout(kind, separator, names, dict(zip(names, names, strict=True)))
-
-
-def _number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fedmem.core.data.files import numbered_lines
+from fedmem.core.data.values import BadValue, is_missing
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import DataSettings
 
@@ -23,35 +24,47 @@ LISTED = 3
 """Ids that an error message lists as examples."""
 
 
-class BadValue(Exception):
-    """A value that cannot be taken: its row, from 0, and what is wrong with it."""
-
-    def __init__(self, row: int, reason: str) -> None:
-        super().__init__(reason)
-        self.row = row
-
-
 def encode(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], Ids]:
     """Codes [N] of a column's ids, and the distinct ids, ascending, that they are places in.
 
     Raises:
-        BadValue: an id is missing, or of a type that cannot be an id.
+        BadValue: an id is missing or empty, or of a type that cannot be an id.
     """
-    if column.null_count:
-        raise BadValue(int(np.argmax(column.is_null().to_numpy())), "is missing")
+    codes, ids = encode_some(column, words=False)
+    if len(codes) and codes.min() < 0:
+        row = int(np.argmin(codes))
+        null = column[row].as_py() is None
+        raise BadValue(row, "is missing" if null else "is empty")
+    return codes, ids
+
+
+def encode_some(column: pa.ChunkedArray, words: bool) -> tuple[npt.NDArray[np.int64], Ids]:
+    """As `encode`, with the code -1 where an id is missing.
+
+    Null, nothing but blanks, and numbers that are NaN are missing, and with `words` what other
+    programs write for that.
+
+    Raises:
+        BadValue: an id is of a type that cannot be one.
+    """
     encoded = column.combine_chunks()
     try:
         encoded = encoded.dictionary_encode()
     except pa.ArrowNotImplementedError as error:
         raise BadValue(0, f"is of type {column.type}: ids are whole numbers or text") from error
-    codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    indices, distinct = encoded.indices, encoded.dictionary
+    codes = pc.fill_null(indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    present = ~is_missing(distinct, words)
     try:
-        ids = to_ids(encoded.dictionary)
+        ids = to_ids(distinct.filter(pa.array(present)))
     except BadValue as bad:
-        raise BadValue(int(np.argmax(codes == bad.row)), str(bad)) from bad
-    if ids.dtype == object and (ids == "").any():
-        raise BadValue(int(np.argmax((ids == "")[codes])), "is empty")
-    ids, places = np.unique(ids, return_inverse=True)
+        place = int(np.flatnonzero(present)[bad.row])
+        raise BadValue(int(np.argmax(codes == place)), str(bad)) from bad
+    ids, order = np.unique(ids, return_inverse=True)
+    if present.all() and not indices.null_count:
+        return order[codes], ids
+    places = np.full(len(distinct) + 1, -1)  # the last is that of nulls, whose code is -1
+    places[np.flatnonzero(present)] = order
     return places[codes], ids
 
 

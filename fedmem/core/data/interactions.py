@@ -13,18 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmem.core.arrays import Ints, Places, UserIndices, offsets_of, ranges
-from fedmem.core.data.formats import Layout
+from fedmem.core.data.doubts import looks_wrong
 from fedmem.core.data.ids import Ids, catalogue, fingerprint, padded, places
+from fedmem.core.data.layouts import Layout
 from fedmem.core.data.preparation import Dropped, Size, TableRows, keep
 from fedmem.core.data.readers import Table, read_table
+from fedmem.core.data.sources import find_files, in_order_of_splits
+from fedmem.core.data.splits import check_splits
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import DataSettings
 
-WITH_INTERACTIONS = ("ml-100k", "ml-1m")
-WITH_FEATURES = ("ml-100k",)
-"""Data whose interactions, or features, are fetched by `python -m fedmem.download`."""
-KNOWN_FILES = "ratings.dat u.data ratings.csv *.inter interactions.* *.parquet *.jsonl *.csv *.tsv"
-"""Names under which a folder's interactions are found, the first that is there."""
 
 Split = Literal["validation", "test"]
 HELD_OUT: dict[Split, int] = {"test": 1, "validation": 2}
@@ -144,7 +142,7 @@ class Loaded:
     """Interactions, and how they came about."""
 
     interactions: Interactions
-    path: Path
+    paths: list[Path]
     layout: Layout
     read: Size
     """What the file holds."""
@@ -152,6 +150,8 @@ class Loaded:
     """Whether it has timestamps; else its own order counts."""
     dropped: list[Dropped]
     """By each filter that dropped any."""
+    doubts: list[str]
+    """What looks as if something were wrong with the data."""
 
     @property
     def kept(self) -> Size:
@@ -175,18 +175,24 @@ def load_interactions(settings: DataSettings) -> Interactions:
 @functools.lru_cache(maxsize=2)
 def load(settings: DataSettings) -> Loaded:
     """`load_interactions`, with how they came about; it raises the same."""
-    path = find_file(settings)
-    table, layout = read_table(path, settings)
+    paths = find_files(settings)
+    table, layout = read_table(paths, settings)
     if settings.min_rating is not None and table.ratings is None:
-        raise FedmemError(f"{path} has no ratings, and data.min_rating={settings.min_rating}.")
+        raise FedmemError(f"{paths[0]} has no ratings, and data.min_rating={settings.min_rating}.")
     rows, dropped = keep(table, settings)
     if not len(rows):
         raise FedmemError(
-            f"{path} leaves no user: all were dropped, the last for {dropped[-1].reason}."
+            f"{paths[0]} leaves no user: all were dropped, the last for {dropped[-1].reason}."
         )
-    read = Size(len(table.user_ids), len(table.item_ids), len(table.users))
+    if table.dropped:
+        dropped = [Dropped(table.missing, Size(0, 0, table.dropped)), *dropped]
+    read = Size(len(table.user_ids), len(table.item_ids), len(table.users) + table.dropped)
+    doubts = looks_wrong(table.users, table.user_ids, table.item_ids, table.timestamps)
+    if len(paths) > 1 and in_order_of_splits(paths):
+        check_splits(paths, table, rows)
+    interactions = _assemble(table, rows, settings)
     in_time = table.timestamps is not None
-    return Loaded(_assemble(table, rows, settings), path, layout, read, in_time, dropped)
+    return Loaded(interactions, paths, layout, read, in_time, dropped, doubts)
 
 
 def _assemble(table: Table, rows: TableRows, settings: DataSettings) -> Interactions:
@@ -205,41 +211,3 @@ def _assemble(table: Table, rows: TableRows, settings: DataSettings) -> Interact
     )
 
 
-def find_file(settings: DataSettings) -> Path:
-    """The file that `data.path` names, or the one in a folder whose name is recognised.
-
-    Raises:
-        FedmemError: there is no such file.
-    """
-    path = Path(settings.dir) / settings.path
-    if path.is_file():
-        return path
-    if path.is_dir():
-        for pattern in KNOWN_FILES.split():
-            found = sorted([*path.glob(pattern), *path.glob(f"{pattern}.gz")])
-            if len(found) > 1:
-                names = ", ".join(file.name for file in found[:6])
-                raise FedmemError(f"{path} holds {names}: say which with data.path=FILE.")
-            if found:
-                return found[0]
-        looked_for = f"looked in {path} for {', '.join(KNOWN_FILES.split())}"
-    elif path.exists():
-        looked_for = f"{path} is neither a file nor a folder"
-    else:
-        looked_for = f"looked for {path}"
-    raise FedmemError(
-        f"There are no interactions for data={settings.name}: {looked_for}.\n"
-        f"To go on, set data.path to your file, or {how_to_get(settings, WITH_INTERACTIONS)}"
-    )
-
-
-def how_to_get(settings: DataSettings, fetched: tuple[str, ...]) -> str:
-    """What a user can do about a file that is not in the data folder.
-
-    `python -m fedmem.download` fetches such a file for the data whose names are in `fetched`.
-    """
-    own = "point data.dir to the folder that holds your files."
-    if settings.name not in fetched:
-        return own
-    name = "" if settings.name == "ml-100k" else f"--data {settings.name} "
-    return f"fetch it with: python -m fedmem.download {name}{settings.dir}, or {own}"

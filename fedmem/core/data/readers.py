@@ -1,48 +1,38 @@
-"""From a file to a table of interactions: codes of users and items, ratings and timestamps.
-
-Arrow parses all columns of text as text, block by block, so that a line without end is noticed
-before it fills the memory. What it cannot parse, or what turns out to be no number, is then looked
-up line by line, to be able to say where it stands.
-"""
+"""From files to a table of interactions: codes of users and items, ratings and timestamps."""
 
 from __future__ import annotations
 
-import codecs
-import json
-from bisect import bisect_left
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.json
+import pyarrow.feather
 import pyarrow.parquet as pq
 
 from fedmem.core.data.columns import ROLES
-from fedmem.core.data.files import MAX_LINE, numbered_lines, open_bytes, arrow_source, readable
-from fedmem.core.data.formats import Layout, recognise, split
-from fedmem.core.data.ids import BadValue, Ids, encode
+from fedmem.core.data.doubts import impossible
+from fedmem.core.data.files import arrow_source, numbered_lines, readable
+from fedmem.core.data.formats import first_records, recognise
+from fedmem.core.data.headerless import refusal
+from fedmem.core.data.histories import unrolled
+from fedmem.core.data.ids import Ids, encode_some
+from fedmem.core.data.layouts import Layout
+from fedmem.core.data.records import Columns, read_columns, read_records
+from fedmem.core.data.text import first_wrong, read_separated, read_sequences
+from fedmem.core.data.values import BadValue, Mask, Numbers, numbers
 from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.settings import DataSettings
-
-Numbers = npt.NDArray[np.int64] | npt.NDArray[np.float64]
-Columns = dict[str, pa.ChunkedArray]
-"""By role."""
-
-NUMBERS = (pa.int64(), pa.float64())
-DATES = (pa.timestamp("ns"), pa.timestamp("ns", "UTC"))
-BETWEEN = "between "
-NOT_IN_TEXT = "\x01"
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a file holds, a row an interaction, in the file's order."""
+    """What files hold, a row an interaction, in their order."""
 
     users: npt.NDArray[np.int64]
     """[N] places in `user_ids`, which are the data's own, ascending, each once."""
@@ -52,151 +42,122 @@ class Table:
     ratings: Numbers | None
     """[N]"""
     timestamps: Numbers | None
-    """[N] in whatever unit; None: the file is in time order."""
+    """[N] in whatever unit; None: the files are in time order."""
+    files: npt.NDArray[np.int16]
+    """[N] the file of each row."""
+    missing: str = ""
+    """What rows were dropped for that are not among the [N]."""
+    dropped: int = 0
+    """How many these are."""
 
 
-def read_table(path: Path, settings: DataSettings) -> tuple[Table, Layout]:
-    """Read a file of interactions, and say how it is laid out.
+@dataclass(frozen=True)
+class _Part:
+    path: Path
+    layout: Layout
+    rows: int
+
+
+def read_table(paths: Sequence[Path], settings: DataSettings) -> tuple[Table, Layout]:
+    """Read files of interactions, one after the other, and say how they are laid out.
 
     Raises:
-        FedmemError: it is of no format that is known, or a line of it cannot be read.
+        FedmemError: one is of no format that is known or of another than the first, a line of it
+            cannot be read, or a value is missing and `data.missing` says to refuse that.
     """
-    layout = recognise(path, settings)
-    try:
-        with readable(path):
-            columns = _READERS[layout.format](path, layout, settings)
-    except (pa.ArrowException, FedmemError, UnicodeError) as error:
-        raise _explanation(path, layout, settings.encoding, error) from error
-    if not len(columns["user"]):
-        raise FedmemError(f"{path} has no interactions.")
+    parts: list[_Part] = []
+    read: list[Columns] = []
+    for path in paths:
+        layout = _layout(path, settings, parts)
+        used = layout.roles
+        if settings.min_rating is None:  # ratings are read where they are used
+            used = {role: name for role, name in used.items() if role != "rating"}
+        columns = _columns(path, replace(layout, roles=used), settings)
+        parts.append(_Part(path, layout, len(columns["user"])))
+        read.append(columns)
+    layout = parts[0].layout
+    if not sum(part.rows for part in parts):
+        raise FedmemError(f"{paths[0]} has no interactions.")
+    columns = {role: _joined([each[role] for each in read]) for role in read[0]}
+    del read
+    files = np.repeat(np.arange(len(parts), dtype=np.int16), [part.rows for part in parts])
+    if "history" in columns:
+        try:
+            columns, files = unrolled(columns, files)
+        except FedmemError as error:
+            raise FedmemError(f"{', '.join(map(str, paths[:3]))}: {error}.") from error
     converted: dict[str, Any] = {}
+    missing: dict[str, Mask] = {}
     for role, column in columns.items():
         try:
-            as_ids = role in ROLES[:2]
-            converted[role] = encode(column) if as_ids else numbers(column, role == "timestamp")
+            if role in ROLES[:2]:
+                converted[role] = encode_some(column, settings.missing != "keep")
+                absent = converted[role][0] < 0
+            else:
+                converted[role], absent = numbers(column, role == "timestamp")
         except BadValue as bad:
-            place = _place_of(path, layout, settings.encoding, bad.row)
-            raise FedmemError(f"{path}, {place}: the {role} {bad}.") from bad
+            place = _place_of(parts, settings.encoding, bad.row)
+            raise FedmemError(f"{place}: the {role} {bad}.") from bad
+        if absent is not None and absent.any():
+            missing[role] = absent
     (users, user_ids), (items, item_ids) = converted["user"], converted["item"]
     ratings, timestamps = converted.get("rating"), converted.get("timestamp")
-    return Table(users, user_ids, items, item_ids, ratings, timestamps), layout
+    table = Table(users, user_ids, items, item_ids, ratings, timestamps, files)
+    if missing:
+        table = _without(table, missing, columns, parts, settings)
+    if layout.guessed and (reason := impossible(table.users, table.items, table.timestamps)):
+        raise refusal(paths[0], layout, reason)
+    return table, layout
 
 
-def numbers(column: pa.ChunkedArray, dates: bool) -> Numbers:
-    """A column [N] as numbers; dates, where they are allowed, as nanoseconds since 1970.
-
-    Raises:
-        BadValue: a value is missing, or is not a number.
-    """
-    if column.null_count:
-        raise BadValue(int(np.argmax(column.is_null().to_numpy())), "is missing")
-    kinds = list(NUMBERS)
-    if pa.types.is_string(column.type):
-        column = pc.utf8_trim_whitespace(column)
-        # The first value decides, so that a later one that does not fit it can be named.
-        if dates and _cast(column[:1], NUMBERS[-1]) is None:
-            kinds = [kind for kind in DATES if _cast(column[:1], kind) is not None] or kinds
-    elif dates:
-        kinds += DATES
-    for kind in kinds:
-        cast = _cast(column, kind)
-        if cast is not None:
-            values: Numbers = cast.cast(kind if kind in NUMBERS else pa.int64()).to_numpy()
-            if np.isnan(values).any():
-                raise BadValue(int(np.argmax(np.isnan(values))), "is missing")
-            return values
-    if not pa.types.is_string(column.type):
-        raise BadValue(0, f"is of type {column.type}, which is no number")
-    starts = range(len(column))  # from one on that does not cast, no longer beginning does either
-    row = bisect_left(starts, True, key=lambda n: _cast(column[: n + 1], kinds[-1]) is None)
-    what = "number" if kinds[-1] in NUMBERS else "date like the first"
-    raise BadValue(row, f"{column[row].as_py()[:60]!r} is no {what}")
-
-
-def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
+def _layout(path: Path, settings: DataSettings, before: Sequence[_Part]) -> Layout:
+    """The layout of a file; one after the first may lack the header that the first has."""
+    if not before:
+        return recognise(path, settings)
+    expected = before[0].layout
     try:
-        return column.cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return None
+        found = recognise(path, settings)
+    except FedmemError:
+        found = None
+    same = found is not None and (found.format, found.roles) == (expected.format, expected.roles)
+    if found is not None and same:
+        return found
+    if expected.skip and expected.format in ("csv", "tsv", "recbole"):
+        without = replace(expected, skip=0)
+        if first_wrong(path, without, settings.encoding) is None:
+            return without
+    raise FedmemError(
+        f"{path} reads as {found or 'none of the formats'}, and {before[0].path} as {expected}: "
+        "parts must be alike."
+    )
 
 
-def _read_columns(path: Path, layout: Layout, settings: DataSettings) -> Columns:
-    if layout.separator != "::":
-        return _read_text(path, list(layout.names), layout, settings.encoding, layout.separator)
-    # Arrow separates by one character: what stands between two colons is a column, always empty.
-    names = [name for role in layout.names for name in (role, BETWEEN + role)][:-1]
-    columns = _read_text(path, names, layout, settings.encoding, ":")
-    for name in names[1::2]:
-        if pc.any(pc.not_equal(columns.pop(name), "")).as_py():
-            raise FedmemError("columns are separated by :: in some lines only")
+def _columns(path: Path, layout: Layout, settings: DataSettings) -> Columns:
+    """The file's columns by role, without those that nothing is read for."""
+    encoding = settings.encoding
+    try:
+        with readable(path):
+            if layout.format == "sequences":
+                columns = read_sequences(path, layout, encoding)
+            elif layout.format in ("json", "jsonl"):
+                sample = first_records(path, encoding) if layout.format == "jsonl" else None
+                columns = read_columns(path, layout.roles, sample, encoding)
+            elif layout.format in ("parquet", "feather"):
+                columns = _of_arrow(path, layout)
+            else:
+                columns = read_separated(path, layout, encoding)
+    except (pa.ArrowException, FedmemError, UnicodeError) as error:
+        raise _explanation(path, layout, encoding, error) from error
     return columns
 
 
-def _read_text(
-    path: Path, names: list[str], layout: Layout, encoding: str, separator: str
-) -> Columns:
-    """Columns of text by role, and those that have none."""
-    quoted = layout.header > 0
-    wanted = {**{name: name for name in names if BETWEEN in name}, **layout.roles}
-    with open_bytes(path) as file:
-        table = pa.csv.read_csv(
-            file,
-            pa.csv.ReadOptions(
-                use_threads=False,
-                block_size=MAX_LINE,
-                column_names=names,
-                skip_rows=layout.header,
-                encoding=encoding,
-            ),
-            pa.csv.ParseOptions(
-                delimiter=separator, quote_char='"' if quoted else False, double_quote=quoted
-            ),
-            pa.csv.ConvertOptions(
-                include_columns=list(wanted.values()),
-                column_types={name: pa.string() for name in wanted.values()},
-                strings_can_be_null=False,
-            ),
-        )
-    return {role: table[name] for role, name in wanted.items()}
-
-
-def _read_sequences(path: Path, _layout: Layout, settings: DataSettings) -> Columns:
-    whole = Layout("", NOT_IN_TEXT, ("line",), {"line": "line"})
-    lines = _read_text(path, ["line"], whole, settings.encoding, NOT_IN_TEXT)["line"]
-    cells = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(lines)).combine_chunks()
-    values, lengths = cells.flatten(), pc.list_value_length(cells).to_numpy()
-    first = np.cumsum(lengths) - lengths
-    is_item = np.ones(len(values), dtype=bool)
-    is_item[first] = False
-    users = values.take(pa.array(np.repeat(first, lengths - 1)))
-    items = values.filter(pa.array(is_item))
-    return {"user": pa.chunked_array([users]), "item": pa.chunked_array([items])}
-
-
-def _read_json_lines(path: Path, layout: Layout, settings: DataSettings) -> Columns:
-    types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-    first = json.loads(next(line for _, line in numbered_lines(path, settings.encoding) if line))
-    schema = pa.schema([])
-    for role, name in layout.roles.items():
-        kind = types.get(type(first[name]))
-        if kind is None:
-            raise FedmemError(f"the {role} is neither a number nor text")
-        whole = role == "rating" and kind == pa.int64()  # a later one need not be
-        schema = schema.append(pa.field(name, pa.float64() if whole else kind))
-    if codecs.lookup(settings.encoding).name != "utf-8":
-        raise FedmemError("JSON lines are read as utf-8 only")
-    with open_bytes(path) as file:
-        table = pa.json.read_json(
-            file,
-            pa.json.ReadOptions(use_threads=False, block_size=MAX_LINE),
-            pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
-        )
-    return {role: table[name] for role, name in layout.roles.items()}
-
-
-def _read_parquet(path: Path, layout: Layout, _settings: DataSettings) -> Columns:
+def _of_arrow(path: Path, layout: Layout) -> Columns:
     names = list(layout.roles.values())
-    table = pq.read_table(arrow_source(path), columns=names, memory_map=True)
+    source = arrow_source(path)
+    if layout.format == "parquet":
+        table = pq.read_table(source, columns=names, memory_map=True)
+    else:
+        table = pa.feather.read_table(source, columns=names)
     columns = {}
     for role, name in layout.roles.items():
         column = table[name]
@@ -208,62 +169,88 @@ def _read_parquet(path: Path, layout: Layout, _settings: DataSettings) -> Column
     return columns
 
 
+def _joined(columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """One column of several, as text where their types differ."""
+    kinds = {column.type for column in columns if not pa.types.is_null(column.type)}
+    kind = kinds.pop() if len(kinds) == 1 else pa.string()
+    if len(columns) == 1:
+        return columns[0]
+    return pa.chunked_array([chunk.cast(kind) for each in columns for chunk in each.chunks], kind)
+
+
+def _without(
+    table: Table,
+    missing: dict[str, Mask],
+    columns: Columns,
+    parts: Sequence[_Part],
+    settings: DataSettings,
+) -> Table:
+    """The table without the rows that miss something, if that is wanted.
+
+    Raises:
+        FedmemError: it is not.
+    """
+    absent = np.logical_or.reduce(list(missing.values()))
+    what = ", ".join(f"{role} missing in {mask.sum():,}" for role, mask in missing.items())
+    if settings.missing != "drop":
+        row = int(np.argmax(absent))
+        role = next(role for role, mask in missing.items() if mask[row])
+        place = _place_of(parts, settings.encoding, row)
+        value = columns[role][row].as_py()
+        written = f" ({value.strip()!r})" if isinstance(value, str) and value.strip() else ""
+        keep = ""
+        if written and role in ROLES[:2]:
+            keep = ", or data.missing=keep to take the word for an id"
+        raise FedmemError(
+            f"{place}: the {role} is missing{written}; of {len(absent):,} interactions: {what}.\n"
+            f"Set data.missing=drop to leave these out{keep}."
+        )
+    rows = np.flatnonzero(~absent)
+    if not len(rows):
+        raise FedmemError(f"{parts[0].path} has no interactions but such with missing values.")
+    user_codes, users = np.unique(table.users[rows], return_inverse=True)
+    item_codes, items = np.unique(table.items[rows], return_inverse=True)
+    return Table(
+        users,
+        table.user_ids[user_codes],
+        items,
+        table.item_ids[item_codes],
+        None if table.ratings is None else table.ratings[rows],
+        None if table.timestamps is None else table.timestamps[rows],
+        table.files[rows],
+        what,
+        int(absent.sum()),
+    )
+
+
 def _explanation(path: Path, layout: Layout, encoding: str, error: Exception) -> FedmemError:
     """Why a file could not be read as the layout that it began with: the first line that differs.
 
     The reader's own error is repeated where no line is found to be wrong.
     """
-    first: str | None = None
     try:
-        for number, line in numbered_lines(path, encoding) if layout.format != "parquet" else ():
-            if line and number > layout.header:
-                first = line if first is None else first
-                if wrong := _wrong(line, layout, first):
-                    return FedmemError(f"{path}, line {number} {wrong}.")
+        if layout.separator and (wrong := first_wrong(path, layout, encoding)):
+            return FedmemError(f"{path}, {wrong}.")
+        if layout.format == "jsonl":
+            deque(read_records(path, encoding), maxlen=0)
     except FedmemError as found:
         return found
+    if str(path) in str(error):
+        return FedmemError(str(error))
     return FedmemError(f"{path} cannot be read as {layout}: {first_line(error)}.")
 
 
-def _place_of(path: Path, layout: Layout, encoding: str, row: int) -> str:
-    """Where a row, from 0, stands: blank lines and the header are none."""
-    if layout.format in ("parquet", "sequences"):
-        return f"interaction {row + 1}"
-    rows = (n for n, line in numbered_lines(path, encoding) if line and n > layout.header)
-    return f"line {next(n for i, n in enumerate(rows) if i == row)}"
-
-
-def _wrong(line: str, layout: Layout, first: str) -> str | None:
-    if layout.format == "sequences":
-        return None
-    if layout.format == "jsonl":
-        return _wrong_json(line, layout, json.loads(first))
-    found, expected = len(split(line, layout.separator)), len(layout.names)
-    if found == expected:
-        return None
-    return f"has {found} columns where {expected} are expected ({layout})"
-
-
-def _wrong_json(line: str, layout: Layout, first: dict[str, Any]) -> str | None:
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        return f"is no JSON: {error}"
-    if not isinstance(value, dict):
-        return "is no JSON object"
-    for role, name in layout.roles.items():
-        cell, kind = value.get(name), type(first[name])
-        allowed = {int, float} if role == "rating" and kind in (int, float) else {kind}
-        if type(cell) not in allowed & {int, float, str}:
-            text = repr(cell)
-            text = text if len(text) <= 60 else text[:60] + "…"
-            return f"has {text} as its {role} ({name}), where the first is {first[name]!r}"
-    return None
-
-
-_READERS: dict[str, Callable[[Path, Layout, DataSettings], Columns]] = {
-    **dict.fromkeys(("ratings", "pairs", "csv", "tsv", "recbole"), _read_columns),
-    "sequences": _read_sequences,
-    "jsonl": _read_json_lines,
-    "parquet": _read_parquet,
-}
+def _place_of(parts: Sequence[_Part], encoding: str, row: int) -> str:
+    """Where a row, from 0, stands: blank lines, comments and the header are none."""
+    for part in parts:
+        if row < part.rows:
+            break
+        row -= part.rows
+    path, layout = part.path, part.layout
+    if layout.format in ("parquet", "feather", "sequences") or "history" in layout.roles:
+        return f"{path}, interaction {row + 1}"
+    if layout.format in ("json", "jsonl"):
+        place, _ = next(islice(read_records(path, encoding), row, None))
+        return f"{path}, {place}"
+    lines = (n for n, line in numbered_lines(path, encoding) if line and n > layout.skip)
+    return f"{path}, line {next(islice(lines, row, None))}"

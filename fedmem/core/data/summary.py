@@ -25,7 +25,8 @@ def print_summary(settings: DataSettings, content: bool, console: Console | None
     console = console or Console()
     loaded = load(settings)
     interactions = loaded.interactions
-    say(f"{loaded.path}: {loaded.layout}", console)
+    more = f" and {len(loaded.paths) - 1} more" if len(loaded.paths) > 1 else ""
+    say(f"{loaded.paths[0]}{more}: {loaded.layout}", console)
     console.print(_sizes(loaded))
     least, tenth, median, ninetieth, most = np.quantile(
         interactions.lengths, (0, 0.1, 0.5, 0.9, 1), method="inverted_cdf"
@@ -38,6 +39,8 @@ def print_summary(settings: DataSettings, content: bool, console: Console | None
     for kind, ids in {"user": interactions.user_ids, "item": interactions.item_ids}.items():
         if ids.dtype == object:
             say(f"{kind} ids are text, as {example(ids[1:])!r} is", console)
+    for doubt in loaded.doubts:
+        say(f"look: {doubt}", console)
     if content:
         found = load_content(settings, interactions)
         for kind, file in KINDS.items():

@@ -24,7 +24,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from fedmem.core.data.columns import find_column
-from fedmem.core.data.ids import BadValue, Ids, encode
+from fedmem.core.data.ids import Ids, encode
+from fedmem.core.data.values import BadValue
 from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.files.torch_file import read_torch_file
 

@@ -18,7 +18,19 @@ from fedmem.core.settings.ranges import Range, above, at_least, is_encoding, one
 from fedmem.core.settings.schema import Auto, Section
 from fedmem.core.stages import ALL_STAGES, CENTRALISED, Stage
 
-FORMATS = ("auto", "ratings", "pairs", "sequences", "csv", "tsv", "recbole", "jsonl", "parquet")
+FORMATS = (
+    "auto",
+    "ratings",
+    "pairs",
+    "sequences",
+    "csv",
+    "tsv",
+    "recbole",
+    "jsonl",
+    "json",
+    "parquet",
+    "feather",
+)
 ITEM_STARTS = ("random", "content")
 CONTENTS = ("real", "without_picture", "without_text", "shuffled", "random")
 DEVICES = ("auto", "cpu", "cuda")
@@ -45,6 +57,12 @@ class ColumnSettings(Section, key="data.columns"):
     """Column of the ratings."""
     timestamp: str | None
     """Column of the times."""
+    order: list[str] | None
+    """Names of all columns of a file without a header, in their order, as
+    `[user,timestamp,item,other]`; null: they are guessed from their number."""
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
 
 
 @dataclass(frozen=True)
@@ -55,13 +73,18 @@ class DataSettings(Section, key="data"):
     """Name of the data, used for folders of runs and checkpoints."""
     dir: str
     """Folder that the files below are in, where they are not named from the root."""
-    path: str
-    """File of the interactions, or a folder that holds one under a name that is recognised."""
+    path: str | list[str]
+    """File of the interactions, or several that are parts of one or the splits of it; or a folder
+    that holds such under names that are recognised."""
     format: Annotated[str, one_of(*FORMATS)]
     """Form of that file; `auto` recognises it by the first lines, see docs/data.md."""
     encoding: Annotated[str, Range("utf-8, latin-1, …", is_encoding)]
     """Encoding of its text."""
     columns: ColumnSettings
+    missing: Annotated[str, one_of("refuse", "drop", "keep")]
+    """What becomes of interactions without a user, an item or a time, or with a word for that, as
+    NaN or NULL: they end the command, or are left out and counted; `keep` takes the words for ids
+    like others."""
     min_rating: float | None
     """Interactions with a lower rating are dropped; null: none are."""
     duplicates: Annotated[str, one_of("keep", "first", "last")]
@@ -85,6 +108,9 @@ class DataSettings(Section, key="data"):
     first_index: Annotated[int, at_least(0)]
     """Index of the first user, where nodes bring data of their own; the users of one data set are
     counted from 0."""
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
 
 
 @dataclass(frozen=True)

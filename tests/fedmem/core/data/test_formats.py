@@ -164,7 +164,7 @@ def test_columns_are_taken_by_name(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     rows = [f"{step},a,{step % 2},x{step}" for step in range(6)]
     path.write_text("\n".join(["when,buyer,user,thing", *rows]) + "\n")
-    columns = ColumnSettings(user="buyer", item="thing", rating=None, timestamp="when")
+    columns = ColumnSettings(user="buyer", item="thing", rating=None, timestamp="when", order=None)
     found = load_interactions(settings_for(path, columns=columns))
     assert found.user_ids.tolist() == ["a"]
     assert found.num_items == 6
@@ -186,7 +186,7 @@ def test_columns_of_unknown_names_are_listed(file: str, tmp_path: Path) -> None:
 def test_a_column_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     path.write_text("user,item,when\n1,2,3\n")
-    columns = ColumnSettings(user=None, item=None, rating=None, timestamp="time")
+    columns = ColumnSettings(user=None, item=None, rating=None, timestamp="time", order=None)
     with pytest.raises(FedmemError, match="no column 'time'; its columns are user, item, when"):
         load_interactions(settings_for(path, columns=columns))
 

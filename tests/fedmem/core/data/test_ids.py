@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fedmem.core.data.ids import BadValue, as_text, encode, example, fingerprint, padded
+from fedmem.core.data.ids import as_text, encode, example, fingerprint, padded
+from fedmem.core.data.values import BadValue
 
 
 def ids_of(values: list[object]) -> list[object]:

@@ -11,8 +11,9 @@ import pytest
 
 from fedmem.core.arrays import offsets_of
 from fedmem.core.data import Interactions, absent_items, load_interactions
-from fedmem.core.data.interactions import find_file, load
+from fedmem.core.data.interactions import load
 from fedmem.core.data.preparation import Dropped, Size
+from fedmem.core.data.sources import find_files
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import DataSettings
 from fedmem.runs.configuration import compose_settings
@@ -186,9 +187,11 @@ def test_text_in_a_column_of_numbers_is_refused_by_its_line(
     bad[column] = "many"
     settings = write(tmp_path, lines(separator) + separator.join(bad) + "\n")
     name = ("rating", "timestamp")[column - 2]
-    assert error_of(settings) == (
+    assert error_of(replace(settings, min_rating=1.0)) == (
         f"{tmp_path / 'ratings.dat'}, line {len(ROWS) + 1}: the {name} 'many' is no number."
     )
+    if name == "rating":  # which is read where it is used
+        assert load(settings).read.interactions == len(ROWS) + 1
 
 
 @pytest.mark.parametrize("separator", ["::", "\t", " "])
@@ -255,13 +258,13 @@ def test_a_folder_holds_interactions_under_a_usual_name(tmp_path: Path) -> None:
     (tmp_path / "movies.dat").write_text("1::Toy Story (1995)::Animation\n")
     expected = load_interactions(replace(DATA, dir=str(tmp_path), min_interactions=3))
     folder = replace(DATA, dir=str(tmp_path), path=".", min_interactions=3)
-    assert find_file(folder) == tmp_path / "ratings.dat"
+    assert find_files(folder) == [tmp_path / "ratings.dat"]
     assert np.array_equal(load_interactions(folder).items, expected.items)
     (tmp_path / "ratings.dat").unlink()
     for name in ("a.csv", "b.csv.gz"):
         (tmp_path / name).touch()
     with pytest.raises(FedmemError, match=r"a\.csv, b\.csv\.gz: say which with data\.path"):
-        find_file(folder)
+        find_files(folder)
 
 
 def test_a_folder_without_interactions_says_what_was_looked_for(tmp_path: Path) -> None:
