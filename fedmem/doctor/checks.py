@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from types import ModuleType
 
 from fedmem.core.errors import FedmemError
 from fedmem.doctor import checkpoints, data, environment, features, outcome, resources
@@ -12,6 +13,12 @@ from fedmem.doctor.finding import CONTENT, Check, Finding, Level, problem
 
 SUBJECTS = (data, features, checkpoints, resources, environment, outcome)
 CHECKS = tuple(one for about in SUBJECTS for one in vars(about).values() if isinstance(one, Check))
+
+
+def quick_checks(*subjects: ModuleType) -> list[Check]:
+    """Those before every run, of some of `SUBJECTS`."""
+    found = [one for about in subjects for one in vars(about).values() if isinstance(one, Check)]
+    return [one for one in found if one.quick]
 
 
 def examine(case: Case, checks: Iterable[Check] = CHECKS) -> Iterator[Finding]:
@@ -45,7 +52,7 @@ def preflight(case: Case) -> list[Finding]:
         FedmemError: the first problem.
     """
     warnings = []
-    for finding in examine(case, [one for one in CHECKS if one.quick]):
+    for finding in examine(case, quick_checks(*SUBJECTS)):
         if finding.level is Level.PROBLEM:
             raise FedmemError("\n".join(filter(None, (finding.figure, finding.advice))))
         if finding.level is Level.WARNING:

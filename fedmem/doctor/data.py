@@ -9,6 +9,10 @@ from fedmem.doctor.case import Case
 from fedmem.doctor.finding import Finding, check, ok, problem, warn_if
 
 
+OF_SETTINGS = ("round", "loss")
+"""Checks of what a run makes of the data, rather than of the data."""
+
+
 @check("interactions", quick=True)
 def interactions(case: Case) -> Finding:
     """The file of interactions is there, whole, and leaves users.

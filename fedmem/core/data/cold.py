@@ -52,6 +52,9 @@ def _load_histories(settings: DataSettings, share: float, seed: int) -> Historie
     interactions = load_interactions(settings)
     is_cold = drawn_cold(interactions.item_ids, share, seed)
     whole = settings.catalogue_file is not None
+    lengths = interactions.lengths
+    if not share and ((lengths >= settings.min_interactions) | (lengths == 0)).all():
+        return _all_warm(interactions)
     found = part(interactions, is_cold, settings.min_interactions, whole)
     if not len(found.warm.items):
         raise FedmemError(
@@ -64,6 +67,17 @@ def _load_histories(settings: DataSettings, share: float, seed: int) -> Historie
             f"of data={settings.name}: raise it, or leave it at 0."
         )
     return found
+
+
+def _all_warm(interactions: Interactions) -> Histories:
+    """As `part` where no item is cold and all users stay, without copies of what may be large."""
+    nothing = replace(
+        interactions,
+        offsets=np.zeros_like(interactions.offsets),
+        items=interactions.items[:0],
+        item_ids=interactions.item_ids[:1],
+    )
+    return Histories(interactions, nothing, np.zeros(0, dtype=np.int64))
 
 
 def drawn_cold(item_ids: npt.NDArray[np.generic], share: float, seed: int) -> npt.NDArray[np.bool_]:

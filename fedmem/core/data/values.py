@@ -20,7 +20,9 @@ WORDS = ("nan", "-nan", "null", "none", "na", "n/a", "#n/a", "<na>", "nat", "\\n
 """What programs write where there is no value, whatever the case."""
 NUMBERS = (pa.int64(), pa.float64())
 DATES = (pa.timestamp("ns"), pa.timestamp("ns", "UTC"))
-FORMS = "numbers, ISO dates as 2024-05-01 10:00:00, and others that pandas knows, all of one form"
+OTHER_FORMS = ("%a %b %d %H:%M:%S %z %Y", "%d %b %y", "%d %b %y %H:%M:%S", "%Y-%m-%dT%H:%M:%S,%f")
+"""Of dates that pandas reads and does not guess; the first is Twitter's and Foursquare's."""
+FORMS = "numbers, ISO dates as 2024-05-01 10:00:00, and dates whose form pandas recognises"
 
 
 class BadValue(Exception):
@@ -131,11 +133,13 @@ def _of_dates(column: pa.ChunkedArray) -> Numbers:
             return any(_cast(pa.chunked_array([[value]]), kind) is not None for kind in kinds)
 
         raise _first_bad(text, is_date, "date like the first")
-    orders = []
-    for day_first in (False, True):
-        form = guess_datetime_format(first, dayfirst=day_first)
-        if form is not None and form not in orders:
-            orders.append(form)
+    day_first = (False,) if re.match(r"\d{4}", first) else (False, True)
+    guessed = [guess_datetime_format(first, dayfirst=each) for each in day_first]
+    if guessed[0] is None:
+        guessed = [
+            f for f in OTHER_FORMS if pd.notna(pd.to_datetime(first, format=f, errors="coerce"))
+        ]
+    orders = list(dict.fromkeys(form for form in guessed if form is not None))
     if not orders:
         raise BadValue(0, f"{first[:60]!r} is no number and no date: {FORMS} are read")
     encoded = text.combine_chunks().dictionary_encode()
