@@ -8,7 +8,6 @@ from fedmem.core.data.sampling import targets_in_windows
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import Finding, check, ok, problem, warn_if
 
-
 OF_SETTINGS = ("round", "loss")
 """Checks of what a run makes of the data, rather than of the data."""
 

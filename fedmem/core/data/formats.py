@@ -9,6 +9,7 @@ a header, `data.columns.order` names the columns; else they are guessed, see `he
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,8 @@ from fedmem.core.settings import ColumnSettings, DataSettings
 
 LOOKED_AT = 1 << 16
 """Characters at the beginning of a file, in whole lines, from which its format is recognised."""
+MARKS = ("#", "%")
+"""What a comment begins with."""
 Lines = dict[int, str]
 """By number, those that are not blank."""
 
@@ -93,38 +96,44 @@ def _recognised(path: Path, settings: DataSettings) -> Layout:
         raise FedmemError(f"{path} is no text, and no Parquet either.")
     if next(iter(lines.values())).lstrip().startswith("{"):
         return _json_lines(path, settings.encoding, columns)
-    comments = _comments(lines)
+    comments = _comments(path, lines)
     if len(comments) == len(lines):
         raise FedmemError(f"{path} has no line but blank ones and comments.")
     rows = {number: line for number, line in lines.items() if number not in comments}
     number, first = next(iter(rows.items()))
     table = _with_header(path, number, first, columns)
     if table is None and columns.order is not None:
-        table = replace(in_order(path, first, columns), skip=number - 1)
+        table = replace(in_order(path, list(rows.values()), columns), skip=number - 1)
     return table or replace(guess(path, list(rows.values()), wanted), skip=number - 1)
 
 
-def _comments(lines: Lines) -> list[int]:
-    """Lines at the beginning that begin with # or % and a blank, or are not as wide as the next."""
+def _comments(path: Path, lines: Lines) -> list[int]:
+    """Numbers of the lines at the beginning that are comments, and not as wide as the rows.
+
+    Raises:
+        FedmemError: one may be a row as well.
+    """
     numbers = list(lines)
-    marked = 0
-    while marked < len(numbers) and lines[numbers[marked]].startswith(("#", "%")):
-        marked += 1
-    if marked == len(numbers):
-        return []  # all lines have such ids
-    first = lines[numbers[marked]]
+    marked = list(itertools.takewhile(lambda n: lines[n].startswith(MARKS), numbers))
+    if len(marked) == len(numbers):
+        return []  # all ids begin so
+    first = lines[numbers[len(marked)]]
     separator = next((s for s in SEPARATORS if s in first), " ")
-
-    def is_comment(line: str) -> bool:
-        blank = line.rstrip()[1:2] in ("", " ", "\t") or line.startswith(("##", "%%"))
-        return blank or line.count(separator) != first.count(separator)
-
-    # A header may itself begin so.
-    found = [number for number in numbers[:marked] if is_comment(lines[number])]
-    last = found[-1] if found else 0
-    if found and not _names_columns(first) and _names_columns(lines[last]):
-        found.remove(last)
-    return [number for number in numbers[:marked] if found and number <= found[-1]]
+    quoted = may_quote(separator, first)
+    width = len(split(first, separator, quoted))
+    while marked:
+        line = lines[marked[-1]]
+        cells = split(line, separator, quoted)
+        as_wide = len(cells) == width and cells[0].strip() not in MARKS
+        if not as_wide and (_names_columns(first) or not _names_columns(line)):
+            return marked
+        if as_wide and cells[0][1:2].isspace() and not _names_columns(line):
+            raise FedmemError(
+                f"{path}, line {marked[-1]} may be a comment or an interaction, since it begins "
+                f"with {line[:2]!r}: take it out, or give the file a line that names its columns."
+            )
+        marked.pop()  # a header, or an id that begins so
+    return []
 
 
 def _names_columns(line: str) -> bool:

@@ -30,26 +30,35 @@ FEW = 11
 """Different values that a rating has at most, as from 0 to 5 in halves."""
 
 
-def in_order(path: Path, first: str, columns: ColumnSettings) -> Layout:
-    """The layout of a file whose columns `data.columns.order` names; `first` is its first line.
+def in_order(path: Path, lines: Sequence[str], columns: ColumnSettings) -> Layout:
+    """The layout of a file whose columns `data.columns.order` names, by its first lines.
 
     Raises:
-        FedmemError: the line has another number of columns, or the order names no user or item.
+        FedmemError: the lines have another number of columns, or the order names no user or item.
     """
     assert columns.order is not None
-    widths = {}
+    roles = find_roles(path, columns.order, columns)
+    fitting = []
     for separator in SEPARATORS:
-        quoted = may_quote(separator, first)
-        widths[separator] = len(split(first, separator, quoted))
-        if widths[separator] == len(columns.order):
-            kind = "tsv" if separator == "\t" else "csv"
-            roles = find_roles(path, columns.order, columns)
-            return Layout(kind, separator, tuple(columns.order), roles, quoted=quoted)
-    separator = next((s for s in SEPARATORS if s in first), " ")
-    raise FedmemError(
-        f"{path} has {widths[separator]} columns by {SEPARATORS[separator]} in its first line, "
-        f"{first[:60]!r}, and data.columns.order names {len(columns.order)}."
-    )
+        quoted = may_quote(separator, lines[0])
+        if all(len(split(line, separator, quoted)) == len(columns.order) for line in lines):
+            fitting.append(separator)
+    if len(fitting) > 1:
+        names = " and ".join(SEPARATORS[separator] for separator in fitting)
+        raise FedmemError(
+            f"{path} has {len(columns.order)} columns by {names} alike: give it a line that names "
+            "them, above the others."
+        )
+    separator = fitting[0] if fitting else next((s for s in SEPARATORS if s in lines[0]), " ")
+    quoted = may_quote(separator, lines[0])
+    width = len(split(lines[0], separator, quoted))
+    if width != len(columns.order):
+        raise FedmemError(
+            f"{path} has {width} columns by {SEPARATORS[separator]} in its first line, "
+            f"{lines[0][:60]!r}, and data.columns.order names {len(columns.order)}."
+        )
+    kind = "tsv" if separator == "\t" else "csv"
+    return Layout(kind, separator, tuple(columns.order), roles, quoted=quoted)
 
 
 def guess(path: Path, lines: Sequence[str], wanted: str) -> Layout:
