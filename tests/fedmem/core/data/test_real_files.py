@@ -1,0 +1,398 @@
+"""Files as people have them: read as what they are, or refused with what they would have meant."""
+
+from __future__ import annotations
+
+import bz2
+import json
+import lzma
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+
+from fedmem.core.data import interactions
+from fedmem.core.data.interactions import Loaded
+from fedmem.core.data.sources import find_files
+from fedmem.core.errors import FedmemError
+from fedmem.core.settings import DataSettings
+from fedmem.runs.configuration import compose_settings
+
+CUSTOM = compose_settings(["data=custom"]).data
+ROWS = [(user, 100 + (7 * user + step) % 11, 1_500_000_000 + step) for user in range(1, 9)
+        for step in range(6)]  # fmt: skip
+"""User, item, time: six interactions of each of eight users, with eleven items."""
+
+
+def settings_for(
+    path: Path | list[Path], order: str | None = None, **changes: object
+) -> DataSettings:
+    named = [str(each) for each in path] if isinstance(path, list) else str(path)
+    columns = replace(CUSTOM.columns, order=order.split() if order else None)
+    return replace(CUSTOM, path=named, columns=columns, **changes)  # type: ignore[arg-type]
+
+
+def load(settings: DataSettings) -> Loaded:
+    """Anew, also where a file has changed."""
+    return interactions.load.__wrapped__(settings)
+
+
+def histories(loaded: Loaded) -> dict[str, list[str]]:
+    of = loaded.interactions
+    return {
+        str(user): [str(item) for item in of.item_ids[of.history(index)]]
+        for index, user in enumerate(of.user_ids)
+    }
+
+
+def expected(rows: Sequence[tuple[int, int, int]] = ROWS) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for user, item, _ in sorted(rows, key=lambda row: (row[0], row[2])):
+        found.setdefault(str(user), []).append(str(item))
+    return found
+
+
+def error_of(settings: DataSettings) -> str:
+    with pytest.raises(FedmemError) as caught:
+        load(settings)
+    assert len(str(caught.value).splitlines()) <= 2
+    return str(caught.value)
+
+
+def write(path: Path, lines: Sequence[str]) -> Path:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def table(separator: str = ",", rows: Sequence[tuple[int, ...]] = ROWS) -> list[str]:
+    return [separator.join(map(str, row)) for row in rows]
+
+
+@pytest.mark.parametrize("kind", ["", ":token"])
+def test_tabs_know_no_quotes(kind: str, tmp_path: Path) -> None:
+    header = "\t".join(name + kind for name in ("user", "title", "item", "time"))
+    lines = [f'{user}\t"Heroes\t{item}\t{time}' for user, item, time in ROWS]
+    path = write(tmp_path / "log.tsv", [header, *lines])
+    assert histories(load(settings_for(path))) == expected()
+
+
+def test_a_header_in_quotes_says_that_tabs_have_them(tmp_path: Path) -> None:
+    lines = [f'"{user}"\t"{item}"' for user, item, _ in ROWS]
+    path = write(tmp_path / "log.tsv", ['"user"\t"item"', *lines])
+    assert histories(load(settings_for(path))) == expected()
+
+
+def test_a_line_end_in_quotes_is_refused_by_its_line(tmp_path: Path) -> None:
+    lines = [f"{user},{item},fine" for user, item, _ in ROWS]
+    lines[3], lines[9] = '1,107,"Heroes', '2,108,"Heroes'  # one cell, were the end a part of it
+    path = write(tmp_path / "log.csv", ["user,item,title", *lines])
+    assert error_of(settings_for(path)).startswith(f"{path}, line 5: a quoted cell holds the end")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([f"{u},2017-07-15T04:22:{t % 60}Z,{i},0" for u, i, t in ROWS], "is a time"),
+        ([f"{i},{u},5,{t}" for u, i, t in ROWS], "as if the columns were the other way round"),
+        ([f"{i},{u}" for u, i, t in ROWS], "as if the columns were the other way round"),
+        ([f"{u},{i},{t},5" for u, i, t in ROWS], "its rating '1500000000' is too large"),
+        ([f"{u},{i},buy,{t}" for u, i, t in ROWS], "its rating 'buy' is no number"),
+        ([f"{u},{n},5,{t}" for n, (u, _, t) in enumerate(ROWS)], "have an item of their own"),
+        ([f"{n},{i},5,{t}" for n, (_, i, t) in enumerate(ROWS)], "have a user of their own"),
+        ([f"{n + 1_500_000_000},{i}" for n, (_, i, t) in enumerate(ROWS)], "looks like a time"),
+        ([f"{u},{i % 5}.5" for u, i, t in ROWS], "looks like a rating"),
+        ([f"B0{i:08},A{u:013},5,{t}" for u, i, t in ROWS], "[item,user,rating,timestamp]"),
+        ([f"{u}\t7/15/2017 4:22 AM\tN1 N2\tN3 N4\t{i}" for u, i, t in ROWS[::6]], "holds the time"),
+    ],
+)
+def test_what_columns_without_names_cannot_mean(
+    lines: list[str], said: str, tmp_path: Path
+) -> None:
+    message = error_of(settings_for(write(tmp_path / "log.dat", lines)))
+    assert said in message
+    assert "data.columns.order=[" in message
+
+
+def test_columns_without_a_header_are_named_in_their_order(tmp_path: Path) -> None:
+    lines = [f"2017-07-15T04:22:{t % 60:02}Z;{i};x;{u}" for u, i, t in ROWS]
+    path = write(tmp_path / "clicks.dat", lines)
+    loaded = load(settings_for(path, "timestamp item other user"))
+    assert histories(loaded) == expected()
+    assert str(loaded.layout) == "csv (user, item, timestamp by semicolons)"
+    assert "names 2" in error_of(settings_for(path, "user item"))
+    assert "no item column" in error_of(settings_for(path, "timestamp other other2 user"))
+    named = write(tmp_path / "named.csv", ["user,item", *[f"{u},{i}" for u, i, _ in ROWS]])
+    assert "names its columns itself" in error_of(settings_for(named, "item user"))
+
+
+WORDS = ["nan", "NULL", "NA", "None", "", "n/a"]
+
+
+def with_missing(form: str, word: str | None, path: Path) -> Path:
+    """The rows, and a last one whose user is missing."""
+    rows = [*[(str(u), str(i), t) for u, i, t in ROWS], (word, "100", 1)]
+    if form == "parquet":
+        columns = dict(
+            zip(("user", "item", "time"), map(list, zip(*rows, strict=True)), strict=True)
+        )
+        pq.write_table(pa.table(columns), path)
+        return path
+    if form == "jsonl":
+        keyed = [{"user": u, "item": i, "time": t} for u, i, t in rows]
+        return write(path, [json.dumps(row) for row in keyed])
+    return write(path, ["user,item,time", *[f"{u or ''},{i},{t}" for u, i, t in rows]])
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("word", [*WORDS, None])
+def test_words_for_missing_are_counted_and_dropped_or_kept(
+    form: str, word: str | None, tmp_path: Path
+) -> None:
+    path = with_missing(form, word, tmp_path / "log")
+    message = error_of(settings_for(path))
+    assert "the user is missing" in message
+    assert "of 49 interactions: user missing in 1.\nSet data.missing=drop" in message
+    assert ("data.missing=keep" in message) is bool(word)
+    loaded = load(settings_for(path, missing="drop"))
+    assert histories(loaded) == expected()
+    assert loaded.read.interactions == 49
+    assert [(d.reason, d.size.interactions) for d in loaded.dropped] == [("user missing in 1", 1)]
+    if word:
+        kept = load(settings_for(path, missing="keep", min_interactions=3))
+        assert kept.read.users == 9
+
+
+@pytest.mark.parametrize("lacking", [0, 20])
+def test_every_record_may_lack_a_time(lacking: int, tmp_path: Path) -> None:
+    records = [{"user": u, "item": i, "time": t} for u, i, t in ROWS]
+    del records[lacking]["time"]
+    path = write(tmp_path / "log.jsonl", [json.dumps(record) for record in records])
+    message = error_of(settings_for(path))
+    assert f"line {lacking + 1}: the timestamp is missing; of 48" in message
+    rows = [row for number, row in enumerate(ROWS) if number != lacking]
+    loaded = load(settings_for(path, missing="drop"))
+    assert histories(loaded) == expected(rows)
+
+
+def test_a_time_far_down_is_seen(tmp_path: Path) -> None:
+    first = [json.dumps({"user": 1, "item": 2, "text": "x" * 99})] * 1000  # more than is looked at
+    later = json.dumps({"user": 1, "item": 2, "nested": {"date": 3}, "time": 4})
+    path = write(tmp_path / "log.jsonl", [*first, later])
+    assert "timestamp missing in 1,000." in error_of(settings_for(path))
+
+
+def test_values_of_several_types_are_one_column(tmp_path: Path) -> None:
+    records: list[dict[str, object]] = [
+        {"user": u if t % 2 else str(u), "item": i, "time": t + 0.5 * (u % 2)} for u, i, t in ROWS
+    ]
+    path = write(tmp_path / "log.jsonl", [json.dumps(record) for record in records])
+    assert histories(load(settings_for(path))) == expected()
+
+
+def test_ratings_are_read_where_they_are_used(tmp_path: Path) -> None:
+    lines = [f"{u},{i},-,{t}" for u, i, t in ROWS]
+    path = write(tmp_path / "log.csv", ["user,item,rating,time", *lines])
+    assert histories(load(settings_for(path))) == expected()
+    assert "line 2: the rating '-' is no number" in error_of(settings_for(path, min_rating=1.0))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "Sat Jul 15 04:22:{:02} +0000 2017",
+        "7/15/2017 4:22:{:02} AM",
+        "15/7/2017 4:22:{:02}",
+        "2017/07/15 04:22:{:02}",
+        "15-Jul-2017 04:22:{:02}",
+        "2017-07-15T04:22:{:02}Z",
+    ],
+)
+def test_dates_in_the_forms_that_pandas_knows(form: str, tmp_path: Path) -> None:
+    lines = [f'{u},{i},"{form.format(59 - t % 60)}"' for u, i, t in ROWS]
+    path = write(tmp_path / "log.csv", ["user,item,when", *lines])
+    columns = replace(CUSTOM.columns, timestamp="when")
+    backwards = [(user, item, -time) for user, item, time in ROWS]
+    assert histories(load(replace(settings_for(path), columns=columns))) == expected(backwards)
+
+
+def test_a_date_that_may_be_of_two_days_is_refused(tmp_path: Path) -> None:
+    lines = [f"{u},{i},{1 + t % 6}/2/2017" for u, i, t in ROWS]
+    path = write(tmp_path / "log.csv", ["user,item,date", *lines])
+    assert "may have the day or the month first" in error_of(settings_for(path))
+    lines[7] = "2,3,28/2/2017"
+    write(path, ["user,item,date", *lines])
+    assert load(settings_for(path)).in_time
+
+
+def zipped(content: bytes, path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("folder/", "")
+        archive.writestr("folder/log.csv", content)
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda content, path: path.write_bytes(bz2.compress(content)),
+        lambda content, path: path.write_bytes(lzma.compress(content)),
+        zipped,
+    ],
+    ids=["bz2", "xz", "zip"],
+)
+def test_packed_files(pack: Callable[[bytes, Path], None], tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    pack("\n".join(["user,item,time", *table()]).encode(), path)
+    assert histories(load(settings_for(path))) == expected()
+
+
+@pytest.mark.parametrize("comments", [["# made by export 1.2"], ["% bip weighted", "% 8 6 11"]])
+@pytest.mark.parametrize("header", ["user,item,time", ""])
+def test_comments_at_the_beginning(comments: list[str], header: str, tmp_path: Path) -> None:
+    lines = table() if header else [f"{u} {i} 1 {t}" for u, i, t in ROWS]
+    path = write(tmp_path / "log", [*comments, *[header] * bool(header), *lines])
+    assert histories(load(settings_for(path))) == expected()
+
+
+def test_ids_that_begin_like_comments(tmp_path: Path) -> None:
+    lines = [f"#guest,{item},{time}" for _, item, time in ROWS[:6]] + table()
+    path = write(tmp_path / "log", ["#user,item,time", *lines])
+    assert "#guest" in histories(load(settings_for(path)))
+    lines[0] = "# guest,1,2"
+    path = write(tmp_path / "log 2", lines)
+    assert "may be a comment or an interaction" in error_of(settings_for(path, "user item time"))
+
+
+def test_records_in_an_array_quoted_pairs_and_feather(tmp_path: Path) -> None:
+    array = tmp_path / "a.json"
+    array.write_text(json.dumps([{"user": u, "item": i, "time": t} for u, i, t in ROWS], indent=1))
+    pairs = write(tmp_path / "p.csv", [f'"{user}","{item}"' for user, item, _ in ROWS])
+    columns = dict(zip(("user", "item", "time"), map(list, zip(*ROWS, strict=True)), strict=True))
+    pa.feather.write_feather(pa.table(columns), tmp_path / "f")
+    for path in (array, pairs, tmp_path / "f"):
+        assert histories(load(settings_for(path))) == expected()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"(\xb5/\xfd\0\0", "packed by zstd"),
+        (b"<!DOCTYPE html>", "a page of HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (b"\x80\x04\x95", "a pickled object"),
+        (b"PK\x03\x04", "damaged zip"),
+        (bytes(257) + b"ustar", "a tar archive"),
+        (b'[{"user": 1', "no JSON array"),
+        (b"[[1, 2]]", "record 1 is no JSON object"),
+    ],
+)
+def test_what_a_file_is_that_cannot_be_read(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "ratings.dat"
+    path.write_bytes(content)
+    message = error_of(settings_for(path))
+    assert str(path) in message
+    assert said in message
+
+
+def test_a_zip_of_several_files_names_them(tmp_path: Path) -> None:
+    path = tmp_path / "ml.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("ratings.csv", "")
+        archive.writestr("movies.csv", "")
+    assert "is a zip archive of ratings.csv, movies.csv: unpack it" in error_of(settings_for(path))
+
+
+def test_parts_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    lines = [f"{user},{item}" for user, item, _ in ROWS]
+    files = [tmp_path / f"part-{number}.csv" for number in range(12)]
+    for number, file in enumerate(files):  # the header only in the first, as `split` leaves it
+        write(file, ["user,item"] * (number == 0) + lines[4 * number : 4 * number + 4])
+    for path in (tmp_path, files):
+        loaded = load(settings_for(path))
+        assert loaded.paths == files
+        assert histories(loaded) == expected()
+    write(files[1], ["item,user", "1,2"])
+    assert histories(load(settings_for(tmp_path)))["2"][0] == "1"  # by name, whatever the order
+    write(files[1], ["buyer,thing,x", "1,2,3"])
+    assert "parts must be alike" in error_of(settings_for(files))
+    write(tmp_path / "other.csv", lines)
+    assert "data.path=[A,B]" in error_of(settings_for(tmp_path))
+
+
+def split_files(folder: Path, rows: Sequence[tuple[int, int, int]] = ROWS) -> list[Path]:
+    """A user's last row to test, the one before it to validation."""
+    files = [folder / f"shop.{part}.inter" for part in ("train", "valid", "test")]
+    for number, file in enumerate(files):
+        own = [r for r in rows if max(r[2] - 1_500_000_003, 0) == number]
+        write(file, ["user_id:token\titem_id:token\ttimestamp:float", *table("\t", own)])
+    return files
+
+
+def test_a_split_is_taken_as_it_is_or_refused(tmp_path: Path) -> None:
+    files = split_files(tmp_path)
+    assert find_files(settings_for(tmp_path)) == files
+    assert histories(load(settings_for(tmp_path))) == expected()
+    files[1].unlink()
+    rows = [row for row in ROWS if row[2] != 1_500_000_004]
+    assert histories(load(settings_for(tmp_path))) == expected(rows)  # the last of train validates
+    train, test = files[0].read_text().splitlines(), files[2].read_text().splitlines()
+    write(files[0], train[:-1])
+    write(files[2], [*test, train[-1]])
+    message = error_of(settings_for([files[2], files[0]], min_interactions=3))
+    assert f"{files[2]}: 1 of 8 users are not split as fedmem splits them" in message
+    assert "user 8 has 2 to test" in message
+
+
+@pytest.mark.parametrize("form", ["inter", "jsonl", "parquet"])
+def test_lists_of_items_are_histories(form: str, tmp_path: Path) -> None:
+    rows = []
+    for user in range(1, 9):
+        items = [item for u, item, _ in ROWS if u == user]
+        rows += [(user, items[:end], items[end]) for end in (3, 5)]  # both begin alike
+    path = tmp_path / f"shop.{form}"
+    if form == "inter":
+        lines = [f"{user}\t{' '.join(map(str, some))}\t{item}" for user, some, item in rows]
+        write(path, ["user_id:token\titem_id_list:token_seq\titem_id:token", *lines])
+    elif form == "jsonl":
+        keyed = [{"user": u, "item_id_list": some, "item": item} for u, some, item in rows]
+        write(path, [json.dumps(row) for row in keyed])
+    else:
+        users, lists, items = map(list, zip(*rows, strict=True))
+        pq.write_table(pa.table({"user": users, "items": lists, "item": items}), path)
+    assert histories(load(settings_for(path))) == expected()
+
+
+def test_lists_that_do_not_begin_alike_are_refused(tmp_path: Path) -> None:
+    records = [{"user": 1, "items": [1, 2, 3, 4, 5]}, {"user": 1, "items": [2, 3, 4]}]
+    path = write(tmp_path / "log.jsonl", [json.dumps(record) for record in records])
+    assert "lists of items of user 1 do not begin alike" in error_of(settings_for(path))
+
+
+def doubts_of(path: Path, lines: Sequence[str]) -> str:
+    columns = ["user,item,time", *lines]
+    return " ".join(load(settings_for(write(path, columns), min_interactions=3)).doubts)
+
+
+def test_what_looks_wrong_is_said_with_a_figure(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    assert doubts_of(path, table()) == ""
+    assert "48 of 48 interactions have an item of their own" in doubts_of(
+        tmp_path / "a", [f"{u},{n},{t}" for n, (u, _, t) in enumerate(ROWS)]
+    )
+    many = [f"{10 + n % 12},{100 + n % 7},{n}" for n in range(72)]
+    assert "user 99 has 24 of 96 interactions (25%)" in doubts_of(
+        tmp_path / "b", [*many, *[f"99,{100 + n % 7},{n}" for n in range(24)]]
+    )
+    days = [f"{u},{i},2017-07-{15 + t % 2}" for u, i, t in ROWS]
+    assert "times are whole days, 2 of them: 67% of the interactions" in doubts_of(
+        tmp_path / "c", days
+    )
+    dates = [f"{u},2017-07-{10 + i % 11},{t}" for u, i, t in ROWS]
+    assert "11 of 11 item ids look like dates, as '2017-07-10' does" in doubts_of(
+        tmp_path / "d", dates
+    )
+    same = [f"{u},{i},7" for u, i, t in ROWS]
+    assert "all times are 7: 83% of the interactions" in doubts_of(tmp_path / "e", same)
