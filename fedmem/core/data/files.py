@@ -27,6 +27,11 @@ PACKED_SUFFIXES = ("", ".gz", ".bz2", ".xz", ".zip")
 PARQUET, FEATHER = b"PAR1", b"ARROW1"
 FOREIGN = {
     b"(\xb5/\xfd": "packed by zstd: unpack it first",
+    b'\x04"M\x18': "packed by lz4: unpack it first",
+    b"\x1f\x9d": "packed by compress: unpack it first",
+    b"\x93NUMPY": "an array of numpy: write it as Parquet or CSV",
+    b"MATLAB": "a file of MATLAB: write it as Parquet or CSV",
+    b"Obj\x01": "an Avro file: write it as Parquet or CSV",
     b"7z\xbc\xaf": "a 7z archive: unpack it first",
     b"Rar!": "a RAR archive: unpack it first",
     b"\x89HDF": "an HDF5 file: write it as Parquet or CSV",

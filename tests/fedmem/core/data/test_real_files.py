@@ -6,7 +6,7 @@ import bz2
 import json
 import lzma
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,61 +15,17 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from fedmem.core.data import interactions
-from fedmem.core.data.interactions import Loaded
-from fedmem.core.data.sources import find_files
-from fedmem.core.errors import FedmemError
-from fedmem.core.settings import DataSettings
-from fedmem.runs.configuration import compose_settings
-
-CUSTOM = compose_settings(["data=custom"]).data
-ROWS = [(user, 100 + (7 * user + step) % 11, 1_500_000_000 + step) for user in range(1, 9)
-        for step in range(6)]  # fmt: skip
-"""User, item, time: six interactions of each of eight users, with eleven items."""
-
-
-def settings_for(
-    path: Path | list[Path], order: str | None = None, **changes: object
-) -> DataSettings:
-    named = [str(each) for each in path] if isinstance(path, list) else str(path)
-    columns = replace(CUSTOM.columns, order=order.split() if order else None)
-    return replace(CUSTOM, path=named, columns=columns, **changes)  # type: ignore[arg-type]
-
-
-def load(settings: DataSettings) -> Loaded:
-    """Anew, also where a file has changed."""
-    return interactions.load.__wrapped__(settings)
-
-
-def histories(loaded: Loaded) -> dict[str, list[str]]:
-    of = loaded.interactions
-    return {
-        str(user): [str(item) for item in of.item_ids[of.history(index)]]
-        for index, user in enumerate(of.user_ids)
-    }
-
-
-def expected(rows: Sequence[tuple[int, int, int]] = ROWS) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for user, item, _ in sorted(rows, key=lambda row: (row[0], row[2])):
-        found.setdefault(str(user), []).append(str(item))
-    return found
-
-
-def error_of(settings: DataSettings) -> str:
-    with pytest.raises(FedmemError) as caught:
-        load(settings)
-    assert len(str(caught.value).splitlines()) <= 2
-    return str(caught.value)
-
-
-def write(path: Path, lines: Sequence[str]) -> Path:
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-def table(separator: str = ",", rows: Sequence[tuple[int, ...]] = ROWS) -> list[str]:
-    return [separator.join(map(str, row)) for row in rows]
+from tests.helpers.tables import (
+    CUSTOM,
+    ROWS,
+    error_of,
+    expected,
+    histories,
+    load,
+    settings_for,
+    table,
+    write,
+)
 
 
 @pytest.mark.parametrize("kind", ["", ":token"])
@@ -303,96 +259,3 @@ def test_a_zip_of_several_files_names_them(tmp_path: Path) -> None:
         archive.writestr("ratings.csv", "")
         archive.writestr("movies.csv", "")
     assert "is a zip archive of ratings.csv, movies.csv: unpack it" in error_of(settings_for(path))
-
-
-def test_parts_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
-    lines = [f"{user},{item}" for user, item, _ in ROWS]
-    files = [tmp_path / f"part-{number}.csv" for number in range(12)]
-    for number, file in enumerate(files):  # the header only in the first, as `split` leaves it
-        write(file, ["user,item"] * (number == 0) + lines[4 * number : 4 * number + 4])
-    for path in (tmp_path, files):
-        loaded = load(settings_for(path))
-        assert loaded.paths == files
-        assert histories(loaded) == expected()
-    write(files[1], ["item,user", "1,2"])
-    assert histories(load(settings_for(tmp_path)))["2"][0] == "1"  # by name, whatever the order
-    write(files[1], ["buyer,thing,x", "1,2,3"])
-    assert "parts must be alike" in error_of(settings_for(files))
-    write(tmp_path / "other.csv", lines)
-    assert "data.path=[A,B]" in error_of(settings_for(tmp_path))
-
-
-def split_files(folder: Path, rows: Sequence[tuple[int, int, int]] = ROWS) -> list[Path]:
-    """A user's last row to test, the one before it to validation."""
-    files = [folder / f"shop.{part}.inter" for part in ("train", "valid", "test")]
-    for number, file in enumerate(files):
-        own = [r for r in rows if max(r[2] - 1_500_000_003, 0) == number]
-        write(file, ["user_id:token\titem_id:token\ttimestamp:float", *table("\t", own)])
-    return files
-
-
-def test_a_split_is_taken_as_it_is_or_refused(tmp_path: Path) -> None:
-    files = split_files(tmp_path)
-    assert find_files(settings_for(tmp_path)) == files
-    assert histories(load(settings_for(tmp_path))) == expected()
-    files[1].unlink()
-    rows = [row for row in ROWS if row[2] != 1_500_000_004]
-    assert histories(load(settings_for(tmp_path))) == expected(rows)  # the last of train validates
-    train, test = files[0].read_text().splitlines(), files[2].read_text().splitlines()
-    write(files[0], train[:-1])
-    write(files[2], [*test, train[-1]])
-    message = error_of(settings_for([files[2], files[0]], min_interactions=3))
-    assert f"{files[2]}: 1 of 8 users are not split as fedmem splits them" in message
-    assert "user 8 has 2 to test" in message
-
-
-@pytest.mark.parametrize("form", ["inter", "jsonl", "parquet"])
-def test_lists_of_items_are_histories(form: str, tmp_path: Path) -> None:
-    rows = []
-    for user in range(1, 9):
-        items = [item for u, item, _ in ROWS if u == user]
-        rows += [(user, items[:end], items[end]) for end in (3, 5)]  # both begin alike
-    path = tmp_path / f"shop.{form}"
-    if form == "inter":
-        lines = [f"{user}\t{' '.join(map(str, some))}\t{item}" for user, some, item in rows]
-        write(path, ["user_id:token\titem_id_list:token_seq\titem_id:token", *lines])
-    elif form == "jsonl":
-        keyed = [{"user": u, "item_id_list": some, "item": item} for u, some, item in rows]
-        write(path, [json.dumps(row) for row in keyed])
-    else:
-        users, lists, items = map(list, zip(*rows, strict=True))
-        pq.write_table(pa.table({"user": users, "items": lists, "item": items}), path)
-    assert histories(load(settings_for(path))) == expected()
-
-
-def test_lists_that_do_not_begin_alike_are_refused(tmp_path: Path) -> None:
-    records = [{"user": 1, "items": [1, 2, 3, 4, 5]}, {"user": 1, "items": [2, 3, 4]}]
-    path = write(tmp_path / "log.jsonl", [json.dumps(record) for record in records])
-    assert "lists of items of user 1 do not begin alike" in error_of(settings_for(path))
-
-
-def doubts_of(path: Path, lines: Sequence[str]) -> str:
-    columns = ["user,item,time", *lines]
-    return " ".join(load(settings_for(write(path, columns), min_interactions=3)).doubts)
-
-
-def test_what_looks_wrong_is_said_with_a_figure(tmp_path: Path) -> None:
-    path = tmp_path / "log.csv"
-    assert doubts_of(path, table()) == ""
-    assert "48 of 48 interactions have an item of their own" in doubts_of(
-        tmp_path / "a", [f"{u},{n},{t}" for n, (u, _, t) in enumerate(ROWS)]
-    )
-    many = [f"{10 + n % 12},{100 + n % 7},{n}" for n in range(72)]
-    assert "user 99 has 24 of 96 interactions (25%)" in doubts_of(
-        tmp_path / "b", [*many, *[f"99,{100 + n % 7},{n}" for n in range(24)]]
-    )
-    days = [f"{u},{i},2017-07-{15 + t % 2}" for u, i, t in ROWS]
-    assert "times are whole days, 2 of them: 67% of the interactions" in doubts_of(
-        tmp_path / "c", days
-    )
-    dates = [f"{u},2017-07-{10 + i % 11},{t}" for u, i, t in ROWS]
-    assert "11 of 11 item ids look like dates, as '2017-07-10' does" in doubts_of(
-        tmp_path / "d", dates
-    )
-    same = [f"{u},{i},7" for u, i, t in ROWS]
-    assert "all times are 7: 83% of the interactions" in doubts_of(tmp_path / "e", same)
