@@ -23,7 +23,6 @@ from fedmem.core.data.splits import check_splits
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import DataSettings
 
-
 Split = Literal["validation", "test"]
 HELD_OUT: dict[Split, int] = {"test": 1, "validation": 2}
 """Leave one out by time: where a split's held-out item stands, from the end of a history. All items
@@ -209,5 +208,3 @@ def _assemble(table: Table, rows: TableRows, settings: DataSettings) -> Interact
         item_ids=padded(item_ids),
         user_ids=np.concatenate([unnamed, user_ids]),
     )
-
-
