@@ -122,10 +122,12 @@ def _load_rows(settings: DataSettings, kind: str, interactions: Interactions) ->
     places_of = _by_row if vectors.ids is None else _by_id
     places = places_of(path, key, vectors, interactions.item_ids[1:])
     rows = vectors.take(np.concatenate([[-1], places]))
-    if not rows.isfinite().all():
-        bad = int((~rows.isfinite().all(1)).nonzero()[0])
+    measurable = torch.linalg.vector_norm(rows, dim=1).isfinite()  # lengths are compared with
+    if not measurable.all():
+        bad = int((~measurable).nonzero()[0])
+        what = "too large" if rows[bad].isfinite().all() else "not finite"
         raise FedmemError(
-            f"{path} holds values that are not finite, first in the row of item "
+            f"{path} holds values that are {what}, first in the row of item "
             f"{interactions.item_ids[bad]}: make the file again."
         )
     return rows

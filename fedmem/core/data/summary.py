@@ -36,9 +36,10 @@ def print_summary(settings: DataSettings, content: bool, console: Console | None
         f"eight users of ten have {tenth:,} to {ninetieth:,}",
         console,
     )
-    for kind, ids in {"user": interactions.user_ids, "item": interactions.item_ids}.items():
+    users, items = interactions.user_ids[settings.first_index :], interactions.item_ids[1:]
+    for kind, ids in {"user": users, "item": items}.items():
         if ids.dtype == object:
-            say(f"{kind} ids are text, as {example(ids[1:])!r} is", console)
+            say(f"{kind} ids are text, as {example(ids)!r} is", console)
     for doubt in loaded.doubts:
         say(f"look: {doubt}", console)
     if content:

@@ -27,7 +27,7 @@ from fedmem.core.data.columns import find_column
 from fedmem.core.data.ids import Ids, encode
 from fedmem.core.data.values import BadValue
 from fedmem.core.errors import FedmemError, first_line
-from fedmem.core.files.torch_file import read_torch_file
+from fedmem.core.files.torch_file import plain, read_torch_file
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Vectors:
         """Rows [n, W] at these places, as floats; a place of -1 gives zeros."""
         rows = self.rows[np.maximum(places, 0)]
         if not isinstance(rows, Tensor):
-            rows = torch.from_numpy(rows.astype(np.float32))
+            with np.errstate(over="ignore"):  # what is too large becomes infinite
+                rows = torch.from_numpy(rows.astype(np.float32))
         taken = rows.float()
         taken[torch.from_numpy(places < 0)] = 0.0
         return taken
@@ -58,10 +59,11 @@ def read_vectors(path: Path, item_column: str | None) -> Vectors:
     Raises:
         FedmemError: it is of no known format, is damaged, or holds anything but numbers in rows.
     """
-    if path.suffix not in _READERS:
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
         raise FedmemError(f"{path} is of no format for features: {', '.join(_READERS)} are.")
     try:
-        vectors = _READERS[path.suffix](path, item_column)
+        vectors = _READERS[suffix](path, item_column)
     except FedmemError:
         raise
     except BadValue as bad:
@@ -80,6 +82,8 @@ def read_vectors(path: Path, item_column: str | None) -> Vectors:
             f"{path} must hold one matrix of numbers [items, width], and holds "
             f"{rows.dtype} of shape {list(rows.shape)}."
         )
+    if not all(rows.shape):
+        raise FedmemError(f"{path} has no vectors: its matrix has shape {list(rows.shape)}.")
     if vectors.ids is not None and len(vectors.ids) != len(rows):
         raise FedmemError(f"{path} has {len(vectors.ids)} ids and {len(rows)} vectors.")
     return vectors
@@ -87,13 +91,22 @@ def read_vectors(path: Path, item_column: str | None) -> Vectors:
 
 def _read_torch(path: Path, _item_column: str | None) -> Vectors:
     rows = read_torch_file(path, mapped=True)
+    if isinstance(rows, dict) and len(rows) == 1:  # as of an nn.Embedding, by its name
+        (rows,) = rows.values()
     if not isinstance(rows, Tensor):
-        raise FedmemError(f"{path} must hold one tensor, and holds a {type(rows).__name__}.")
-    return Vectors(rows)
+        held = f"{len(rows)} in a {type(rows).__name__}" if isinstance(rows, dict | list) else ""
+        raise FedmemError(
+            f"{path} must hold one tensor, and holds {held or f'a {type(rows).__name__}'}.\n"
+            "Save the matrix alone, torch.save(matrix, FILE), or ids and vectors in an .npz file."
+        )
+    return Vectors(plain(rows, str(path)))
 
 
 def _read_npy(path: Path, _item_column: str | None) -> Vectors:
-    return Vectors(np.load(path, mmap_mode="r", allow_pickle=False))
+    rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(rows, np.ndarray):
+        raise FedmemError(f"{path} is an archive of arrays: call it {path.stem}.npz.")
+    return Vectors(rows)
 
 
 def _read_safetensors(path: Path, _item_column: str | None) -> Vectors:
@@ -126,9 +139,16 @@ def _read_parquet(path: Path, item_column: str | None) -> Vectors:
     if len(lists) > 1:
         raise FedmemError(f"{path} has more than one column of vectors: {', '.join(lists)}.")
     others = lists or [name for name in names if name != item]
-    table = file.read([item, *others]).drop_null()  # an item without a vector counts as absent
+    table = file.read([item, *others])
+    given = np.zeros(len(table), dtype=bool)
+    for column in table.select(others).columns:
+        given |= column.is_valid().to_numpy()
+    table = table.take(np.flatnonzero(given))  # an item without a vector counts as absent
     rows = _of_lists(path, table[lists[0]]) if lists else _of_columns(path, table.select(others))
-    return _keyed(rows, table[item])
+    try:
+        return _keyed(rows, table[item])
+    except BadValue as bad:
+        raise BadValue(int(np.flatnonzero(given)[bad.row]), str(bad)) from bad
 
 
 def _of_lists(path: Path, column: pa.ChunkedArray) -> npt.NDArray[Any]:

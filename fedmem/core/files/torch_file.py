@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fedmem.core.errors import FedmemError
 
@@ -58,3 +59,22 @@ def read_torch_file(path: Path, mapped: bool = False) -> Any:
             f"{path} cannot be read as a file of torch.save: it is cut short, damaged or of "
             f"another kind ({type(error).__name__})."
         ) from error
+
+
+def plain(tensor: Tensor, what: str) -> Tensor:
+    """The tensor as nothing but numbers in memory: apart from the model and its gradients.
+
+    Raises:
+        FedmemError: it is more than that; the message calls it `what`.
+    """
+    if tensor.is_nested:
+        kind, instead = "nested", "padded to one width"
+    elif tensor.layout != torch.strided:
+        kind, instead = "sparse", "tensor.to_dense()"
+    elif tensor.is_quantized:
+        kind, instead = "quantised", "tensor.dequantize()"
+    elif tensor.is_meta:
+        kind, instead = "without numbers (on the meta device)", "with its numbers"
+    else:
+        return tensor.detach()
+    raise FedmemError(f"{what} is a tensor that is {kind}: save it {instead}.")
