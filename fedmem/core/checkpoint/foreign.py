@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fedmem.core.errors import FedmemError
 from fedmem.core.files.sealed import METADATA_KEY
-from fedmem.core.files.torch_file import is_torch_file, read_torch_file
+from fedmem.core.files.torch_file import is_torch_file, plain, read_torch_file
 from fedmem.core.model.backbone import SASRec
 from fedmem.core.model.parameters import Parameters
 from fedmem.core.settings import ModelSettings
@@ -112,7 +112,8 @@ def read_foreign(path: Path) -> Parameters:
         raise FedmemError(
             f"{path} cannot be read as safetensors: it is cut short, damaged or of another kind."
         ) from error
-    tensors = {name: value.detach() for name, value in _flatten(content) if value.numel()}
+    all_tensors = {name: plain(value, f"{path}, {name}") for name, value in _flatten(content)}
+    tensors = {name: value for name, value in all_tensors.items() if value.numel()}
     if not tensors:
         raise FedmemError(f"{path} holds no tensor that has a name: it is no model.")
     return tensors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -111,9 +112,9 @@ def comparable(one: Ids, other: Ids) -> tuple[Ids, Ids]:
 
 
 def example(ids: Ids) -> str:
-    """Of ids [n] that are text, one that is no whole number, where there is one."""
+    """Of ids [n] that are text, one that is not written as a whole number is."""
     texts = [str(text) for text in ids]
-    return next((text for text in texts if not text.lstrip("-").isdecimal()), texts[0])
+    return next((text for text in texts if not re.fullmatch(r"0|-?[1-9][0-9]*", text)), texts[0])
 
 
 def padded(ids: Ids) -> Ids:

@@ -143,12 +143,14 @@ def _read_parquet(path: Path, item_column: str | None) -> Vectors:
     given = np.zeros(len(table), dtype=bool)
     for column in table.select(others).columns:
         given |= column.is_valid().to_numpy()
-    table = table.take(np.flatnonzero(given))  # an item without a vector counts as absent
+    places = np.flatnonzero(given)
+    if len(places) < len(table):  # an item without a vector counts as absent
+        table = table.take(places)
     rows = _of_lists(path, table[lists[0]]) if lists else _of_columns(path, table.select(others))
     try:
         return _keyed(rows, table[item])
     except BadValue as bad:
-        raise BadValue(int(np.flatnonzero(given)[bad.row]), str(bad)) from bad
+        raise BadValue(int(places[bad.row]), str(bad)) from bad
 
 
 def _of_lists(path: Path, column: pa.ChunkedArray) -> npt.NDArray[Any]:

@@ -68,13 +68,13 @@ def plain(tensor: Tensor, what: str) -> Tensor:
         FedmemError: it is more than that; the message calls it `what`.
     """
     if tensor.is_nested:
-        kind, instead = "nested", "padded to one width"
+        kind, instead = "nested", "tensor.to_padded_tensor(0.0)"
     elif tensor.layout != torch.strided:
         kind, instead = "sparse", "tensor.to_dense()"
     elif tensor.is_quantized:
         kind, instead = "quantised", "tensor.dequantize()"
     elif tensor.is_meta:
-        kind, instead = "without numbers (on the meta device)", "with its numbers"
+        kind, instead = "meta", "one that has its numbers"
     else:
         return tensor.detach()
-    raise FedmemError(f"{what} is a tensor that is {kind}: save it {instead}.")
+    raise FedmemError(f"{what} is a {kind} tensor: save {instead} instead.")

@@ -130,14 +130,18 @@ def test_a_file_with_too_few_rows_is_refused_with_the_rows_needed(
     assert "41" in message
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_value_that_is_not_finite_is_refused_with_its_item(
-    settings: Settings, data_dir: Path, value: float
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [(float("nan"), "not finite"), (float("inf"), "not finite"), (1e30, "too large")],
+)
+def test_a_vector_without_a_length_is_refused_with_its_item(
+    settings: Settings, data_dir: Path, value: float, what: str
 ) -> None:
     rows = torch.ones(41, 8)
     rows[17, 3] = value
     torch.save(rows, data_dir / "text_features.pt")
     message = error_of(settings)
+    assert f"values that are {what}" in message
     assert str(data_dir / "text_features.pt") in message
     assert "item 17" in message
 

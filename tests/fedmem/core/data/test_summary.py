@@ -38,6 +38,16 @@ def test_the_summary_tells_what_was_read_dropped_and_kept(
     ]
 
 
+def test_the_id_that_makes_them_text_is_named_whichever_it_is(
+    make_settings: Callable[..., Settings], data_dir: Path
+) -> None:
+    for users, named in ((["alice"], "alice"), (["#guest", "2"], "#guest"), (["3", "03"], "03")):
+        lines = [f"{user} {item} 1 {item}\n" for user in users for item in range(5)]
+        (data_dir / f"{named}.dat").write_text("".join(lines))
+        shown = summary(make_settings(f"data.path='{named}.dat'"), content=False)
+        assert shown[-1] == f"user ids are text, as {named!r} is"
+
+
 def test_the_summary_counts_missing_and_repeated_vectors(
     settings: Settings, data_dir: Path
 ) -> None:

@@ -33,6 +33,11 @@ MATRICES: dict[str, Callable[[Path], None]] = {
     "f.pt": lambda path: torch.save(torch.from_numpy(ROWS), path),
     "half.pt": lambda path: torch.save(torch.from_numpy(ROWS).half(), path),
     "bfloat16.pt": lambda path: torch.save(torch.from_numpy(ROWS).bfloat16(), path),
+    "parameter.pt": lambda path: torch.save(torch.nn.Parameter(torch.from_numpy(ROWS)), path),
+    "gradients.pt": lambda path: torch.save(torch.from_numpy(ROWS).requires_grad_(), path),
+    "embedding.pt": lambda path: torch.save(
+        torch.nn.Embedding.from_pretrained(torch.from_numpy(ROWS)).state_dict(), path
+    ),
     "old.pt": lambda path: torch.save(
         torch.from_numpy(ROWS), path, _use_new_zipfile_serialization=False
     ),
@@ -61,6 +66,7 @@ def test_a_matrix_has_its_rows_by_number(name: str, tmp_path: Path) -> None:
     assert found.ids is None
     taken = found.take(np.array([2, -1, 0]))
     assert taken.dtype == torch.float32
+    assert not taken.requires_grad
     assert taken.tolist() == [[7, 8, 9], [0, 0, 0], [1, 2, 3]]
 
 
@@ -138,6 +144,34 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "one.npy": (lambda path: np.save(path, ROWS[0]), r"float32 of shape \[3\]"),
     "text.npy": (lambda path: np.save(path, np.array([["a"]])), "matrix of numbers"),
     "bool.pt": (lambda path: torch.save(torch.ones(3, 3).bool(), path), "matrix of numbers"),
+    "complex.npy": (lambda path: np.save(path, ROWS + 1j), "holds complex"),
+    "rows.npy": (lambda path: np.save(path, ROWS[:0]), r"has no vectors: .* shape \[0, 3\]"),
+    "width.pt": (lambda path: torch.save(torch.ones(3, 0), path), r"no vectors: .* \[3, 0\]"),
+    "archive.npy": (
+        lambda path: np.savez(path.open("wb"), ids=[1], vectors=ROWS[:1]),
+        r"call it archive\.npz",
+    ),
+    "sparse.pt": (
+        lambda path: torch.save(torch.eye(3).to_sparse(), path),
+        r"sparse\.pt is a sparse tensor: save tensor\.to_dense\(\)",
+    ),
+    "rows.pt": (lambda path: torch.save(torch.eye(3).to_sparse_csr(), path), "a sparse tensor"),
+    "quantised.pt": (
+        lambda path: torch.save(torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.qint8), path),
+        r"a quantised tensor: save tensor\.dequantize\(\)",
+    ),
+    "meta.pt": (lambda path: torch.save(torch.ones(3, 3, device="meta"), path), "a meta tensor"),
+    "list.pt": (lambda path: torch.save([torch.ones(3)] * 2, path), "one tensor, and holds 2 in"),
+    "by_id.pt": (
+        lambda path: torch.save({5: torch.ones(3), 7: torch.ones(3)}, path),
+        r"holds 2 in a dict\.\nSave the matrix alone, .* or ids and vectors in an \.npz file",
+    ),
+    "id.parquet": (
+        lambda path: pq.write_table(
+            pa.table({"item": ["a", "b", None], "v": [None, [1.0], [2.0]]}), path
+        ),
+        "row 3: the item is missing",
+    ),
     "two.safetensors": (
         lambda path: save_file({"a": torch.ones(1, 1), "b": torch.ones(1, 1)}, path),
         "must hold one tensor, and holds 2",
