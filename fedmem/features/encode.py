@@ -13,11 +13,12 @@ import numpy as np
 from fedmem.core.arrays import Floats
 from fedmem.core.errors import FedmemError
 from fedmem.features.encoders import Encoder
-from fedmem.features.sources import Pictures, Texts, Unreadable
+from fedmem.features.pictures import Unreadable
+from fedmem.features.sources import Pictures, Texts
 from fedmem.features.table import Item
 
 KEY_SIZE = 32
-"""Bytes of a key: the SHA-256 of an encoder's raw input."""
+"""Bytes of a key: the SHA-256 of an encoder's raw input, and of the way it is made of it."""
 
 
 class VectorStore:
@@ -116,7 +117,7 @@ def encode_items(
             if raw is None:
                 result.absent.append(item.id)
                 continue
-            key = hashlib.sha256(raw).digest()
+            key = hashlib.sha256(source.way + raw).digest()
             if key not in store and key not in batch:
                 batch[key] = source.decode(raw)
             result.keys[item.id] = key

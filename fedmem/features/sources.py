@@ -1,25 +1,22 @@
 """What an encoder reads of an item: a text, or a picture.
 
 `raw` gives the bytes that an item's input is made from, None where the item has nothing, and
-`decode` the input itself. Both raise `Unreadable` where there should be one.
+`decode` the input itself. Both raise `Unreadable` where there should be one. `way` stands for how
+inputs are made of the bytes: another where `decode` gives another input.
 """
 
 from __future__ import annotations
 
-import io
 import string
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from fedmem.core.errors import FedmemError
+from fedmem.features.pictures import Unreadable, decoded
 from fedmem.features.table import Item
 
 TEXT_FIELDS = ("title", "genres", "description")
 PUNCTUATION = " .,;:|-"
-
-
-class Unreadable(Exception):
-    """An item's source is there in name and cannot be used; the message says why."""
 
 
 class Texts:
@@ -32,6 +29,8 @@ class Texts:
     Raises:
         FedmemError: the template has another field, or none.
     """
+
+    way = b""
 
     def __init__(self, template: str) -> None:
         try:
@@ -64,6 +63,8 @@ class Texts:
 class Pictures:
     """The items' image files."""
 
+    way = b"scaled, shrunk"
+
     def raw(self, item: Item) -> bytes | None:
         """The file's bytes."""
         if item.image is None:
@@ -74,16 +75,5 @@ class Pictures:
             raise Unreadable(error.strerror or str(error)) from error
 
     def decode(self, raw: bytes) -> Image.Image:
-        """The picture the right way up, in RGB; what is transparent becomes white."""
-        try:
-            with Image.open(io.BytesIO(raw)) as file:
-                image = ImageOps.exif_transpose(file)
-                if image.has_transparency_data:
-                    image = image.convert("RGBA")
-                    paper = Image.new("RGBA", image.size, "white")
-                    image = Image.alpha_composite(paper, image)
-                return image.convert("RGB")
-        # Pillow's readers of the many formats raise these, SyntaxError among them.
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = "no image" if isinstance(error, UnidentifiedImageError) else str(error)
-            raise Unreadable(reason) from error
+        """The picture, as `pictures.decoded` gives it."""
+        return decoded(raw)
