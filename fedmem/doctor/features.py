@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fedmem.core.arrays import Floats
+from fedmem.core.data.content import kinds_of
 from fedmem.core.evaluation.feature_quality import content_start, neighbour_similarity
 from fedmem.core.memory import (
     Novelties,
@@ -21,19 +22,26 @@ WRITE_RATIOS = (0.01, 0.5)
 """Outside of this share of interactions written, a tier of 200 stays empty or forgets at once."""
 
 
+PLURALS = {"visual": "pictures", "text": "texts"}
+
+
 def _modalities(case: Case) -> dict[str, Floats]:
-    """Vectors [I, W] by modality, the padding left out."""
-    return {"pictures": case.content.visual.numpy()[1:], "texts": case.content.text.numpy()[1:]}
+    """Vectors [I, W] by modality, the padding left out; none of one that the run goes without."""
+    content = case.content
+    kinds = kinds_of(case.settings)
+    return {PLURALS[kind]: getattr(content, kind).numpy()[1:] for kind in kinds}
 
 
 @check("features", CONTENT, quick=True)
 def features(case: Case) -> Finding:
-    """Both feature files are there, readable, finite, and have a row for every item.
+    """The feature files are there, readable, finite, and have a row for every item.
 
     Problem: one is not, or the data have none (then only stage 1 can run).
     """
-    visual, text = case.widths
-    return ok(f"pictures {visual} wide, texts {text} wide")
+    modalities = _modalities(case)
+    widths = (f"{name} {vectors.shape[1]} wide" for name, vectors in modalities.items())
+    lacking = (f"no {name}" for name in PLURALS.values() if name not in modalities)
+    return ok(", ".join([*widths, *lacking]))
 
 
 @check("coverage", CONTENT, quick=True)
@@ -46,7 +54,7 @@ def coverage(case: Case) -> Finding:
     items = case.interactions.items - 1
     shares = {n: float(np.asarray(v.any(1))[items].mean()) for n, v in _modalities(case).items()}
     listed = " and ".join(f"{share:.0%} have {name}" for name, share in shares.items())
-    figure = f"of the interactions {listed}"
+    figure = f"of the interactions {listed or 'none have content'}"
     if not any(shares.values()):
         return problem(figure, "make the features again: a row of the file is an item id.")
     advice = "make features for more items; those without are ranked by ID only."
@@ -68,10 +76,10 @@ def duplicates(case: Case) -> Finding:
         shares[name] = float(counts[counts > 1].sum() / max(len(rows), 1))
     listed = ", ".join(f"{share:.0%} of the {name}" for name, share in shares.items())
     figure = f"{listed} are another item's too"
-    if min(shares.values()) == 1.0:
+    if min(shares.values(), default=0.0) == 1.0:
         return problem(figure, "make the features again: they are the same for all items.")
     advice = "leave placeholders out: a row of zeros marks a missing vector."
-    return warn_if(max(shares.values()) > 0.2, figure, advice)
+    return warn_if(max(shares.values(), default=0.0) > 0.2, figure, advice)
 
 
 @check("norms", CONTENT, quick=True)
@@ -102,6 +110,9 @@ def quality(case: Case) -> Finding:
     for name, vectors in _modalities(case).items():
         padded = np.concatenate([np.zeros_like(vectors[:1]), vectors])
         found = neighbour_similarity(padded, case.interactions, case.settings.seed)
+        if np.isnan(found.difference):
+            parts.append(f"{name} (too few neighbours have them)")
+            continue
         parts.append(f"{name} {found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})")
         if not found.low > 0:
             noise.append(name)

@@ -22,6 +22,17 @@ from fedmem.core.settings import DataSettings, Settings
 
 KINDS = {"visual": "visual_file", "text": "text_file"}
 """The setting that names the file of each kind of content."""
+WITHOUT = {"visual": "without_picture", "text": "without_text"}
+"""The value of `ablation.content` that takes a kind out."""
+
+
+def kinds_of(settings: Settings) -> list[str]:
+    """The kinds of content that items of a run may have: none that is null or taken out."""
+    return [
+        kind
+        for kind, file in KINDS.items()
+        if getattr(settings.data, file) is not None and settings.ablation.content != WITHOUT[kind]
+    ]
 
 
 def content_of(settings: Settings, items: Interactions) -> Content:
@@ -68,9 +79,9 @@ def ablate(content: Content, instead: str, key: str) -> Content:
     """
     generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
     visual, text = content.visual, content.text
-    if instead == "without_picture":
+    if instead == WITHOUT["visual"]:
         return Content(torch.zeros_like(visual), text)
-    if instead == "without_text":
+    if instead == WITHOUT["text"]:
         return Content(visual, torch.zeros_like(text))
     if instead == "shuffled":
         order = torch.randperm(len(visual) - 1, generator=generator) + 1

@@ -4,7 +4,8 @@ Of each user the latest interaction with a cold item is predicted from the warm 
 
 - `cold_sampled`: that item among cold items that the user never touched;
 - `cold_full`: among all items, warm and cold, but the user's own;
-- `cold_text`, `cold_picture`: `cold_sampled` where the items have only this kind of content;
+- `cold_text`, `cold_picture`: `cold_sampled` where the items have only this kind of content; none
+  of a kind that the run goes without;
 - `cold_id`: `cold_sampled` by ID alone: an embedding as a model starts with it, never trained.
 
 A stage without content has `cold_id` only.
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from fedmem.core.arrays import Ints, Positions, UserIndices
 from fedmem.core.data import Histories
+from fedmem.core.data.content import kinds_of
 from fedmem.core.evaluation.protocol import Ranks, draw_negatives
 from fedmem.core.evaluation.ranking import by_embeddings, by_model, ranks_among, ranks_among_all
 from fedmem.core.model import Content, Recommender
@@ -61,11 +63,13 @@ def rank_cold(
         first = warm.num_items  # cold items come after it
         positives, negatives = positives + first, np.where(negatives, negatives + first, 0)
         own = [np.concatenate([warm.history(int(u)), cold.history(int(u)) + first]) for u in users]
-        for ranking, given in {
-            "cold_sampled": cold_content,
-            "cold_text": Content(torch.zeros_like(cold_content.visual), cold_content.text),
-            "cold_picture": Content(cold_content.visual, torch.zeros_like(cold_content.text)),
-        }.items():
+        kinds, rankings = kinds_of(settings), {"cold_sampled": cold_content}
+        visual, text = cold_content.visual, cold_content.text
+        if "text" in kinds:
+            rankings["cold_text"] = Content(torch.zeros_like(visual), text)
+        if "visual" in kinds:
+            rankings["cold_picture"] = Content(visual, torch.zeros_like(text))
+        for ranking, given in rankings.items():
             scorer = by_model(with_new_items(model, settings.model, known, given), hidden, reads)
             ranks[ranking] = ranks_among(scorer, positives, negatives)
             if ranking == "cold_sampled":

@@ -331,6 +331,27 @@ def test_a_check_sees_its_fault(name: str, faulty: Faulty) -> None:
     assert finding.advice or name in ("features", "trackers", "Ray", "GPU")
 
 
+def test_a_kind_of_content_that_is_null_or_taken_out_is_left_out(faulty: Faulty) -> None:
+    for override, kept, absent in (
+        ("data.text_file=null", "pictures", "texts"),
+        ("ablation.content=without_picture", "texts", "pictures"),
+    ):
+        case = Case(faulty.make(override))
+        assert see(case, "features").figure.endswith(f" wide, no {absent}")
+        for name in ("coverage", "duplicates", "norms", "quality"):
+            figure = see(case, name).figure
+            assert (kept in figure, absent in figure, "nan" in figure) == (True, False, False)
+
+
+def test_vectors_of_too_few_neighbours_are_not_called_noise(faulty: Faulty) -> None:
+    def of_one_item(rows: Tensor) -> Tensor:
+        return torch.zeros_like(rows).index_put((torch.tensor([1]),), torch.tensor(1.0))
+
+    finding = see(faulty.features(of_one_item), "quality")
+    assert finding.figure.count("(too few neighbours have them)") == 2
+    assert (finding.level, finding.advice) == (OK, "")
+
+
 @pytest.mark.parametrize(
     "name", sorted(set(FAULTS) - {"quality", "start", "rankings", "memory counts"})
 )

@@ -87,6 +87,18 @@ def test_sums_of_two_halves_add_up_to_the_sums_of_all(name: str, settings: Setti
     assert all(ranking.startswith(COLD) for ranking in rankings)
 
 
+@pytest.mark.parametrize(
+    ("override", "absent"),
+    [("data.text_file=null", "cold_text"), ("ablation.content=without_picture", "cold_picture")],
+)
+def test_a_kind_of_content_that_is_not_there_ranks_nothing(
+    override: str, absent: str, make_settings: MakeSettings
+) -> None:
+    stage = STAGES["align_projectors"]
+    node = ready_node(make_settings("evaluation.cold_items=0.3", override), stage)
+    assert set(node.rank_cold(stage, node.users).ranks) == ALL_RANKINGS - {absent}
+
+
 def test_means_are_over_the_users_that_each_ranking_has() -> None:
     sums = {"users": 4.0, "sampled/MRR": 2.0, "cold_users": 2.0, "cold_full/MRR": 1.5}
     assert means(sums) == {"sampled/MRR": 0.5, "cold_full/MRR": 0.75}
