@@ -46,10 +46,8 @@ def run(arguments: Sequence[str] | None, console: Console) -> list[Recommended]:
         raise FedmemError(f"--top-k {args.top_k} is out of range: at least 1.")
     settings = compose_settings(args.settings)
     node = Node(settings, participants(settings))
-    if args.user is not None:
-        person = find_user(node, args.user)
-    else:
-        person = of_history(node, args.history.split(","))
+    named = args.user is not None
+    person = find_user(node, args.user) if named else of_history(node, args.history)
     stage, checkpoint, path = find_checkpoint(settings, args.stage)
     checkpoint.require_fit(path, stage.name, node.interactions.fingerprint, settings.model)
     node.settings = replace(settings, model=checkpoint.model)  # which may have other experts
@@ -78,9 +76,9 @@ def parser() -> Parser:
     made = command_parser("recommend", __doc__)
     made.add_settings()
     who = made.add_mutually_exclusive_group(required=True)
-    history = "the data's own ids of items, oldest first"
+    history = "the data's own ids of items, oldest first; again for each id that holds a comma"
     who.add_argument("--user", metavar="ID", help="a user of the data, by the data's own id")
-    who.add_argument("--history", metavar="ID,ID,…", help=history)
+    who.add_argument("--history", action="append", metavar="ID,ID,…", help=history)
     made.add_argument("--top-k", type=int, default=10, metavar="K", help="how many; default: 10")
     made.add_argument("--stage", help="whose checkpoint; default: the last that has one")
     new = "ids and titles; those that the model does not know are recommended by content alone"

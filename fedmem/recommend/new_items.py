@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from torch import Tensor
 
 from fedmem.core.data import Interactions, load_content
-from fedmem.core.data.ids import LISTED, Ids, padded
+from fedmem.core.data.ids import LISTED, Ids, as_text, padded, to_ids
 from fedmem.core.errors import FedmemError
 from fedmem.core.model import Content, Recommender
 from fedmem.core.model.new_items import places_new_items
@@ -82,9 +83,8 @@ def load_new_items(
 
 def _as_ids(items: list[str], like: Ids) -> Ids:
     """Ids as those of the data are: whole numbers, if these are too, or text."""
-    if like.dtype != object and all(item.lstrip("-").isdecimal() for item in items):
-        return np.array(items, dtype=np.int64)
-    return np.array(items, dtype=object)
+    ids = to_ids(pa.array(items, pa.string()))
+    return as_text(ids) if like.dtype == object else ids
 
 
 def _as_wide(rows: Tensor, width: int, kind: str) -> Tensor:

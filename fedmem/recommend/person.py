@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -39,34 +40,41 @@ def find_user(node: Node, wanted: str) -> Person:
         FedmemError: there is no user of this id.
     """
     warm, cold = node.histories.warm, node.histories.cold
-    ids = as_text(warm.user_ids)
-    found = np.flatnonzero(ids == wanted)
+    elsewhere = node.settings.data.first_index  # users of other nodes, who have no id here
+    ids = warm.user_ids[elsewhere:]
+    found = np.flatnonzero(as_text(ids) == wanted)
     if not len(found):
         raise FedmemError(
             f"There is no user {wanted} in data={node.settings.data.name}, which has {len(ids):,}: "
-            f"near it are {_near(warm.user_ids, wanted)}."
+            f"near it are {_near(ids, wanted)}."
         )
-    user = int(found[0])
+    user = elsewhere + int(found[0])
     history = warm.history(user)
     touched = [*warm.item_ids[history], *cold.item_ids[cold.history(user)]]
     return Person(f"user {wanted}", history, {str(item) for item in touched})
 
 
-def of_history(node: Node, items: Sequence[str]) -> Person:
+def of_history(node: Node, given: Sequence[str]) -> Person:
     """Somebody with this history of items, by their own ids, oldest first.
+
+    What is given is an id, where there is an item of it, else several that are separated by commas.
 
     Raises:
         FedmemError: an item is not known.
     """
     ids = node.interactions.item_ids
     dense = {str(own): place for place, own in enumerate(ids) if place}
-    wanted = [item.strip() for item in items if item.strip()]
+    listed = ([each] if each.strip() in dense else each.split(",") for each in given)
+    wanted = [item.strip() for items in listed for item in items if item.strip()]
     for item in wanted:
         if item not in dense:
-            raise FedmemError(
+            message = (
                 f"There is no item {item} in data={node.settings.data.name}: near it are "
                 f"{_near(ids[1:], item)}."
             )
+            if any("," in own for own in dense):
+                message += "\nGive ids that hold commas one at a time: --history ID --history ID"
+            raise FedmemError(message)
     if not wanted:
         raise FedmemError("--history names no item: give ids, separated by commas.")
     history = np.array([dense[item] for item in wanted], dtype=np.int32)
@@ -93,8 +101,8 @@ def memory_of(node: Node, model: Recommender, history: Ints) -> Ints:
 def _near(ids: Ids, wanted: str) -> str:
     """A few ids that are most like the one that is not there."""
     texts = as_text(ids).tolist()
-    if ids.dtype != object and wanted.lstrip("-").isdecimal():
-        places = np.argsort(np.abs(ids - int(wanted)), kind="stable")[:LISTED]
+    if ids.dtype != object and re.fullmatch(r"-?[0-9]{1,300}", wanted):
+        places = np.argsort(np.abs(ids - float(wanted)), kind="stable")[:LISTED]
         return ", ".join(texts[place] for place in np.sort(places))
     close = difflib.get_close_matches(wanted, texts, n=LISTED, cutoff=0.0)
     return ", ".join(close or texts[:LISTED])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
 from fedmem.core.training.hidden_states import last_hidden
 from fedmem.recommend.__main__ import run
+from fedmem.recommend.person import find_user, of_history
 from fedmem.recommend.recommendation import PARTS, Recommended
 from tests.helpers.in_process_grid import run_in_process
 from tests.helpers.shared_runs import TrainOnce
@@ -95,6 +97,41 @@ def test_a_history_is_that_of_the_user_who_has_it(
     assert shown.startswith("this history")
     assert [one.item for one in by_history if one in by_user]
     assert by_history[0].score == pytest.approx(by_user[0].score, abs=1e-5)
+
+
+def with_item_ids(node: Node, ids: list[str]) -> Node:
+    interactions = replace(node.interactions, item_ids=np.array(["", *ids], dtype=object))
+    node.histories = replace(node.histories, warm=interactions)
+    return node
+
+
+def test_a_history_may_name_ids_that_hold_commas(settings: Settings) -> None:
+    node = Node(settings)
+    ids = [f"b{item}" for item in range(1, node.interactions.num_items + 1)]
+    ids[4:7] = ["Paris, Texas", "1,2", "-3"]
+    node = with_item_ids(node, ids)
+    for given, places in (
+        (["b1,b2"], [1, 2]),
+        (["b1,b2", "b4"], [1, 2, 4]),
+        (["Paris, Texas", "b1, -3", "1,2"], [5, 1, 7, 6]),
+    ):
+        assert of_history(node, given).history.tolist() == places
+    with pytest.raises(FedmemError, match=r"no item Paris .*\n.* one at a time: --history ID"):
+        of_history(node, ["b1,Paris, Texas"])
+
+
+def test_users_of_other_nodes_cannot_be_named(make_settings: MakeSettings) -> None:
+    """They stand before this node's own, with an id that is nobody's."""
+    node = Node(make_settings("data.first_index=3"))
+    assert find_user(node, "1").history.tolist() == node.interactions.history(3).tolist()
+    with pytest.raises(FedmemError, match=r"no user 0 .* has 24: near it are 1, 2, 3"):
+        find_user(node, "0")
+
+
+@pytest.mark.parametrize("wanted", ["--1", "9" * 30, "٣", "1e5"])
+def test_what_is_no_id_of_a_user_is_no_mishap(wanted: str, settings: Settings) -> None:
+    with pytest.raises(FedmemError, match="There is no user"):
+        find_user(Node(settings), wanted)
 
 
 def test_new_items_are_ranked_beside_the_known(
