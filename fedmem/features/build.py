@@ -13,7 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,8 +29,9 @@ from fedmem.core.machine.device import local_gpus, resolve_device
 from fedmem.core.settings import DEVICES
 from fedmem.features.encode import VectorStore, encode_items
 from fedmem.features.encoders import EFFICIENTNET, Encoder, find_encoder
+from fedmem.features.pictures import Unreadable
 from fedmem.features.sources import Pictures, Texts
-from fedmem.features.table import COLUMNS, Item, add_table_options, named_columns, read_items
+from fedmem.features.table import ROLES, Item, add_table_options, named_columns, read_items
 from fedmem.features.vectors import Vectors, reduce_by_pca, write_features
 from fedmem.runs.progress import clock
 
@@ -75,33 +76,71 @@ def main(arguments: Sequence[str], console: Console | None = None) -> list[Cover
     args = parser().parse_args(arguments)
     console = console or Console()
     texts, pictures = Texts(args.template), Pictures()
-    items = read_items(args.items, named_columns(args), args.descriptions, args.images)
-    device = resolve_device(args.device, local_gpus(), setting="--device")
-    made = []
-    if args.only != "images" and any(map(texts.raw, items)):
-        # Texts of about a length together: a batch takes as long as its longest.
-        items_by_length = sorted(items, key=lambda item: -len(texts.raw(item) or b""))
-        encoder = find_encoder(args.text_model, "text", device)
-        made.append(_make("text", items_by_length, texts, encoder, args, console))
-    if args.only != "text" and any(item.image for item in items):
-        encoder = find_encoder(args.image_model, "image", device)
-        made.append(_make("visual", items, pictures, encoder, args, console))
-    if not made:
+    items = _read(args, console)
+    # All that can be found out is found out before anything is encoded, which may take hours.
+    has_text = args.only != "images" and any(map(texts.raw, items))
+    has_picture = args.only != "text" and any(item.image for item in items)
+    if has_picture:
+        _require_one(pictures, items, args)
+    if not (has_text or has_picture):
         wanted = {"images": "a picture", "text": "a text"}.get(args.only, "a text or a picture")
         raise FedmemError(
             f"No item of {args.items} has {wanted}: name its columns (--title-column, …), "
-            "or give --descriptions FILE or --images FOLDER."
+            "or give --descriptions FILE or --images FOLDER of <item id>.jpg."
         )
-    _write(args.out / "features.json", made)
+    device = resolve_device(args.device, local_gpus(), setting="--device")
+    read_text = find_encoder(args.text_model, "text", device) if has_text else None
+    see = find_encoder(args.image_model, "image", device) if has_picture else None
+    made = []
+    if read_text:
+        # Texts of about a length together: a batch takes as long as its longest.
+        items_by_length = sorted(items, key=lambda item: -len(texts.raw(item) or b""))
+        made.append(_make("text", items_by_length, texts, read_text, args, console))
+    if see:
+        made.append(_make("visual", items, pictures, see, args, console))
     _print(made, console)
     return made
+
+
+def _read(args: argparse.Namespace, console: Console) -> list[Item]:
+    """The items of the table; what is left out of it is said."""
+    try:
+        return read_items(
+            args.items,
+            named_columns(args),
+            args.descriptions,
+            args.images,
+            encoding=args.encoding,
+            report=lambda line: say(line, console),
+        )
+    except FedmemError as error:  # which may name the setting of interactions
+        raise FedmemError(str(error).replace("data.encoding=", "--encoding ")) from error
+
+
+def _require_one(pictures: Pictures, items: Sequence[Item], args: argparse.Namespace) -> None:
+    """End the command where no picture can be used, of however many."""
+    reasons: dict[str, str] = {}
+    for item in items:
+        try:
+            raw = pictures.raw(item)
+            if raw is not None:
+                pictures.decode(raw)
+                return
+        except Unreadable as error:
+            reasons.setdefault(item.id, f"{item.image}: {error}")
+    item, reason = next(iter(reasons.items()))
+    raise FedmemError(
+        f"No picture of {args.items} can be used; item {item}: {reason}.\nGive the folder that "
+        "they are in with --images FOLDER, or go without them with --only text."
+    )
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     made = command_parser("features", __doc__)
     add = made.add_argument
-    add_table_options(made, tuple(COLUMNS), required=True)
+    add_table_options(made, tuple(ROLES), required=True)
+    add("--encoding", default="utf-8", help="of the item table; default: %(default)s")
     add("--out", type=Path, required=True, help="folder for the feature files")
     add("--descriptions", type=Path, metavar="JSON", help="an object: item id to description")
     add("--images", type=Path, metavar="FOLDER", help="of <item id>.jpg, .png or .webp")
@@ -135,9 +174,6 @@ def _make(
     store = VectorStore(args.out / "made", encoder.identity, encoder.width)
     with _progress(kind, len(items), console) as advance:
         found = encode_items(items, source, encoder, store, args.batch_size, advance)
-    if not found.keys:
-        item, reason = next(iter(found.unreadable.items()))
-        raise FedmemError(f"No picture of {args.items} can be used; item {item}: {reason}.")
     ids = list(found.keys)
     vectors: Vectors = store.take(list(found.keys.values()))
     if kind == "visual" and args.image_width is not None:
@@ -149,7 +185,7 @@ def _make(
         vectors, kept = reduce_by_pca(vectors, args.image_width)
         say(f"visual: {args.image_width} components keep {kept:.1%} of the variance", console)
     path = write_features(args.out, f"{kind}_features", [i.id for i in items], ids, vectors)
-    return Coverage(
+    coverage = Coverage(
         kind=kind,
         file=str(path),
         model=args.text_model if kind == "text" else args.image_model,
@@ -163,6 +199,8 @@ def _make(
         made=found.made,
         seconds=time.monotonic() - started,
     )
+    _note(args.out / "features.json", coverage)
+    return coverage
 
 
 @contextmanager
@@ -186,10 +224,12 @@ def _progress(kind: str, total: int, console: Console) -> Iterator[Callable[[int
     yield advance
 
 
-def _write(path: Path, coverages: Sequence[Coverage]) -> None:
+def _note(path: Path, coverage: Coverage) -> None:
     """Write JSON by kind, beside what is there of the other kind."""
-    content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    content |= {coverage.kind: asdict(coverage) for coverage in coverages}
+    content: dict[str, object] = {}
+    with suppress(OSError, ValueError, TypeError):  # there is none, or it is damaged
+        content |= json.loads(path.read_text("utf-8"))
+    content[coverage.kind] = asdict(coverage)
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")

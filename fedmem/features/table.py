@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
 import json
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any
 
-import pyarrow.parquet as pq
-
+from fedmem.core.data.columns import find_column
+from fedmem.core.data.files import PACKED_SUFFIXES
+from fedmem.core.data.values import WORDS
 from fedmem.core.errors import FedmemError
+from fedmem.features.plain_text import plain_text, written_list
+from fedmem.features.rows import Row, names_of, read_rows
 
-COLUMNS = {
-    "id": ("item_id", "itemid", "id", "item", "movie_id", "movieid", "product_id", "asin"),
-    "title": ("title", "name", "movie_title"),
-    "genres": ("genres", "genre", "categories", "category", "class", "tags"),
-    "description": ("description", "plot", "overview", "summary", "text"),
-    "image": ("image", "image_path", "picture", "poster", "photo"),
+ROLES = {
+    "id": "item",
+    "title": "title",
+    "genres": "genres",
+    "description": "description",
+    "image": "image",
 }
-"""What each column may be called, in any case, where the user does not name it."""
-
+"""The fields of an item, and what `core.data.columns` calls their columns."""
+FORMS = "CSV, TSV, JSON lines, Parquet, RecBole's .item or movies.dat"
 USUAL_FILES = ("movies.dat", "movies.csv", "items.csv", "items.tsv", "items.jsonl", "*.item")
 """Names under which a data folder may hold an item table; the first that is there is taken."""
-
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+ADDRESS = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://|//|data:|www\.", re.IGNORECASE)
+"""How a picture's address begins, where a path should stand."""
 
-Row = dict[str, Any]
-"""Cells by the column's name."""
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -51,72 +53,80 @@ def read_items(
     named: Mapping[str, str | None],
     descriptions: Path | None = None,
     images: Path | None = None,
+    *,
+    encoding: str = "utf-8",
+    report: Report = lambda _: None,
 ) -> list[Item]:
-    """Read an item table, in the file's order.
+    """Read an item table, in the file's order; of an id that is there twice the first row counts.
 
     Args:
-        path: `.csv`, `.tsv`, `.jsonl` or `.parquet` with named columns, RecBole's `.item`, or
-            MovieLens' `movies.dat`; `.gz` of any that is text.
-        named: column by field, of those whose name is not among `COLUMNS`.
+        path: a table with named columns, of any form that interactions may have, or MovieLens'
+            `movies.dat`.
+        named: column by field, of those whose name is not known.
         descriptions: a JSON object from item id to description, before the table's own.
         images: folder of `<item id>.jpg`, `.jpeg`, `.png` or `.webp`; where the table has a column
             of paths, what these are relative to (else the table's own folder).
+        encoding: of the table, where it is text.
+        report: is given a line for each kind of what is left out.
 
     Raises:
-        FedmemError: a file or column is missing, the table is empty, or an id is empty or twice.
+        FedmemError: a file or column is missing, cannot be read, or no row has an id.
     """
-    rows = _read_rows(path)
+    rows = list(read_rows(path, encoding, named.get("id")))
     if not rows:
         raise FedmemError(f"{path} has no items.")
-    columns = _find_columns(path, list(dict.fromkeys(name for row in rows for name in row)), named)
+    columns = _find_columns(path, names_of(rows), named)
     texts = _read_descriptions(descriptions) if descriptions else {}
-    if images is not None and not images.is_dir():
-        raise FedmemError(f"There is no folder of images {images}.")
-    files = sorted(images.iterdir()) if images and "image" not in columns else []
-    by_id = {file.stem: file for file in files if file.suffix.lower() in IMAGE_SUFFIXES}
+    find_picture = _Pictures(path, columns.get("image"), images)
     items: dict[str, Item] = {}
-    for number, row in enumerate(rows, 1):
-        cells = {field: _cell(row.get(column)) for field, column in columns.items()}
-        item, picture = cells["id"], cells.get("image")
+    nameless: list[str] = []
+    repeated: list[str] = []
+    for place, row in rows:
+        item = _id_of(path, place, row.get(columns["id"]))
         if not item:
-            raise FedmemError(f"{path}: item {number} of the table has no {columns['id']}.")
-        if item in items:
-            raise FedmemError(
-                f"{path} has id {item} twice, as items {list(items).index(item) + 1} and {number} "
-                "of the table."
-            )
-        items[item] = Item(
-            id=item,
-            title=cells.get("title", ""),
-            genres=", ".join(genre.strip() for genre in cells.get("genres", "").split("|")),
-            description=texts.get(item) or cells.get("description", ""),
-            image=(images or path.parent) / picture if picture else by_id.get(item),
+            nameless.append(place)
+        elif item in items:
+            repeated.append(f"{item} in {place}")
+        else:
+            items[item] = _item(item, row, columns, texts, find_picture)
+    if not items:
+        raise FedmemError(f"{path}: no row has a {columns['id']}.")
+    if nameless:
+        report(f"left out: {_rows(nameless)} without a {columns['id']}, first {nameless[0]}")
+    if repeated:
+        report(
+            f"left out: {_rows(repeated)} with an id that an earlier row has, first {repeated[0]}"
         )
+    if texts and not texts.keys() & items.keys():
+        report(f"{descriptions}: none of its {len(texts):,} ids is in {path}")
+    find_picture.report(report)
     return list(items.values())
 
 
-def read_titles(path: Path, named: Mapping[str, str | None] | None = None) -> dict[str, str]:
+def read_titles(
+    path: Path, named: Mapping[str, str | None] | None = None, encoding: str = "utf-8"
+) -> dict[str, str]:
     """Title by id; arguments, order and errors as of `read_items`."""
-    return {item.id: item.title for item in read_items(path, named or {})}
+    return {item.id: item.title for item in read_items(path, named or {}, encoding=encoding)}
 
 
 def find_table(folder: Path) -> Path | None:
     """The item table with a usual name in the folder; None where there is no such file."""
-    return next((path for name in USUAL_FILES for path in sorted(folder.glob(name))), None)
+    patterns = (f"{name}{suffix}" for name in USUAL_FILES for suffix in PACKED_SUFFIXES)
+    return next((path for pattern in patterns for path in sorted(folder.glob(pattern))), None)
 
 
-def find_titles(folder: Path) -> dict[str, str]:
+def find_titles(folder: Path, encoding: str = "utf-8") -> dict[str, str]:
     """Titles from a file with a usual name in the folder; none where there is no such file."""
     table = find_table(folder)
-    return read_titles(table) if table else {}
+    return read_titles(table, encoding=encoding) if table else {}
 
 
 def add_table_options(
     parser: argparse.ArgumentParser, fields: Collection[str], required: bool = False
 ) -> None:
     """`--items`, and a `--…-column` for each field that the command reads."""
-    readers = " ".join(READERS)
-    parser.add_argument("--items", type=Path, required=required, help=f"item table: {readers}")
+    parser.add_argument("--items", type=Path, required=required, help=f"item table: {FORMS}")
     for field in fields:
         parser.add_argument(
             f"--{field}-column", metavar="NAME", help=f"column of {field}; default: by its name"
@@ -125,118 +135,117 @@ def add_table_options(
 
 def named_columns(args: argparse.Namespace) -> dict[str, str | None]:
     """The columns that the user named, by field."""
-    return {field: getattr(args, f"{field}_column", None) for field in COLUMNS}
+    return {field: getattr(args, f"{field}_column", None) for field in ROLES}
 
 
-def _read_rows(path: Path) -> list[Row]:
-    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
-    if suffix not in READERS:
-        raise FedmemError(f"{path} is of no known form: use one of {', '.join(READERS)}.")
-    if not path.is_file():
-        raise FedmemError(f"There is no item table {path}.")
-    try:
-        return READERS[suffix](path)
-    except UnicodeDecodeError as error:
-        raise FedmemError(f"{path} is not UTF-8: {error.reason} at byte {error.start}.") from error
-    except (OSError, EOFError, ValueError, csv.Error) as error:
-        raise FedmemError(f"{path} cannot be read as {suffix}: {error}.") from error
+class _Pictures:
+    """Where the items' pictures are; counts those that are no files."""
+
+    def __init__(self, table: Path, column: str | None, folder: Path | None) -> None:
+        if folder is not None and not folder.is_dir():
+            raise FedmemError(f"There is no folder of images {folder}.")
+        self._column = column
+        self._base = folder or table.parent
+        files = sorted(folder.iterdir()) if folder else []
+        self._by_id = {each.stem: each for each in files if each.suffix.lower() in IMAGE_SUFFIXES}
+        self._addresses: list[str] = []
+
+    def __call__(self, item: str, row: Row) -> Path | None:
+        """The item's picture; None: it has none."""
+        named = _first_text(written_list(row.get(self._column))) if self._column else ""
+        if not named or ADDRESS.match(named):
+            found = self._by_id.get(item)
+            if named and found is None:
+                self._addresses.append(named)
+            return found
+        return self._base / named.removeprefix("file://")
+
+    def report(self, report: Report) -> None:
+        """Say how many pictures stand elsewhere."""
+        if self._addresses:
+            report(
+                f"left out: {len(self._addresses):,} pictures of column {self._column} that are "
+                f"addresses, as {self._addresses[0][:60]}: download them as <item id>.jpg and "
+                "give --images FOLDER"
+            )
 
 
-def _open(path: Path, encoding: str = "utf-8-sig") -> TextIO:
-    opened = gzip.open if path.suffix == ".gz" else open
-    return cast(TextIO, opened(path, "rt", encoding=encoding, newline=""))
-
-
-def _read_movies(path: Path) -> list[Row]:
-    """MovieLens: id::title::genre|genre, in latin-1."""
-    with _open(path, "latin-1") as file:
-        lines = [line.rstrip("\r\n").split("::") for line in file if line.strip()]
-    for number, line in enumerate(lines, 1):
-        if len(line) != 3:
-            raise ValueError(f"line {number} is not id::title::genres")
-    return [dict(zip(("id", "title", "genres"), line, strict=True)) for line in lines]
-
-
-def _read_separated(path: Path, separator: str, quotes: bool = True) -> list[Row]:
-    rows = []
-    with _open(path) as file:
-        table = csv.reader(
-            file, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+def _first_text(value: Any) -> str:
+    """A picture's path or address, the first of several."""
+    if isinstance(value, bytes):
+        raise FedmemError(
+            "The table holds pictures themselves: write each to <item id>.jpg, and give "
+            "--images FOLDER."
         )
-        header = next(table, [])
-        for line in filter(None, table):
-            if len(line) != len(header):
-                raise ValueError(
-                    f"line {table.line_num} has {len(line)} columns, the header {len(header)}"
-                )
-            rows.append(dict(zip(header, line, strict=True)))
-    return rows
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return next(filter(None, map(_first_text, value)), "")
+    return plain_text(value)
 
 
-def _read_recbole(path: Path) -> list[Row]:
-    """RecBole: tabs, `name:type` in the header, the tokens of a class separated by spaces."""
-    rows = []
-    for line in _read_separated(path, "\t", quotes=False):
-        row = {name.partition(":")[0]: cell for name, cell in line.items()}
-        rows.append(row | {"class": "|".join(row["class"].split())} if "class" in row else row)
-    return rows
+def _item(
+    item: str,
+    row: Row,
+    columns: Mapping[str, str],
+    texts: Mapping[str, str],
+    find_picture: _Pictures,
+) -> Item:
+    cells = {field: row.get(column) for field, column in columns.items()}
+    genres = plain_text(written_list(cells.get("genres")), "|").split("|")
+    return Item(
+        id=item,
+        title=plain_text(cells.get("title")),
+        genres=", ".join(filter(None, map(str.strip, genres))),
+        description=texts.get(item) or plain_text(written_list(cells.get("description"))),
+        image=find_picture(item, row),
+    )
 
 
-def _read_json_lines(path: Path) -> list[Row]:
-    rows: list[Row] = []
-    with _open(path) as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise ValueError(f"line {number} is no JSON: {error.msg}") from error
-                if not isinstance(row, dict):
-                    raise ValueError(f"line {number} is no object")
-                rows.append(row)
-    return rows
+def _id_of(path: Path, place: str, value: Any) -> str:
+    """An id as text; none where it is missing."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise FedmemError(
+            f"{path}, {place}: {str(value)[:60]!r} is no id, which is text or a number."
+        )
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # as where a program wrote 7 as 7.0
+    text = str(value).strip()
+    return "" if text.lower() in WORDS else text
 
 
-READERS: Mapping[str, Callable[[Path], list[Row]]] = {
-    ".csv": lambda path: _read_separated(path, ","),
-    ".tsv": lambda path: _read_separated(path, "\t"),
-    ".jsonl": _read_json_lines,
-    ".parquet": lambda path: pq.read_table(path).to_pylist(),
-    ".item": _read_recbole,
-    ".dat": _read_movies,
-}
+def _rows(places: Collection[str]) -> str:
+    return f"{len(places):,} row{'s' if len(places) > 1 else ''}"
 
 
 def _find_columns(
     path: Path, present: list[str], named: Mapping[str, str | None]
 ) -> dict[str, str]:
     """The table's column of each field that it has."""
-    listed = f"the columns are {', '.join(present)}"
-    by_name = {name.lower(): name for name in reversed(present)}
+    shown = f"the columns are {', '.join(present)}"
     columns = {}
-    for field, usual in COLUMNS.items():
-        if wanted := named.get(field):
-            if wanted not in present:
-                raise FedmemError(f"{path} has no column {wanted}: {listed}.")
-            columns[field] = wanted
-        elif found := next((by_name[name] for name in usual if name in by_name), None):
+    for field, role in ROLES.items():
+        wanted = named.get(field)
+        found = find_column(role, present, wanted, row_is_item=True)
+        if wanted and found is None:
+            raise FedmemError(f"{path} has no column {wanted}: {shown}.")
+        if found is not None:
             columns[field] = found
     if "id" not in columns:
-        raise FedmemError(f"{path} has no column of item ids: {listed}; name it: --id-column NAME")
+        raise FedmemError(f"{path} has no column of item ids: {shown}; name it: --id-column NAME")
     return columns
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "|".join(_cell(part) for part in value)
-    return "" if value is None or value != value else str(value).strip()
 
 
 def _read_descriptions(path: Path) -> dict[str, str]:
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text("utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise FedmemError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(content, dict) or not all(isinstance(text, str) for text in content.values()):
+    of_texts = isinstance(content, dict) and all(
+        value is None or isinstance(value, str | list) for value in content.values()
+    )
+    if not of_texts:
         raise FedmemError(f"{path} must be one JSON object from item id to description.")
-    return {item: text.strip() for item, text in content.items()}
+    return {item: plain_text(text) for item, text in content.items()}

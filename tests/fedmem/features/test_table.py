@@ -103,18 +103,21 @@ def test_pictures_are_found_by_a_column_of_paths(tmp_path: Path) -> None:
     ("name", "text", "words"),
     [
         ("items.csv", "", ["no items"]),
+        ("items.csv", "id,title\n,A\nnan,B\n", ["no row has a id"]),
+        ("items.csv", "id,title,id\n1,A,2\n", ["more than one column 'id'"]),
         ("items.csv", "id,title\n", ["no items"]),
         ("items.csv", "title,year\nA,1\n", ["no column of item ids", "title, year", "--id-column"]),
-        ("items.csv", "id,title\n1,A\n2,B\n1,C\n", ["id 1 twice", "items 1 and 3"]),
-        ("items.csv", "id,title\n1,A\n,B\n", ["item 2", "no id"]),
-        ("items.csv", "id,title\n1,A\n2,B,C\n", ["line 3 has 3 columns", "header 2"]),
-        ("items.csv", f"id,title\n1,{'A' * 200_000}\n", ["field larger than field limit"]),
+        ("items.csv", "id,title\n1,A\n2,B,C\n", ["line 3 has 3 columns", "line 1 names 2"]),
+        ("items.csv", f"id,title\n1,{'A' * 2_000_000}\n", ["line 2 is longer than 1,048,576"]),
+        ("items.csv", 'id,title\n1,"A\n2,"B"\n', ["begins in line 2", "written twice"]),
+        ("items.csv", 'id,title\n1,A\n\n2,"B\n', ["begins in line 4", "unexpected end of data"]),
+        ("items.tsv", 'id\ttitle\n1\t"A\nB"\n', ["line 3 has 1 columns"]),
+        ("items.csv", "1,Toy Story,Comedy\n", ["1, Toy Story, Comedy", "have a line of names"]),
         ("movies.dat", "1::A::B\n2::C\n", ["line 2", "id::title::genres"]),
         ("items.jsonl", '{"id": 1}\n{"id"\n', ["line 2 is no JSON"]),
-        ("items.jsonl", '{"id": 1}\n[2]\n', ["line 2 is no object"]),
-        ("items.parquet", "nothing of the kind", ["cannot be read as .parquet"]),
-        ("items.csv.gz", "nothing of the kind", ["cannot be read as .csv"]),
-        ("items.xls", "", ["no known form", ".csv"]),
+        ("items.jsonl", '{"id": 1}\n[2]\n', ["line 2 is no JSON object"]),
+        ("items.parquet", "PAR1 and nothing of the kind", ["cannot be read"]),
+        ("items.csv", "<html>404</html>", ["a page of HTML"]),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused_in_a_line(
@@ -131,15 +134,16 @@ def test_a_table_that_cannot_be_used_is_refused_in_a_line(
 
 def test_another_encoding_is_named_with_its_place(tmp_path: Path) -> None:
     path = written(tmp_path, "id,title\n1,Amélie\n", encoding="latin-1")
-    with pytest.raises(FedmemError, match=r"not UTF-8.*byte 13"):
+    with pytest.raises(FedmemError, match=r"line 2 is not text in utf-8\.\n.*=latin-1"):
         read_items(path, {})
+    assert read_items(path, {}, encoding="latin-1") == [Item("1", "Amélie")]
 
 
 def test_a_truncated_gzip_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "items.csv.gz"
     text = "id,title\n" + "".join(f"{i},{i * 7919 % 1000}\n" for i in range(5000))
     path.write_bytes(gzip.compress(text.encode())[:-300])
-    with pytest.raises(FedmemError, match=r"items\.csv\.gz cannot be read"):
+    with pytest.raises(FedmemError, match=r"items\.csv\.gz is cut short or damaged"):
         read_items(path, {})
 
 
