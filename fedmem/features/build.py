@@ -128,9 +128,9 @@ def _require_one(pictures: Pictures, items: Sequence[Item], args: argparse.Names
                 return
         except Unreadable as error:
             reasons.setdefault(item.id, f"{item.image}: {error}")
-    item, reason = next(iter(reasons.items()))
+    first, reason = next(iter(reasons.items()))
     raise FedmemError(
-        f"No picture of {args.items} can be used; item {item}: {reason}.\nGive the folder that "
+        f"No picture of {args.items} can be used; item {first}: {reason}.\nGive the folder that "
         "they are in with --images FOLDER, or go without them with --only text."
     )
 

@@ -37,7 +37,8 @@ def main(arguments: Sequence[str], console: Console | None = None) -> Inspection
     args = parser.parse_intermixed_args(arguments)
     console = console or Console()
     settings = compose_settings(args.settings)
-    titles = read_titles(args.items, named_columns(args)) if args.items else {}
+    columns, encoding = named_columns(args), settings.data.encoding
+    titles = read_titles(args.items, columns, encoding) if args.items else {}
     found = inspect(settings, titles)
     print_inspection(found, console)
     page = args.page or Path("runs") / settings.data.name / "features.png"

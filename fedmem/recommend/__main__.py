@@ -52,10 +52,14 @@ def run(arguments: Sequence[str] | None, console: Console) -> list[Recommended]:
     checkpoint.require_fit(path, stage.name, node.interactions.fingerprint, settings.model)
     node.settings = replace(settings, model=checkpoint.model)  # which may have other experts
     model = node.load(stage, checkpoint.parameters, checkpoint.hash).cpu()
-    titles = read_titles(args.titles) if args.titles else find_titles(Path(settings.data.dir))
+    encoding = settings.data.encoding
+    if args.titles:
+        titles = read_titles(args.titles, encoding=encoding)
+    else:
+        titles = find_titles(Path(settings.data.dir), encoding)
     new = None
     if args.new_items is not None:
-        table = read_titles(args.new_items)
+        table = read_titles(args.new_items, encoding=encoding)
         new = load_new_items(node, model, table, args.new_visual, args.new_text)
         titles = {**table, **titles}
     memory = memory_of(node, model, person.history) if stage.memory else None

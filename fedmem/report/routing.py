@@ -125,7 +125,7 @@ def _genres(run: RecordedRun) -> list[tuple[str, list[int]]]:
         return []
     dense = {str(own): place for place, own in enumerate(ids, 1)}
     found: dict[str, list[int]] = defaultdict(list)
-    for item in read_items(table, {}):
+    for item in read_items(table, {}, encoding=run.settings["data"]["encoding"]):
         for genre in filter(None, item.genres.split(", ")):
             if item.id in dense:
                 found[genre].append(dense[item.id])
