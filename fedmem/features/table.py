@@ -90,9 +90,9 @@ def read_items(
         else:
             items[item] = _item(item, row, columns, texts, find_picture)
     if not items:
-        raise FedmemError(f"{path}: no row has a {columns['id']}.")
+        raise FedmemError(f"{path}: no row has an id in its column {columns['id']}.")
     if nameless:
-        report(f"left out: {_rows(nameless)} without a {columns['id']}, first {nameless[0]}")
+        report(f"left out: {_rows(nameless)} without an id, first {nameless[0]}")
     if repeated:
         report(
             f"left out: {_rows(repeated)} with an id that an earlier row has, first {repeated[0]}"

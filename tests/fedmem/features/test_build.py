@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ from tests.helpers.encoders import minilm, save_clip
 pytest.importorskip("PIL", reason="no fedmem[features]")
 from PIL import Image
 
+from fedmem.core.arrays import Floats
 from fedmem.features import build
+from fedmem.features.encoders import EFFICIENTNET, EfficientNetLite0
 
 TABLE = """id,title,genres,plot
 1,Heat (1995),Action|Crime,A thief and a detective.
@@ -128,6 +131,53 @@ def test_pictures_that_are_all_unusable_are_no_success(table: Path) -> None:
     options = ["--images", str(table.parent / "posters"), "--only", "images"]
     with pytest.raises(FedmemError, match=r"No picture .* item 1: .*1\.jpg: no image"):
         run(table, *options, "--image-model", save_clip(table.parent / "clip"))
+
+
+@pytest.mark.parametrize("image", ["nowhere.jpg", "https://example.org/1.jpg"])
+def test_pictures_that_are_not_there_are_found_out_before_a_model_is_loaded(
+    image: str, table: Path
+) -> None:
+    table.write_text(f"id,title,image\n1,Heat,{image}\n")
+    is_address = "://" in image
+    options = ["--text-model", "nowhere", "--image-model", "nowhere"]
+    options += ["--only", "images"] if is_address else []
+    words = "No item .* has a picture" if is_address else r"item 1: .*nowhere\.jpg: No such file"
+    with pytest.raises(FedmemError, match=words):
+        run(table, *options)
+    assert not (table.parent / "out").exists()
+
+
+def test_pictures_that_are_addresses_do_not_keep_texts_from_being_made(table: Path) -> None:
+    table.write_text("id,title,image\n1,Heat,https://example.org/1.jpg\n")
+    (made,), told = run(table, "--text-model", minilm())
+    assert (made.kind, made.covered) == ("text", 1)
+    assert "left out: 1 pictures of column image that are addresses" in told
+
+
+def test_what_is_made_of_one_kind_is_noted_before_the_next_begins(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = table.parent / "out"
+    out.mkdir()
+    (out / "features.json").write_text("{ damaged")
+
+    class Stops(EfficientNetLite0):
+        def encode(self, batch: Sequence[Image.Image]) -> Floats:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("fedmem.features.encoders.EfficientNetLite0", Stops)
+    options = ["--images", str(table.parent / "posters"), "--image-model", EFFICIENTNET]
+    with pytest.raises(KeyboardInterrupt):
+        run(table, *options, "--text-model", minilm())
+    assert json.loads((out / "features.json").read_text())["text"]["covered"] == 3
+
+
+def test_another_encoding_is_named_by_its_option(table: Path) -> None:
+    table.write_text("id,title\n1,Amélie\n", encoding="latin-1")
+    with pytest.raises(FedmemError, match="for example --encoding latin-1"):
+        run(table, "--text-model", "nowhere")
+    (made,), _ = run(table, "--text-model", minilm(), "--encoding", "latin-1")
+    assert made.covered == 1
 
 
 def test_without_the_extra_the_command_says_how_to_get_it(table: Path) -> None:

@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -47,6 +48,23 @@ def write_parquet(path: Path) -> None:
     pd.DataFrame(rows).to_parquet(path)
 
 
+def write_semicolons(path: Path) -> None:
+    rows = "".join(
+        ";".join('"' + cell.replace('"', '""') + '"' for cell in r.values()) + "\r\n" for r in ROWS
+    )
+    path.write_text('"ISBN";"Book-Title";"tags"\r\n' + rows, encoding="utf-8-sig")
+
+
+def write_u_item(path: Path) -> None:
+    flags = {"7": (5, 14), "12": (16,)}
+    lines = [
+        f"{r['id']}|{r['title']}|01-Jan-1995||http://example.org/|"
+        + "|".join(str(int(n in flags[r["id"]])) for n in range(19))
+        for r in ROWS
+    ]
+    path.write_text("\n".join(lines), encoding="latin-1")
+
+
 FORMS: dict[str, Callable[[Path], object]] = {
     "movies.dat": write_dat,
     "items.csv": lambda path: pd.DataFrame(ROWS).to_csv(path, index=False),
@@ -55,6 +73,13 @@ FORMS: dict[str, Callable[[Path], object]] = {
     "items.jsonl": write_json_lines,
     "items.parquet": write_parquet,
     "films.item": write_item,
+    "u.item": write_u_item,
+    "books.csv": write_semicolons,
+    "items.csv.zip": lambda path: pd.DataFrame(ROWS).to_csv(path, index=False),
+    "array.json": lambda path: path.write_text(json.dumps(ROWS)),
+    "items.json.gz": lambda path: pd.DataFrame(ROWS).to_json(path, orient="records", lines=True),
+    "items.txt": lambda path: pd.DataFrame(ROWS).to_csv(path, index=False, sep="|", quoting=1),
+    "items.feather": lambda path: pd.DataFrame(ROWS).to_feather(path),
 }
 
 
@@ -74,6 +99,59 @@ def test_columns_are_found_by_name_in_any_case_or_as_named(tmp_path: Path) -> No
     path = written(tmp_path, "MovieId,Caption,Overview\n1,A,long ago\n")
     assert read_items(path, {}) == [Item("1", description="long ago")]
     assert read_items(path, {"title": "Caption"}) == [Item("1", "A", description="long ago")]
+
+
+def test_a_movies_table_may_be_in_utf_8(tmp_path: Path) -> None:
+    path = written(tmp_path, "7::Amélie::Comedy\n", "movies.dat")
+    assert read_items(path, {}) == [Item("7", "Amélie", "Comedy")]
+
+
+def test_the_parent_comes_before_the_variant_as_in_interactions(tmp_path: Path) -> None:
+    path = written(tmp_path, '{"asin": "B1", "parent_asin": "B0", "title": "T"}\n', "meta.jsonl")
+    assert read_items(path, {}) == [Item("B0", "T")]
+    assert read_items(path, {"id": "asin"}) == [Item("B1", "T")]
+
+
+def test_ids_are_written_as_those_of_interactions_are(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    pd.DataFrame({"id": [7.0, 12.0, None], "title": ["A", "B", "C"]}).to_parquet(path)
+    assert read_items(path, {}) == [Item("7", "A"), Item("12", "B")]
+    path = written(tmp_path, "id,title\n07,A\n 7 ,B\n")
+    assert [item.id for item in read_items(path, {})] == ["07", "7"]
+
+
+def test_what_is_left_out_is_counted_and_placed(tmp_path: Path) -> None:
+    said: list[str] = []
+    text = "id,title\n1,A\n2,B\n1,C\n,D\nNaN,E\n1,A\n"
+    found = read_items(written(tmp_path, text), {}, report=said.append)
+    assert found == [Item("1", "A"), Item("2", "B")]
+    assert said == [
+        "left out: 2 rows without an id, first line 5",
+        "left out: 2 rows with an id that an earlier row has, first 1 in line 4",
+    ]
+
+
+def test_texts_are_plain_and_lists_joined_by_what_they_are(tmp_path: Path) -> None:
+    row = {
+        "asin": "B1",
+        "title": "<span>Cream</span> &quot;soft&quot;",
+        "category": ["Beauty", "Face &amp; Neck"],
+        "description": ["For skin.", "<b>Two</b>"],
+    }
+    path = written(tmp_path, json.dumps(row), "meta.jsonl")
+    assert read_items(path, {}) == [
+        Item("B1", 'Cream "soft"', "Beauty, Face & Neck", "For skin. Two")
+    ]
+    written_out = pd.DataFrame([{**row, "category": "[{'id': 1, 'name': 'Beauty'}]"}])
+    written_out.to_csv(tmp_path / "items.csv", index=False)
+    assert read_items(tmp_path / "items.csv", {}) == [
+        Item("B1", 'Cream "soft"', "Beauty", "For skin. Two")
+    ]
+
+
+def test_a_quoted_cell_may_go_over_lines(tmp_path: Path) -> None:
+    path = written(tmp_path, 'id,plot\n1,"one\ntwo"\n\n2,three\n')
+    assert [item.description for item in read_items(path, {})] == ["one\ntwo", "three"]
 
 
 def test_descriptions_by_id_come_before_the_tables_own(tmp_path: Path) -> None:
@@ -99,11 +177,41 @@ def test_pictures_are_found_by_a_column_of_paths(tmp_path: Path) -> None:
     assert read_items(path, {}, images=tmp_path / "c")[0].image == tmp_path / "c/a/b.jpg"
 
 
+ADDRESSES: list[Any] = [
+    "https://example.org/1.jpg",
+    ["HTTP://example.org/1.jpg", "https://example.org/2.jpg"],
+    [{"hi_res": None, "large": "https://example.org/1.jpg", "variant": "MAIN"}],
+    "['https://example.org/1.jpg']",
+    "//example.org/1.jpg",
+]
+
+
+@pytest.mark.parametrize("image", ADDRESSES, ids=range(len(ADDRESSES)))
+def test_pictures_that_are_addresses_are_said_to_be_left_out(image: Any, tmp_path: Path) -> None:
+    rows = [{"id": 1, "images": image}, {"id": 2, "images": []}, {"id": 3, "images": image}]
+    path = written(tmp_path, "\n".join(map(json.dumps, rows)), "items.jsonl")
+    said: list[str] = []
+    assert [item.image for item in read_items(path, {}, report=said.append)] == [None] * 3
+    (line,) = said
+    assert line.startswith("left out: 2 pictures of column images that are addresses, as ")
+    (tmp_path / "1.jpg").touch()  # which is where it was downloaded to
+    found = read_items(path, {}, images=tmp_path, report=said.append)
+    assert [item.image for item in found] == [tmp_path / "1.jpg", None, None]
+    assert said[1].startswith("left out: 1 pictures")
+
+
+def test_pictures_in_the_table_itself_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    pd.DataFrame({"id": [1], "image": [{"bytes": b"\x89PNG", "path": "1.png"}]}).to_parquet(path)
+    with pytest.raises(FedmemError, match="holds pictures themselves"):
+        read_items(path, {})
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
         ("items.csv", "", ["no items"]),
-        ("items.csv", "id,title\n,A\nnan,B\n", ["no row has a id"]),
+        ("items.csv", "id,title\n,A\nnan,B\n", ["no row has an id in its column id"]),
         ("items.csv", "id,title,id\n1,A,2\n", ["more than one column 'id'"]),
         ("items.csv", "id,title\n", ["no items"]),
         ("items.csv", "title,year\nA,1\n", ["no column of item ids", "title, year", "--id-column"]),
