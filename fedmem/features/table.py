@@ -24,7 +24,7 @@ ROLES = {
     "description": "description",
     "image": "image",
 }
-"""The fields of an item, and what `core.data.columns` calls their columns."""
+"""The fields of an item, and what `fedmem.core.data.columns` calls their columns."""
 FORMS = "CSV, TSV, JSON lines, Parquet, RecBole's .item or movies.dat"
 USUAL_FILES = ("movies.dat", "movies.csv", "items.csv", "items.tsv", "items.jsonl", "*.item")
 """Names under which a data folder may hold an item table; the first that is there is taken."""
