@@ -13,7 +13,6 @@ from fedmem.core.data.content import KINDS, load_content
 from fedmem.core.data.ids import example
 from fedmem.core.data.interactions import Loaded, load
 from fedmem.core.data.preparation import Size
-from fedmem.core.errors import FedmemError
 from fedmem.core.settings import DataSettings
 
 
@@ -21,7 +20,7 @@ def print_summary(settings: DataSettings, content: bool, console: Console | None
     """Print what was read, dropped and kept, and how many items have content, if that is wanted.
 
     Raises:
-        FedmemError: the data cannot be read, or no item has the content that is wanted.
+        FedmemError: the data cannot be read.
     """
     console = console or Console()
     loaded = load(settings)
@@ -48,11 +47,6 @@ def print_summary(settings: DataSettings, content: bool, console: Console | None
         for kind, file in KINDS.items():
             if getattr(settings, file) is not None:
                 say(f"{kind}: {_coverage(getattr(found, kind)[1:])}", console)
-        if not found.present.any():  # which a run refuses
-            raise FedmemError(
-                f"No item of data={settings.name} has a vector that is not zero: make the "
-                "features again, or go without them (data.visual_file=null data.text_file=null)."
-            )
 
 
 def _sizes(loaded: Loaded) -> Table:

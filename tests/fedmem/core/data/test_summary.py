@@ -6,12 +6,10 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 from rich.console import Console
 
 from fedmem.core.data import print_summary
-from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
 
 
@@ -60,12 +58,3 @@ def test_the_summary_counts_missing_and_repeated_vectors(
     visual, text = summary(settings, content=True)[-2:]
     assert visual == "visual: 38 of 40 items (95.0%), width 12"
     assert text == "text: 39 of 40 items (97.5%), width 41; 2 have the same vector as another"
-
-
-def test_features_that_are_all_zero_are_refused_as_by_a_run(
-    make_settings: Callable[..., Settings], data_dir: Path
-) -> None:
-    torch.save(torch.zeros(41, 3), data_dir / "text_features.pt")
-    settings = make_settings("data.visual_file=null")
-    with pytest.raises(FedmemError, match="has a vector that is not zero"):
-        summary(settings, content=True)
