@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fedmem.core.data.files import numbered_lines
+from fedmem.core.data.columns import find_column
+from fedmem.core.data.files import FEATHER, PARQUET, beginning, numbered_lines
 from fedmem.core.data.values import BadValue, is_missing
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import DataSettings
@@ -139,7 +140,7 @@ def catalogue(settings: DataSettings, seen: Ids) -> Ids:
     """
     if settings.catalogue_file is None:
         return seen
-    ids = read_catalogue(settings.dir, settings.catalogue_file, settings.encoding)
+    ids = read_catalogue(settings.dir, settings.catalogue_file, settings.encoding, seen)
     lacking = np.setdiff1d(*comparable(seen, ids))
     if len(lacking):
         raise FedmemError(
@@ -149,15 +150,25 @@ def catalogue(settings: DataSettings, seen: Ids) -> Ids:
     return ids
 
 
-def read_catalogue(folder: str, name: str, encoding: str) -> Ids:
-    """The ids of a catalogue file, one a line, ascending.
+def read_catalogue(folder: str, name: str, encoding: str, seen: Ids | None = None) -> Ids:
+    """The ids of a catalogue file, one a line, ascending; its first line may name the column.
+
+    Such a name is an id where it is among those that were `seen`.
 
     Raises:
         FedmemError: the file cannot be read, or has no ids.
     """
     path = Path(folder) / name
+    if beginning(path).startswith((PARQUET, FEATHER)):
+        raise FedmemError(
+            f"The catalogue {path} is no text: write the ids of all items, one a line."
+        )
     lines = [text.strip() for _, text in numbered_lines(path, encoding)]
-    ids: Ids = np.unique(to_ids(pa.array([line for line in lines if line], pa.string())))
+    lines = [line for line in lines if line]
+    known = () if seen is None else as_text(seen)
+    if find_column("item", lines[:1], row_is_item=True) and lines[0] not in known:
+        lines = lines[1:]
+    ids: Ids = np.unique(to_ids(pa.array(lines, pa.string())))
     if not len(ids):
         raise FedmemError(f"{path} is empty: it must hold the ids of all items, one a line.")
     return ids

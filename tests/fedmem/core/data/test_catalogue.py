@@ -33,6 +33,11 @@ def test_items_are_counted_in_the_catalogue_and_users_from_the_first_index(tmp_p
     assert found.history(3).tolist() == [1, 4, 3]
 
 
+def test_a_line_that_names_the_column_is_no_item(tmp_path: Path) -> None:
+    found = load_interactions(settings_of(tmp_path, "item_id\n40\n10\n20\n30\n"))
+    assert found.item_ids.tolist() == [0, 10, 20, 30, 40]
+
+
 def test_text_and_whole_numbers_are_compared_as_text(tmp_path: Path) -> None:
     found = load_interactions(settings_of(tmp_path, "9\n10\n40\nx\n30\n"))
     assert found.item_ids.tolist() == ["", "10", "30", "40", "9", "x"]
@@ -54,7 +59,8 @@ def test_parting_cold_items_keeps_what_lives_elsewhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("catalogue", "wrong"), [("10\n20\n30\n", "lacks item 40"), ("\n", "is empty")]
+    ("catalogue", "wrong"),
+    [("10\n20\n30\n", "lacks item 40"), ("\n", "is empty"), ("PAR1", "is no text")],
 )
 def test_a_catalogue_that_does_not_serve(catalogue: str, wrong: str, tmp_path: Path) -> None:
     with pytest.raises(FedmemError, match=rf"items\.txt {wrong}"):
