@@ -182,6 +182,11 @@ def _make(
                 f"--image-width {args.image_width} is too many: {len(ids)} vectors of "
                 f"{encoder.width} numbers have {min(vectors.shape)} components."
             )
+        if (vectors == vectors[0]).all():
+            raise FedmemError(
+                f"--image-width {args.image_width}: all {len(ids)} pictures have the same vector, "
+                "so there are no components. Leave it out."
+            )
         vectors, kept = reduce_by_pca(vectors, args.image_width)
         say(f"visual: {args.image_width} components keep {kept:.1%} of the variance", console)
     path = write_features(args.out, f"{kind}_features", [i.id for i in items], ids, vectors)

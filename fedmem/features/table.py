@@ -31,6 +31,8 @@ USUAL_FILES = ("movies.dat", "movies.csv", "items.csv", "items.tsv", "items.json
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 ADDRESS = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://|//|data:|www\.", re.IGNORECASE)
 """How a picture's address begins, where a path should stand."""
+IN_TABLE = "data: in the table itself"
+"""What stands for a picture whose bytes are a cell."""
 
 Report = Callable[[str], None]
 
@@ -164,19 +166,16 @@ class _Pictures:
         """Say how many pictures stand elsewhere."""
         if self._addresses:
             report(
-                f"left out: {len(self._addresses):,} pictures of column {self._column} that are "
-                f"addresses, as {self._addresses[0][:60]}: download them as <item id>.jpg and "
-                "give --images FOLDER"
+                f"left out: {len(self._addresses):,} pictures of column {self._column} that are no "
+                f"files, as {self._addresses[0][:60]}: save them as <item id>.jpg and give "
+                "--images FOLDER"
             )
 
 
 def _first_text(value: Any) -> str:
     """A picture's path or address, the first of several."""
     if isinstance(value, bytes):
-        raise FedmemError(
-            "The table holds pictures themselves: write each to <item id>.jpg, and give "
-            "--images FOLDER."
-        )
+        return IN_TABLE
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list | tuple):

@@ -151,7 +151,7 @@ def test_pictures_that_are_addresses_do_not_keep_texts_from_being_made(table: Pa
     table.write_text("id,title,image\n1,Heat,https://example.org/1.jpg\n")
     (made,), told = run(table, "--text-model", minilm())
     assert (made.kind, made.covered) == ("text", 1)
-    assert "left out: 1 pictures of column image that are addresses" in told
+    assert "left out: 1 pictures of column image that are no files" in told
 
 
 def test_what_is_made_of_one_kind_is_noted_before_the_next_begins(

@@ -193,18 +193,19 @@ def test_pictures_that_are_addresses_are_said_to_be_left_out(image: Any, tmp_pat
     said: list[str] = []
     assert [item.image for item in read_items(path, {}, report=said.append)] == [None] * 3
     (line,) = said
-    assert line.startswith("left out: 2 pictures of column images that are addresses, as ")
+    assert line.startswith("left out: 2 pictures of column images that are no files, as ")
     (tmp_path / "1.jpg").touch()  # which is where it was downloaded to
     found = read_items(path, {}, images=tmp_path, report=said.append)
     assert [item.image for item in found] == [tmp_path / "1.jpg", None, None]
     assert said[1].startswith("left out: 1 pictures")
 
 
-def test_pictures_in_the_table_itself_are_refused(tmp_path: Path) -> None:
+def test_pictures_in_the_table_itself_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "items.parquet"
     pd.DataFrame({"id": [1], "image": [{"bytes": b"\x89PNG", "path": "1.png"}]}).to_parquet(path)
-    with pytest.raises(FedmemError, match="holds pictures themselves"):
-        read_items(path, {})
+    said: list[str] = []
+    assert read_items(path, {}, report=said.append) == [Item("1")]
+    assert "no files, as data: in the table itself: save them as <item id>.jpg" in said[0]
 
 
 @pytest.mark.parametrize(
