@@ -35,7 +35,7 @@ from fedmem.core.updates.filters import make_filters
 from fedmem.core.updates.update import Update
 from fedmem.runs.configuration import compose_settings
 from fedmem.runs.schedule import Schedule
-from strategies import ServerOptimizer
+from fedmem.strategies import ServerOptimizer
 
 SHARE = 0.1
 CLEAN = "none"

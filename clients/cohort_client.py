@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from clients.user_client import UserClient
+from fedmem.clients.user_client import UserClient
 from fedmem.core.updates.cohort import train_cohort
 from fedmem.core.updates.filter import UpdateFilter
 from fedmem.core.updates.update import Update

@@ -1,4 +1,15 @@
-"""fedmem: a federated sequential recommender whose users' histories stay where they are."""
+"""fedmem: a federated sequential recommender whose users' histories stay where they are.
+
+`clients`, `strategies` and `conf` lie beside this folder in a checkout and in a bundle, and in it
+where fedmem is installed. Everywhere they are `fedmem.clients` and so on, found by place: what else
+has such a name, in the folder that one is in or among what is installed, is none of ours.
+"""
+
+from pathlib import Path
 
 __version__ = "0.1.0"
 """Also in `pyproject.toml`, where Flower reads it of a bundle, which is not installed."""
+
+_here = Path(__file__).resolve().parent
+if not (_here / "conf").is_dir():
+    __path__.append(str(_here.parent))

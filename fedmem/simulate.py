@@ -66,7 +66,7 @@ from fedmem.runs.progress import make_progress, print_results
 from fedmem.runs.records import StageResult
 from fedmem.runs.resume import AUTO, absolute, go_on, own_settings, saying_how_to_go_on
 from fedmem.runs.tracking import trackers
-from strategies.aggregation import require_enough
+from fedmem.strategies.aggregation import require_enough
 
 
 def simulate(

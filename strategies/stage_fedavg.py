@@ -34,9 +34,9 @@ from fedmem.messaging.messages import (
 from fedmem.messaging.roster import Roster
 from fedmem.runs.records import RoundRecord
 from fedmem.runs.stage_progress import StageProgress
-from strategies.aggregation import require_enough, robust_strategy
-from strategies.reply_checks import ReplyChecks
-from strategies.server_optimizer import ServerOptimizer
+from fedmem.strategies.aggregation import require_enough, robust_strategy
+from fedmem.strategies.reply_checks import ReplyChecks
+from fedmem.strategies.server_optimizer import ServerOptimizer
 
 
 class StageFedAvg(FedAvg):

@@ -1,4 +1,4 @@
-"""What `pip install fedmem` brings is enough for every import that is not behind an extra."""
+"""What `pip install fedmem` asks for is all that is imported, but for what is behind an extra."""
 
 from __future__ import annotations
 
@@ -36,9 +36,8 @@ def imported(file: Path) -> Iterator[str]:
                 yield top
 
 
-def test_every_import_is_of_a_dependency_or_of_one_that_flower_requires() -> None:
+def test_every_import_is_of_a_dependency() -> None:
     provided = {distribution(each) for each in PROJECT["dependencies"]}
-    provided |= {distribution(each) for each in metadata.requires("flwr") or () if ";" not in each}
     provided_by = metadata.packages_distributions()
     for ours in OURS:
         for file in (ROOT / ours).rglob("*.py"):
@@ -48,6 +47,16 @@ def test_every_import_is_of_a_dependency_or_of_one_that_flower_requires() -> Non
             for name in imported(file):
                 owners = {distribution(each) for each in provided_by.get(name, [name])}
                 assert owners & provided, f"{place} imports {name}"
+
+
+def test_every_package_is_installed_and_within_fedmem() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    within = {file.parent for file in (ROOT / "fedmem").rglob("__init__.py")}
+    names = {".".join(folder.relative_to(ROOT).parts) for folder in within}
+    assert set(setuptools["packages"]) == names | set(setuptools["package-dir"])
+    assert setuptools["package-dir"] == {
+        f"fedmem.{folder}": folder for folder in ("clients", "conf", "strategies")
+    }
 
 
 def test_ray_is_the_one_that_flower_asks_for() -> None:

@@ -11,7 +11,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from clients import CohortClient, UserClient
+from fedmem.clients import CohortClient, UserClient
 from fedmem.core.data.content import has_files
 from fedmem.core.data.interactions import Split
 from fedmem.core.errors import FedmemError

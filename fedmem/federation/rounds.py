@@ -9,7 +9,7 @@ from fedmem.messaging.roster import Roster
 from fedmem.runs.records import RoundRecord
 from fedmem.runs.reporter import StageReporter
 from fedmem.runs.stage_progress import StageProgress, StageRules
-from strategies import StageFedAvg
+from fedmem.strategies import StageFedAvg
 
 
 def run_rounds(

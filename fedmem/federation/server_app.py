@@ -24,7 +24,7 @@ from fedmem.runs.folder import RunFolder
 from fedmem.runs.records import Observer, StageResult
 from fedmem.runs.reporter import StageReporter
 from fedmem.runs.stage_progress import StageRules
-from strategies import StageFedAvg
+from fedmem.strategies import StageFedAvg
 
 
 @dataclass

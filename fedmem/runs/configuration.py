@@ -26,7 +26,7 @@ from fedmem.core.settings import Settings
 from fedmem.core.settings.schema import leaves, unknown
 from fedmem.core.stages import CENTRALISED, PRETRAIN_SASREC
 
-CONFIG_MODULE = "conf"
+CONFIG_MODULE = "fedmem.conf"
 CONFIGURATION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 """What Hydra raises for a mistake of the user; `readable` says it in words."""
 EXPERIMENT = "experiment"

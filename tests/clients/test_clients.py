@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from clients import CohortClient, UserClient
+from fedmem.clients import CohortClient, UserClient
 from fedmem.core.evaluation.protocol import metrics_of
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES, Stage

@@ -8,7 +8,7 @@ import pytest
 
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
-from strategies.aggregation import require_enough, robust_strategy
+from fedmem.strategies.aggregation import require_enough, robust_strategy
 
 MakeSettings = Callable[..., Settings]
 

@@ -16,7 +16,7 @@ from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
 from fedmem.core.updates.update import Update
 from fedmem.messaging.messages import update_to_record
-from strategies.reply_checks import ReplyChecks
+from fedmem.strategies.reply_checks import ReplyChecks
 from tests.helpers.replies import reply
 
 MakeSettings = Callable[..., Settings]

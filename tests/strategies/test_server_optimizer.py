@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fedmem.core.settings import Settings
-from strategies import ServerOptimizer
+from fedmem.strategies import ServerOptimizer
 
 MakeSettings = Callable[..., Settings]
 START = {"w": torch.tensor([1.0, -2.0])}

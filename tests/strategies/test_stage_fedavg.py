@@ -21,7 +21,7 @@ from fedmem.messaging.roster import Roster
 from fedmem.runs.records import RoundRecord
 from fedmem.runs.schedule import Schedule
 from fedmem.runs.stage_progress import StageProgress, StageRules
-from strategies import StageFedAvg
+from fedmem.strategies import StageFedAvg
 from tests.helpers.in_process_grid import InProcessGrid
 
 MakeSettings = Callable[..., Settings]
