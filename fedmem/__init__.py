@@ -7,9 +7,12 @@ has such a name, in the folder that one is in or among what is installed, is non
 
 from pathlib import Path
 
+from fedmem.core.machine.caches import provide_caches
+
 __version__ = "0.1.0"
 """Also in `pyproject.toml`, where Flower reads it of a bundle, which is not installed."""
 
 _here = Path(__file__).resolve().parent
 if not (_here / "conf").is_dir():
     __path__.append(str(_here.parent))
+provide_caches()  # before any library looks for its own

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from fedmem.core.commands import summary
+from fedmem.core.console import show_anything
 from fedmem.core.errors import FedmemError, nearest, readable_exit
 
 COMMANDS = {
@@ -39,6 +40,7 @@ def file_of(name: str) -> Path:
 
 def main() -> None:
     """Run the command that the first argument names, or list them all."""
+    show_anything()
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
         print(table())

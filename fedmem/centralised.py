@@ -13,7 +13,7 @@ state from which it goes on with `run.resume`.
 
 from __future__ import annotations
 
-from fedmem.runs.command_line import answer_help, jobs_at_a_time, run_command
+from fedmem.runs.command_line import answer_help, job, jobs_at_a_time, run_command
 
 if __name__ == "__main__":
     answer_help(__doc__)  # before the imports below, which take seconds
@@ -34,7 +34,7 @@ from fedmem.core.data import write_id_files
 from fedmem.core.data.id_files import require_same_data
 from fedmem.core.data.interactions import Split
 from fedmem.core.data.sampling import participants
-from fedmem.core.errors import FedmemError, readable_disk_errors, readable_exit
+from fedmem.core.errors import FedmemError, readable_disk_errors
 from fedmem.core.evaluation.outcomes import Evaluation
 from fedmem.core.evaluation.protocol import RANKINGS, USERS, means
 from fedmem.core.machine.placement import share_of
@@ -44,7 +44,7 @@ from fedmem.core.settings import Settings
 from fedmem.core.stages import CENTRALISED
 from fedmem.core.training.batches import RoundKey
 from fedmem.core.training.optimizer_state import load_optimizer_state, optimizer_state
-from fedmem.runs.configuration import CONFIG_MODULE, pooled, to_settings
+from fedmem.runs.configuration import CONFIG_MODULE, pooled
 from fedmem.runs.folder import RunFolder, shown
 from fedmem.runs.progress import make_progress, print_results
 from fedmem.runs.records import Observer, RoundRecord, StageResult
@@ -191,8 +191,7 @@ def train_centrally(
 
 @hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name="config", version_base="1.3")
 def _hydra_main(config: DictConfig) -> None:
-    with readable_exit():
-        settings = to_settings(config)
+    with job(config) as settings:
         share = share_of(settings.simulation, jobs_at_a_time(), workers=False)
         overrides = list(HydraConfig.get().overrides.task)
         settings, results = train_centrally(replace(settings, simulation=share), overrides)

@@ -10,8 +10,6 @@ also after Ctrl-C.
 from __future__ import annotations
 
 import shutil
-import signal
-import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -84,8 +82,6 @@ def main() -> None:
     parser = command_parser("federation_demo", __doc__)
     parser.add_settings()
     settings = parser.parse_with_settings().settings
-    for each in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, lambda number, _: sys.exit(128 + number))
     folder = Path("runs/federation-demo") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     with readable_exit("All that was started is gone."):
         demonstrate(settings, folder.absolute())

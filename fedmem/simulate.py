@@ -16,7 +16,7 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_enable_output_error_log_if_still_retry", "0")
 
-from fedmem.runs.command_line import answer_help, jobs_at_a_time, run_command
+from fedmem.runs.command_line import answer_help, job, jobs_at_a_time, run_command
 
 if __name__ == "__main__":
     answer_help(__doc__)  # before the imports below, which take seconds
@@ -24,13 +24,11 @@ if __name__ == "__main__":
 import contextlib
 import logging
 import shutil
-import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 import hydra
 import torch
@@ -44,27 +42,23 @@ from fedmem.core.console import say
 from fedmem.core.data import load_histories, print_summary, write_id_files
 from fedmem.core.data.id_files import require_same_data
 from fedmem.core.data.sampling import participants
-from fedmem.core.errors import (
-    INTERRUPTED_EXIT_CODE,
-    FedmemError,
-    first_line,
-    readable_disk_errors,
-    readable_exit,
-)
-from fedmem.core.machine.cluster import backend_config, survey
+from fedmem.core.errors import FedmemError, readable_disk_errors
+from fedmem.core.machine.cluster import backend_config, ray_of, survey
 from fedmem.core.machine.device import check_precision
 from fedmem.core.machine.placement import Placement, share_of
 from fedmem.core.machine.placement import place as place_nodes
+from fedmem.core.machine.ray_trouble import trouble
 from fedmem.core.settings import Settings
+from fedmem.core.signals import HeldBack
 from fedmem.doctor import Case, preflight, print_findings
 from fedmem.federation.client_app import app as client_app
 from fedmem.federation.server_app import Run, make_server_app
 from fedmem.messaging.exchange import Interrupted
-from fedmem.runs.configuration import CONFIG_MODULE, to_settings
+from fedmem.runs.configuration import CONFIG_MODULE
 from fedmem.runs.folder import FROZEN, NODES, RunFolder, shown
 from fedmem.runs.progress import make_progress, print_results
 from fedmem.runs.records import StageResult
-from fedmem.runs.resume import AUTO, absolute, go_on, own_settings, saying_how_to_go_on
+from fedmem.runs.resume import absolute, go_on, own_settings, saying_how_to_go_on
 from fedmem.runs.tracking import trackers
 from fedmem.strategies.aggregation import require_enough
 
@@ -90,13 +84,9 @@ def simulate(
     if settings.data.first_index:
         raise FedmemError("data.first_index is for real nodes: leave it at 0 in a simulation.")
     with readable_disk_errors(), contextlib.ExitStack() as opened:
-        made = Path(settings.output_dir)
-        if settings.run.resume not in (None, AUTO):
-            remove_unused(made, Path(str(settings.run.resume)))
-        folder = go_on(settings, overrides, place or made.parent)
+        folder = go_on(settings, overrides, place or Path(settings.output_dir).parent)
         if folder is not None:
             opened.enter_context(folder)
-            remove_unused(made, folder.path)
             settings = own_settings(folder.state, overrides)
             if folder.state.done:
                 say(f"{shown(folder.path)}: this run is done, there is nothing left to do.")
@@ -130,9 +120,13 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
     """
     results: list[StageResult] = []
     failures: list[BaseException] = []
-    with make_progress() as progress, trackers(settings, folder) as tracking:
+    with (
+        make_progress() as progress,
+        trackers(settings, folder) as tracking,
+        HeldBack(stop := threading.Event()) as signals,
+    ):
         keep_ranks = settings.simulation.keep_ranks
-        run = Run(settings, [progress, *tracking], folder=folder, keep_ranks=keep_ranks)
+        run = Run(settings, [progress, *tracking], stop, folder=folder, keep_ranks=keep_ranks)
 
         def serve(grid: object) -> None:
             try:
@@ -143,39 +137,27 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
                 failures.append(error)
 
         quiet_libraries()
-        with stop_on_interrupt(run.stop):
+        with ray_of(settings.simulation.ray_address, placement):
+            signals.take_again()  # Ray has handlers of its own
             try:
                 run_simulation(
                     server_app=make_server_app(serve),
                     client_app=client_app,
                     num_supernodes=placement.nodes,
-                    backend_config=backend_config(settings.simulation.ray_address, placement),
+                    backend_config=backend_config(placement),
                 )
             except RuntimeError as error:
-                if not run.stop.is_set():  # Ctrl-C ends Ray's workers too
-                    run.stop.set()  # the ServerApp's thread would wait for nodes forever
-                    root: BaseException = error
-                    while root.__cause__ is not None:
-                        root = root.__cause__
-                    raise FedmemError(
-                        f"Ray does not start, or broke off: {first_line(root)}.\n"
-                        "See that memory and processes are free, or ask for fewer "
-                        "simulation.workers."
-                    ) from error
+                if not stop.is_set():  # a signal may end Ray's workers too
+                    stop.set()  # the ServerApp's thread would wait for nodes forever
+                    raise trouble(error) from error
     shutil.rmtree(folder.path / FROZEN, ignore_errors=True)
     if folder.state.done:
         shutil.rmtree(folder.path / NODES, ignore_errors=True)
-    if run.stop.is_set() and not folder.state.done:
-        raise KeyboardInterrupt
+    if stop.is_set() and not folder.state.done:
+        signals.deliver()
     if failures:
         raise failures[0]
     return results
-
-
-def remove_unused(made: Path, used: Path) -> None:
-    """Remove the folder that Hydra made for this call, where another run goes on."""
-    if made.absolute() != used.absolute() and list(made.glob("*")) == [made / "hydra"]:
-        shutil.rmtree(made)
 
 
 def announce(settings: Settings, placement: Placement) -> None:
@@ -191,28 +173,6 @@ def announce(settings: Settings, placement: Placement) -> None:
     )
 
 
-@contextlib.contextmanager
-def stop_on_interrupt(stop: threading.Event) -> Iterator[None]:
-    """Let the first Ctrl-C end the run from within, a second one at once.
-
-    An exception in the main thread would leave Flower's worker threads waiting for Ray forever.
-    """
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(INTERRUPTED_EXIT_CODE)
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def quiet_libraries() -> None:
     """Keep Flower's and Ray's own lines out of the progress display; errors still show."""
     logging.getLogger("flwr").setLevel(logging.ERROR)
@@ -221,9 +181,8 @@ def quiet_libraries() -> None:
 
 @hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name="config", version_base="1.3")
 def _hydra_main(config: DictConfig) -> None:
-    with readable_exit():
-        settings, called = to_settings(config), HydraConfig.get()
-        place = Path(settings.output_dir).parent
+    with job(config) as settings:
+        called, place = HydraConfig.get(), Path(settings.output_dir).parent
         if called.mode == RunMode.MULTIRUN:
             place = place.parent
         share = share_of(settings.simulation, jobs_at_a_time())
@@ -239,7 +198,9 @@ def _hydra_main(config: DictConfig) -> None:
 
 
 def main() -> None:
-    """The command; exits with 2 for a mistake that the user can mend, 130 for Ctrl-C."""
+    """The command; exits with 2 for a mistake that the user can mend, 130 for Ctrl-C, 143 for
+    SIGTERM.
+    """
     run_command(_hydra_main)
 
 

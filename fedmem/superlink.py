@@ -15,13 +15,19 @@ import logging
 import os
 import ssl
 import sys
+from pathlib import Path
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 from fedmem.core.commands import description
+from fedmem.core.console import show_anything
 from fedmem.core.errors import FedmemError, readable_exit
 from fedmem.messaging.flower_internals import start_superlink
 
+GO_ON = (
+    "Started again with the same --database it knows its nodes, and a run that was under way goes "
+    "on with run.resume=FOLDER."
+)
 NOT_TLS = ("HTTP_REQUEST", "WRONG_VERSION_NUMBER")
 """What OpenSSL calls bytes that begin no handshake."""
 
@@ -49,13 +55,18 @@ def _log(error: ssl.SSLError) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """The command; exits with 130 for Ctrl-C, 143 for SIGTERM."""
+    show_anything()
     if {"-h", "--help"} & set(sys.argv[1:]):
         sys.stdout.write(f"{description(__doc__)}\n\n")  # before Flower's own list of options
     ssl.SSLContext.sslobject_class = WatchedHandshake
+    # Flower starts the ServerApp by programs of this environment, which need not be on the PATH.
+    programs = Path(sys.executable).parent
+    os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     with readable_exit():
         try:
             start_superlink()
+            raise KeyboardInterrupt(GO_ON)  # it has ended itself in order
         except ssl.SSLError as error:
             raise FedmemError(
                 f"The SuperLink's certificate and key cannot be used: {error.reason or error}. "

@@ -16,7 +16,6 @@ import argparse
 import itertools
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -223,7 +222,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         keys = _load_key(key) if key else None
         node_config = _node_config(arguments.node_config)
         require_whole(node_config)  # without data of its own it would pass for a simulated one
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with connect_supernode(
             arguments.superlink, arguments.insecure, certificates, keys
         ) as connection:

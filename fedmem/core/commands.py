@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from fedmem.core.console import show_anything
 from fedmem.core.errors import MISTAKE_EXIT_CODE
 
 WIDTH = 78
@@ -44,6 +45,7 @@ class Parser(argparse.ArgumentParser):
 
 def command_parser(name: str, docstring: str | None) -> Parser:
     """The parser of `python -m fedmem.<name>`, whose help begins with its module's docstring."""
+    show_anything()
     return Parser(
         prog=f"python -m fedmem.{name}",
         description=description(docstring),

@@ -2,8 +2,38 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import sys
+import unicodedata
+
 from rich.console import Console
 from rich.table import Table
+
+PLAIN = {"−": "-", "–": "-", "…": "...", "·": "|", "×": "x", "→": "->", "≥": ">=", "≤": "<="}
+"""What stands for signs of ours that an encoding does not have."""
+
+
+def show_anything() -> None:
+    """Let this process's terminal, or the pipe in its place, take any text, whatever its encoding.
+
+    What it cannot show is shown by what is next to it: `é` by `e`, and what has nothing by `?`.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plain")
+
+
+def _in_plain(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    found = []
+    for sign in error.object[error.start : error.end]:
+        letters = PLAIN.get(sign) or unicodedata.normalize("NFKD", sign)
+        found.append(letters.encode("ascii", "ignore").decode() or "?")
+    return "".join(found), error.end
+
+
+codecs.register_error("plain", _in_plain)
 
 
 def say(line: str = "", console: Console | None = None) -> None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import difflib
 import errno
+import signal
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
+from fedmem.core.signals import ended_by, exit_code
+
 MISTAKE_EXIT_CODE = 2
-INTERRUPTED_EXIT_CODE = 130
+
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What a disk that is full, or that we may not write to, answers."""
 
 
 class FedmemError(Exception):
@@ -50,16 +56,20 @@ def first_line(error: BaseException) -> str:
 def readable_exit(interrupted: str = "") -> Iterator[None]:
     """End the command with one or two lines for a user's mistake or Ctrl-C, never a traceback.
 
-    `interrupted` follows Ctrl-C, where the interrupt brings no message of its own.
+    So too where the disk does not take what it writes. The signals of `fedmem.core.signals` are as
+    Ctrl-C, each with its own exit code; `interrupted` follows, where the interrupt has none
+    of its own.
     """
-    try:
-        yield
-    except FedmemError as error:
-        print(f"fedmem: {error}", file=sys.stderr)
-        sys.exit(MISTAKE_EXIT_CODE)
-    except KeyboardInterrupt as error:
-        print(f"fedmem: interrupted. {str(error) or interrupted}".rstrip(), file=sys.stderr)
-        sys.exit(INTERRUPTED_EXIT_CODE)
+    with ended_by() as signals:
+        try:
+            with readable_file_errors(DISK):
+                yield
+        except FedmemError as error:
+            print(f"fedmem: {error}", file=sys.stderr)
+            sys.exit(MISTAKE_EXIT_CODE)
+        except KeyboardInterrupt as error:
+            print(f"fedmem: interrupted. {str(error) or interrupted}".rstrip(), file=sys.stderr)
+            sys.exit(exit_code(signals[0] if signals else signal.SIGINT))
 
 
 @contextmanager
@@ -80,6 +90,5 @@ def readable_file_errors(only: Collection[int] = (), after: str = "") -> Iterato
 @contextmanager
 def readable_disk_errors() -> Iterator[None]:
     """The same for a run, whose disk is full or cannot be written, and which can go on."""
-    disk = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-    with readable_file_errors(disk, "Nothing is lost."):
+    with readable_file_errors(DISK, "Nothing is lost."):
         yield

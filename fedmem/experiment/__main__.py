@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 done = "# done: " if run.condition().is_over else ""
                 say(done + shlex.join(run.command()))
             return
-        _end_runs_with_us()
+        # A shell's background jobs ignore Ctrl-C, and so would the runs, which are ended by it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         failed = run_experiment(experiment, runs, asked.parallel, Console())
         if failed:
             say(f"{len(failed)} of {len(runs)} runs failed.")
@@ -72,17 +73,6 @@ def _seeds(listed: str) -> list[int]:
     if not re.fullmatch(r"\d+(,\d+)*", listed):
         raise FedmemError(f"--seeds={listed} must be whole numbers, joined by commas.")
     return [int(seed) for seed in listed.split(",")]
-
-
-def _end_runs_with_us() -> None:
-    """Let every signal that ends us do what Ctrl-C does; nohup still lets us live on.
-
-    Ctrl-C too: a shell's background jobs ignore it, and so would the runs, which are ended by it.
-    """
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for end in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(end) is not signal.SIG_IGN:
-            signal.signal(end, signal.default_int_handler)
 
 
 if __name__ == "__main__":

@@ -6,31 +6,42 @@ run of a sweep, not at the start of the run that has it.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import itertools
 import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import ValueType
 from hydra.types import RunMode
+from omegaconf import DictConfig
 
 from fedmem.core.commands import SETTINGS, description, wrapped
-from fedmem.core.errors import FedmemError, readable_exit
+from fedmem.core.console import show_anything
+from fedmem.core.errors import DISK, FedmemError, readable_exit, readable_file_errors
+from fedmem.core.files.folders import remove_unused
+from fedmem.core.settings import Settings
 from fedmem.runs.configuration import (
     CONFIGURATION_ERRORS,
     choices,
     compose_settings,
     parse,
     readable,
+    to_settings,
     unreadable,
 )
 
 ELSEWHERE = ("config_path", "config_name", "config_dir", "experimental_rerun")
 """Flags by which Hydra takes its configuration from another place than `conf/`."""
+NO_FOLDER = (*DISK, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG)
+WHERE_TO = "Call it from a folder that can be written, or set hydra.run.dir=FOLDER."
+"""Hydra makes a run's folder, before anything of ours begins."""
 FLAGS = """\
 Flags of Hydra:
   -m, --multirun   a run for each combination of values: -m seed=0,1,2
@@ -45,6 +56,7 @@ def answer_help(docstring: str | None) -> None:
         return
     groups = ["Groups of settings, such as data=ml-1m:"]
     groups += [wrapped(", ".join(names), f"  {name:<15}  ") for name, names in choices().items()]
+    show_anything()
     parts = (description(docstring), wrapped(SETTINGS), "\n".join(groups), FLAGS)
     sys.stdout.write("\n\n".join(parts) + "\n")
     sys.exit()
@@ -53,13 +65,30 @@ def answer_help(docstring: str | None) -> None:
 def run_command(command: Callable[[], None]) -> None:
     """Run what `hydra.main` made; a mistake on its command line ends it with a line and code 2."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come here, to be made readable
-    with readable_exit():
+    show_anything()
+    with readable_exit(), readable_file_errors(NO_FOLDER, WHERE_TO):
         check_command_line(sys.argv[1:])
         sys.argv[1:] = settings_first(sys.argv[1:])
         try:
             command()
         except CONFIGURATION_ERRORS as error:
             raise FedmemError(readable(error)) from error
+
+
+@contextlib.contextmanager
+def job(config: DictConfig) -> Iterator[Settings]:
+    """The settings of a run that Hydra calls us for; a mistake ends it with a line.
+
+    We stay in the folder that the command was called in, where relative paths mean what they say,
+    whatever `hydra.job.chdir` does. Of a run that does not begin no folder stays.
+    """
+    called = HydraConfig.get().runtime
+    os.chdir(called.cwd)
+    try:
+        with readable_exit():
+            yield to_settings(config)
+    finally:
+        remove_unused(Path(called.output_dir))
 
 
 def jobs_at_a_time() -> int:

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fedmem.core.errors import FedmemError, nearest, one_of
+from fedmem.core.files.folders import new_folder
 from fedmem.core.settings import Settings
 from fedmem.core.settings.schema import leaves, unknown
 from fedmem.core.stages import CENTRALISED, PRETRAIN_SASREC
@@ -40,6 +41,7 @@ def _in_sweep(then: str, otherwise: str) -> str:
 
 
 OmegaConf.register_new_resolver("in_sweep", _in_sweep, replace=True)
+OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)
 
 
 def to_settings(config: DictConfig) -> Settings:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import ray
 
 from fedmem.core.errors import FedmemError
 from fedmem.core.machine.placement import Machine, Placement, this_machine
+from fedmem.core.machine.ray_trouble import trouble
 
 ANSWER_SECONDS = 30
 WORKER_RESTARTS = 3
@@ -49,25 +52,43 @@ def survey(address: str | None) -> list[Machine]:
     return [Machine(int(each.get("CPU", 0)), int(each.get("GPU", 0))) for each in found]
 
 
-def backend_config(address: str | None, placement: Placement) -> dict[str, Any]:
-    """Flower's settings of its Ray backend.
+@contextlib.contextmanager
+def ray_of(address: str | None, placement: Placement) -> Iterator[None]:
+    """A Ray for a run, which Flower finds running: a new one, or a cluster that is joined.
 
-    Flower fills all that Ray has with workers, and leaves Ray when the run ends: a Ray that was
-    started for the run ends with it, a cluster that was joined goes on.
+    It is left at the end: one that was started ends with it, a cluster goes on. Where Flower starts
+    it, what Ray says of a failure comes with a hundred lines of others.
+
+    Raises:
+        FedmemError: it does not start; the message has what helps.
     """
     own = {
-        "include_dashboard": False,
         "num_cpus": placement.workers * placement.cpus,
         "num_gpus": math.ceil(placement.workers * placement.gpus),
     }
+    try:
+        try:
+            ray.init(
+                # Never left out: Ray would join any cluster that this machine is known to be in.
+                address=address or "local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                ignore_reinit_error=True,  # a program may have started one
+                # Workers find what we find.
+                runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},
+                **(own if address is None else {}),
+            )
+        except Exception as error:
+            raise trouble(error) from error
+        yield
+    finally:
+        ray.shutdown()  # type: ignore[no-untyped-call]
+
+
+def backend_config(placement: Placement) -> dict[str, Any]:
+    """Flower's settings of its Ray backend, which fills all that Ray has with workers."""
     return {
-        "init_args": {
-            "log_to_driver": False,
-            "logging_level": logging.ERROR,
-            # Never left out: Ray would join any cluster that this machine is known to be part of.
-            "address": address or "local",
-            **(own if address is None else {}),
-        },
         # Flower hands these on to Ray's actors. A message that met the end of its worker is handled
         # again by the next, to the same result: what a node does depends on the message alone.
         "client_resources": {
