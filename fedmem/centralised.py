@@ -31,7 +31,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from fedmem.core.data import write_id_files
-from fedmem.core.data.id_files import require_same_data
+from fedmem.core.data.identity import identity
 from fedmem.core.data.interactions import Split
 from fedmem.core.data.sampling import participants
 from fedmem.core.errors import FedmemError, readable_disk_errors
@@ -172,14 +172,13 @@ def train_centrally(
     folder = go_on(settings, overrides, Path(settings.output_dir).parent)
     if folder is None:
         participants(settings)  # data that are not there leave no run that would go on
-        folder = RunFolder.start(absolute(settings), overrides)
+        folder = RunFolder.start(absolute(settings), overrides, data=identity(settings))
         write_id_files(folder.path, settings)
     with readable_disk_errors(), folder:
         settings = own_settings(folder.state, overrides)
         if CENTRALISED.name not in settings.stage:
             raise FedmemError(f"{shown(folder.path)} holds a run of fedmem.simulate, no other.")
         if not folder.state.done:
-            require_same_data(folder.path, settings)
             try:
                 with make_progress() as progress, trackers(settings, folder) as observers:
                     CentralTraining(settings, folder, [progress, *observers]).run()

@@ -21,6 +21,7 @@ from fedmem.core.console import say
 from fedmem.core.data import load_interactions
 from fedmem.core.data.content import KINDS
 from fedmem.core.errors import FedmemError, readable_exit
+from fedmem.core.files.folders import new_folder, remove_unused
 from fedmem.core.settings import DataSettings
 from fedmem.federation.deployment.local_federation import LocalFederation
 from fedmem.runs.configuration import compose_settings
@@ -55,14 +56,14 @@ def deal_out(data: DataSettings, folder: Path, nodes: int) -> list[str]:
 
 
 def demonstrate(overrides: Sequence[str], folder: Path) -> None:
-    """Run the stages on a federation in a folder, which is made.
+    """Run the stages on a federation in a folder, which is made, or empty.
 
     Raises:
         FedmemError: the data are not there, or the run failed.
     """
     asked = [*FEW_ROUNDS, *overrides, f"federation.nodes={NODES}"]
     data = compose_settings(asked).data
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     configs = deal_out(data, folder, NODES)
     say(f"{shown(folder)}: a SuperLink and {NODES} SuperNodes start, with certificates and keys")
     with LocalFederation(folder, configs) as federation:
@@ -82,9 +83,12 @@ def main() -> None:
     parser = command_parser("federation_demo", __doc__)
     parser.add_settings()
     settings = parser.parse_with_settings().settings
-    folder = Path("runs/federation-demo") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     with readable_exit("All that was started is gone."):
-        demonstrate(settings, folder.absolute())
+        folder = Path(new_folder(f"runs/federation-demo/{datetime.now():%Y-%m-%d_%H-%M-%S}"))
+        try:
+            demonstrate(settings, folder.absolute())
+        finally:
+            remove_unused(folder)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from rich.console import Console
 
 from fedmem.core.console import say
 from fedmem.core.data import load_histories, print_summary, write_id_files
-from fedmem.core.data.id_files import require_same_data
+from fedmem.core.data.identity import identity
 from fedmem.core.data.sampling import participants
 from fedmem.core.errors import FedmemError, readable_disk_errors
 from fedmem.core.machine.cluster import backend_config, ray_of, survey
@@ -91,7 +91,6 @@ def simulate(
             if folder.state.done:
                 say(f"{shown(folder.path)}: this run is done, there is nothing left to do.")
                 return settings, folder.results
-            require_same_data(folder.path, settings)
             say(f"{shown(folder.path)}: goes on {folder.state}")
         warned = preflight(Case(settings))
         address = settings.simulation.ray_address
@@ -103,7 +102,7 @@ def simulate(
         print_findings(warned, Console())
         if folder is None:
             settings = absolute(settings)
-            folder = RunFolder.start(settings, overrides, placement.nodes)
+            folder = RunFolder.start(settings, overrides, placement.nodes, identity(settings))
             opened.enter_context(folder)
             write_id_files(folder.path, settings)
         with saying_how_to_go_on(folder):

@@ -16,12 +16,14 @@ import argparse
 import itertools
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
@@ -33,7 +35,8 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.app import Context, Message, RecordDict
 
 from fedmem.core.commands import command_parser
-from fedmem.core.errors import FedmemError, readable_exit
+from fedmem.core.errors import FedmemError, first_line, readable_exit
+from fedmem.core.files.home import at_home
 from fedmem.federation.deployment.warm_app import WarmApp
 from fedmem.federation.node_config import require_whole
 from fedmem.messaging.flower_internals import (
@@ -57,6 +60,39 @@ IDLE_SHARE = 0.05
 """Seconds between two looks for messages: this share of the time since the last message."""
 
 log = logging.getLogger("flwr").info
+
+
+class Reachability:
+    """Says that the SuperLink does not answer, and why: once, until it has answered or it is
+    another reason.
+
+    Args:
+        superlink: host:port.
+        scheme: http or https, for which a proxy may be set.
+    """
+
+    def __init__(self, superlink: str, scheme: str) -> None:
+        self._superlink = superlink
+        self._scheme = scheme
+        self._said: str | None = None
+
+    def __call__(self, error: Exception | None) -> None:
+        """A call was not answered, for this reason; None: one was."""
+        reason = error and (re.sub(r"\[Errno -?\d+\] ", "", first_line(error)))
+        if reason and reason != self._said:
+            logging.getLogger("flwr").warning("%s", self._words(reason))
+        self._said = reason
+
+    def _words(self, reason: str) -> str:
+        host = self._superlink.rpartition(":")[0]
+        proxy = getproxies().get(self._scheme) or getproxies().get("all")
+        through = ""
+        if proxy and not proxy_bypass(host):
+            through = f" It is called through the proxy {proxy}: no_proxy={host} does without."
+        return (
+            f"{self._superlink} does not answer: {reason}. See that --superlink has the right host "
+            f"and port, and that it runs there; it is tried until it answers.{through}"
+        )
 
 
 @dataclass
@@ -184,7 +220,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _read(file: str) -> bytes:
     try:
-        return Path(file).read_bytes()
+        return Path(at_home(file)).read_bytes()
     except OSError as error:
         raise FedmemError(f"{file} cannot be read: {error.strerror}.") from error
 
@@ -223,7 +259,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         node_config = _node_config(arguments.node_config)
         require_whole(node_config)  # without data of its own it would pass for a simulated one
         with connect_supernode(
-            arguments.superlink, arguments.insecure, certificates, keys
+            arguments.superlink,
+            arguments.insecure,
+            certificates,
+            keys,
+            Reachability(arguments.superlink, "http" if arguments.insecure else "https"),
         ) as connection:
             log("SuperNode %s serves %s", connection[0], arguments.superlink)
             SuperNode(node_config, *connection).serve()

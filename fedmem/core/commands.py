@@ -11,10 +11,11 @@ import ast
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from fedmem.core.console import show_anything
 from fedmem.core.errors import MISTAKE_EXIT_CODE
+from fedmem.core.files.home import at_home
 
 WIDTH = 78
 SETTINGS = (
@@ -24,7 +25,14 @@ SETTINGS = (
 
 
 class Parser(argparse.ArgumentParser):
-    """Options of a command; a mistake in them ends it with one line."""
+    """Options of a command; a mistake in them ends it with one line.
+
+    Options of the type `Path` may begin with `~`.
+    """
+
+    def __init__(self, **about: Any) -> None:
+        super().__init__(**about)
+        self.register("type", Path, lambda text: Path(at_home(text)))
 
     def error(self, message: str) -> NoReturn:
         """As of `argparse`, without the list of all options."""

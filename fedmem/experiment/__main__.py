@@ -19,7 +19,8 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -27,6 +28,9 @@ from rich.console import Console
 from fedmem.core.commands import command_parser
 from fedmem.core.console import say
 from fedmem.core.errors import FedmemError, readable_exit
+from fedmem.core.files.lock import InUseError, lock_file
+
+LOCK = "lock"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,11 +53,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         # A shell's background jobs ignore Ctrl-C, and so would the runs, which are ended by it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        failed = run_experiment(experiment, runs, asked.parallel, Console())
+        with _only_here(folder):
+            failed = run_experiment(experiment, runs, asked.parallel, Console())
         if failed:
             say(f"{len(failed)} of {len(runs)} runs failed.")
             sys.exit(1)
         say(f"Look at them with: python -m fedmem.report {folder} --against {experiment.against}")
+
+
+@contextmanager
+def _only_here(folder: Path) -> Iterator[None]:
+    """Keep another call out of a folder, which would begin the same runs."""
+    try:
+        lock = lock_file(folder / LOCK)
+    except InUseError as error:
+        raise FedmemError(
+            f"{folder} is in use by another call of fedmem.experiment: let it end first, or give "
+            "--out another folder."
+        ) from error
+    with lock:
+        yield
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

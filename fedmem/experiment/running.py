@@ -11,6 +11,7 @@ from functools import partial
 from rich.console import Console
 
 from fedmem.core.console import say
+from fedmem.core.machine.children import environment
 from fedmem.core.machine.placement import share_of
 from fedmem.experiment.arms import Condition, Experiment, PlannedRun
 
@@ -77,11 +78,17 @@ def _start(run: PlannedRun, parallel: int) -> subprocess.Popen[bytes]:
     if share != simulation:
         words += [f"simulation.workers={share.workers}", f"simulation.threads={share.threads}"]
     with (run.folder / LOG).open("ab") as log:
-        return subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        return subprocess.Popen(
+            words,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment(),
+            start_new_session=True,
+        )
 
 
 def _last_words(run: PlannedRun) -> str:
     """What it printed last, of a mistake if there was one."""
-    lines = (run.folder / LOG).read_text(errors="replace").strip().splitlines()[-LAST_LINES:]
+    lines = (run.folder / LOG).read_text("utf-8", "replace").strip().splitlines()[-LAST_LINES:]
     mistakes = [line for line in lines if line.startswith("fedmem: ")]
     return [*lines, *mistakes][-1] if lines else "it printed nothing"

@@ -16,6 +16,7 @@ from fedmem.core.data.content import has_files
 from fedmem.core.data.interactions import Split
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import sums_of
+from fedmem.core.files.home import at_home
 from fedmem.core.memory import MemoryBank
 from fedmem.core.memory.memory_store import NodeStore, memory_key
 from fedmem.core.model.item_start import content_rows
@@ -204,5 +205,5 @@ def _own_folder(settings: Settings, context: Context) -> Path:
     """
     given = context.node_config.get("state-dir")
     if given is not None:
-        return Path(str(given))
+        return Path(at_home(str(given)))
     return Path(settings.output_dir) / NODES / str(context.node_config["partition-id"])

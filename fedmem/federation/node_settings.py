@@ -23,6 +23,7 @@ from fedmem.core.data.sampling import (
     targets_in_windows,
 )
 from fedmem.core.errors import FedmemError
+from fedmem.core.files.home import at_home
 from fedmem.core.settings import Settings
 from fedmem.federation.node_config import PARTITION, NodeConfig, is_simulated, require_whole
 
@@ -38,6 +39,7 @@ def settle_here(settings: Settings, node_config: NodeConfig) -> Settings:
     if is_simulated(node_config):
         return settings
     require_whole(node_config)
+    node_config = {key: at_home(v) if isinstance(v, str) else v for key, v in node_config.items()}
     path = Path(str(node_config["data"]))
     data = replace(settings.data, dir=str(path))
     if path.is_file():

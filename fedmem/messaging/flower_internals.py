@@ -8,9 +8,9 @@ simulation's workers need none of it.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -145,16 +145,47 @@ def parse_node_config(given: list[str] | None) -> Any:
     return parse_config_args(given)
 
 
+@contextlib.contextmanager
 def connect_supernode(
     superlink: str,
     insecure: bool,
     certificates: bytes | None,
     keys: tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey] | None,
-) -> AbstractContextManager[Any]:
-    """A SuperNode's connection to its SuperLink: its id, and the calls that Flower's own makes."""
-    from flwr.supernode.fleet_http_connection import http_request_response
+    on_answer: Callable[[Exception | None], None],
+) -> Iterator[Any]:
+    """A SuperNode's connection to its SuperLink: its id, and the calls that Flower's own makes.
 
-    return http_request_response(superlink, insecure, certificates, keys)
+    They are made again and again until they are answered. Flower says so each time and not why;
+    here `on_answer` gets the reason of each that failed, and None where one did not.
+    """
+    from flwr.supernode import fleet_http_connection
+
+    found = vars(fleet_http_connection)["make_simple_http_retry_invoker"]
+
+    def reporting() -> Any:
+        invoker = found()
+        backed_off, succeeded = invoker.on_backoff, invoker.on_success
+
+        def on_backoff(state: Any) -> None:
+            backed_off(state)
+            on_answer(state.exception)
+
+        def on_success(state: Any) -> None:
+            succeeded(state)
+            on_answer(None)
+
+        invoker.on_backoff, invoker.on_success = on_backoff, on_success
+        return invoker
+
+    logging.getLogger("flwr").addFilter(lambda record: "retrying in" not in str(record.msg))
+    vars(fleet_http_connection)["make_simple_http_retry_invoker"] = reporting
+    try:
+        with fleet_http_connection.http_request_response(
+            superlink, insecure, certificates, keys
+        ) as connection:
+            yield connection
+    finally:
+        vars(fleet_http_connection)["make_simple_http_retry_invoker"] = found
 
 
 def start_superlink() -> None:

@@ -14,6 +14,7 @@ from fedmem.core.data.id_files import USER_IDS, RecordedUsers, read_users
 from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.evaluation.outcomes import FILE, load_outcomes
 from fedmem.core.evaluation.protocol import COLD_USERS, USERS, Ranks
+from fedmem.core.files.home import at_home
 from fedmem.runs.checkpoints import hashes_of
 from fedmem.runs.folder import NOVELTY, RESULTS, ROUNDS, STATE
 from fedmem.runs.provenance import MadeWith
@@ -101,7 +102,7 @@ def find_runs(places: Sequence[str]) -> list[Path]:
     """
     found: list[Path] = []
     for place in places:
-        path = Path(place)
+        path = Path(at_home(place))
         matching = [path]
         if not path.exists():  # a pattern that the shell has left as it is
             below = Path(path.anchor).glob(str(path.relative_to(path.anchor)))

@@ -13,11 +13,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, Self
@@ -26,6 +25,7 @@ from fedmem.core.data.id_files import ITEM_IDS, USER_IDS
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import FILE as OUTCOMES
 from fedmem.core.files.atomic import flush, replacing
+from fedmem.core.files.lock import InUseError, lock_file
 from fedmem.core.settings import Settings
 from fedmem.runs.provenance import made_with
 from fedmem.runs.records import StageResult
@@ -36,6 +36,7 @@ ROUNDS = "metrics.jsonl"
 NOVELTY = "novelty.json"
 RESULTS = "results.json"
 STATE = "state"
+LOCK = "lock"
 NODES = "nodes"
 FROZEN = "frozen"
 EVENTS = "tensorboard"
@@ -45,40 +46,54 @@ MLFLOW_RUN = "mlflow_run_id"
 class RunFolder:
     """The folder of one run, opened by `start` or `go_on`; until `close` no other process may."""
 
-    def __init__(self, path: Path, state: RunState, lock: IO[str]) -> None:
+    def __init__(self, path: Path, state: RunState, locks: Sequence[IO[str]]) -> None:
         self.path = path
         self.state = state
-        self._lock = lock
+        self._locks = locks
         self._metrics = (path / ROUNDS).open("ab")
         self._made_with = made_with(state.settings.simulation.device)  # while the code is as loaded
 
     @classmethod
     def start(
-        cls, settings: Settings, overrides: Sequence[str] = (), simulated_nodes: int | None = None
+        cls,
+        settings: Settings,
+        overrides: Sequence[str] = (),
+        simulated_nodes: int | None = None,
+        data: str | None = None,
     ) -> Self:
         """Make the folder of a new run in `output_dir`; of a run that was there nothing stays.
 
         What it is given is what `RunState` keeps.
 
         Raises:
-            FedmemError: another process writes there.
+            FedmemError: another process writes there, or into `checkpoint.dir`.
             OSError: the disk does not take it.
         """
         path = Path(settings.output_dir)
-        lock = _lock(path)
+        locks = [_lock_checkpoints(path, settings)]  # first: a run that is refused leaves nothing
+        try:
+            locks.append(_lock(path))
+        except BaseException:
+            locks[0].close()
+            raise
         for name in (STATE, NODES, EVENTS):
             for left in (path / name).glob("*"):
-                if left.name != "lock":
+                if left.name != LOCK:
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
         for name in (ROUNDS, NOVELTY, RESULTS, OUTCOMES, MLFLOW_RUN, ITEM_IDS, USER_IDS):
             (path / name).unlink(missing_ok=True)
-        folder = cls(path, RunState(settings, list(overrides), simulated_nodes), lock)
+        state = RunState(settings, list(overrides), simulated_nodes, data=data)
+        folder = cls(path, state, locks)
         folder.state.save(path / STATE)
         return folder
 
     @classmethod
-    def go_on(cls, path: Path) -> Self:
+    def go_on(
+        cls, path: Path, here: Callable[[Settings, RunState], Settings] | None = None
+    ) -> Self:
         """Open the folder of a run that was begun, and cut its metrics to the rounds that ended.
+
+        Its settings are what `here` makes of them, which were true where it has run before.
 
         Raises:
             FedmemError: there is none, it is damaged, or another process writes there.
@@ -99,7 +114,8 @@ class RunFolder:
                 os.truncate(metrics, state.metrics_bytes)
             # It may have been moved since: what it writes belongs here.
             moved = replace(state.settings, output_dir=str(path.absolute()))
-            return cls(path, replace(state, settings=moved), lock)
+            moved = here(moved, state) if here else moved
+            return cls(path, replace(state, settings=moved), [lock, _lock_checkpoints(path, moved)])
         except BaseException:
             lock.close()
             raise
@@ -113,7 +129,8 @@ class RunFolder:
     def close(self) -> None:
         """Let others write here."""
         self._metrics.close()
-        self._lock.close()
+        for lock in self._locks:
+            lock.close()
 
     @property
     def results(self) -> list[StageResult]:
@@ -195,11 +212,19 @@ def shown(path: Path | str) -> str:
 
 def _lock(path: Path) -> IO[str]:
     """The run's lock file, locked while it is open; the system lets go of it if we are killed."""
-    (path / STATE).mkdir(parents=True, exist_ok=True)
-    lock = (path / STATE / "lock").open("a")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
+        return lock_file(path / STATE / LOCK)
+    except InUseError as error:
         raise FedmemError(f"Another process is at work in {path}: let it end first.") from error
-    return lock
+
+
+def _lock_checkpoints(path: Path, settings: Settings) -> IO[str]:
+    """Of the folder for its checkpoints: another run would replace those that it starts from."""
+    folder = Path(settings.checkpoint.dir)
+    try:
+        return lock_file(folder / LOCK, about=str(path.absolute()))
+    except InUseError as error:
+        raise FedmemError(
+            f"checkpoint.dir={shown(folder)} is in use by another run, {shown(str(error))}.\n"
+            "Give this one a folder of its own, checkpoint.dir=FOLDER, or let that one end first."
+        ) from error

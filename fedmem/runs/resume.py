@@ -6,9 +6,12 @@ import contextlib
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fedmem.core.data.content import KINDS
+from fedmem.core.data.identity import identity
 from fedmem.core.errors import FedmemError, readable_disk_errors
 from fedmem.core.memory.memory_store import FILE
 from fedmem.core.settings import RunSettings, Settings, flattened
@@ -19,7 +22,9 @@ from fedmem.runs.state import LAST, RunState, peek
 AUTO = "auto"
 OF_THE_CALL = ("simulation", "tracking")
 """Settings that are always those asked for now: how fast the run works, and who observes it."""
-FREE = ("output_dir", "run", *OF_THE_CALL)
+PLACES = (*(f"data.{name}" for name in ("dir", "path", *KINDS.values())), "checkpoint")
+"""Settings that say where something is, which is known by its content: a project may be moved."""
+FREE = ("output_dir", "run", *OF_THE_CALL, *PLACES)
 """Settings that may differ when a run goes on."""
 
 
@@ -38,7 +43,7 @@ def go_on(settings: Settings, overrides: Sequence[str], place: Path) -> RunFolde
     path = find_unfinished(settings, place) if asked == AUTO else asked
     if path is None:
         return None
-    folder = RunFolder.go_on(Path(path))
+    folder = RunFolder.go_on(Path(path), partial(_here, overrides))
     try:
         _require_alike(folder, overrides)
         _require_memories(folder)
@@ -53,7 +58,7 @@ def find_unfinished(settings: Settings, place: Path) -> Path | None:
     states = [*place.glob(f"*/{STATE}/{LAST}"), *place.glob(f"*/*/{STATE}/{LAST}")]
     for path in sorted(states, key=lambda path: path.stat().st_mtime, reverse=True):
         state = peek(path.parent)
-        if state is not None and not state.done and _alike(state.settings, absolute(settings)):
+        if state is not None and not state.done and _is_of(state, absolute(settings)):
             return path.parents[1]
     return None
 
@@ -101,6 +106,33 @@ def saying_how_to_go_on(folder: RunFolder) -> Iterator[None]:
         raise FedmemError(f"{error}\n{how_to_go_on(folder.path)}") from error
 
 
+def _here(overrides: Sequence[str], settings: Settings, state: RunState) -> Settings:
+    """A run's settings with the places that are asked for now; where the others are gone, anew.
+
+    Raises:
+        FedmemError: what is there are other data than the run's.
+    """
+    asked = absolute(compose_settings(_joined(state.overrides, overrides)))
+    named = [override.split("=")[0].lstrip("+~") for override in overrides]
+
+    def now(section: str, *names: str) -> dict[str, Any]:
+        own, new = getattr(settings, section), getattr(asked, section)
+        gone = not Path(own.dir).exists()
+        return {n: getattr(new, n) for n in names if gone or f"{section}.{n}" in named}
+
+    found = replace(
+        settings,
+        data=replace(settings.data, **now("data", "dir", "path", *KINDS.values())),
+        checkpoint=replace(settings.checkpoint, **now("checkpoint", *vars(settings.checkpoint))),
+    )
+    if state.data is not None and not state.done and identity(found) != state.data:
+        raise FedmemError(
+            f"The data in {shown(found.data.dir)} are not those that the run was begun with.\n"
+            "Point data.dir to those, or start a new run."
+        )
+    return found
+
+
 def _require_alike(folder: RunFolder, overrides: Sequence[str]) -> None:
     """Check that nothing is asked for now that the run was not asked for."""
     before = folder.state.overrides
@@ -134,9 +166,20 @@ def _require_memories(folder: RunFolder) -> None:
             )
 
 
+def _is_of(state: RunState, asked: Settings) -> bool:
+    """Whether a run has these settings, or had them before it was moved with its data."""
+    if _alike(state.settings, asked):
+        return True
+    if state.data is None or Path(state.settings.data.dir).exists():
+        return False
+    moved = absolute(compose_settings(_joined(state.overrides, [])))
+    return _alike(moved, asked) and identity(asked) == state.data
+
+
 def _alike(one: Settings, other: Settings) -> bool:
     mine, yours = _movable(one), _movable(other)
-    return all(mine.get(k) == yours.get(k) for k in {*mine, *yours} if not k.startswith(FREE))
+    free = tuple(set(FREE) - set(PLACES))
+    return all(mine.get(k) == yours.get(k) for k in {*mine, *yours} if not k.startswith(free))
 
 
 def _movable(settings: Settings) -> dict[str, Any]:

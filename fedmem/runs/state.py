@@ -35,6 +35,7 @@ class RunState:
         checkpoints: content hash of every checkpoint that the run made or started from, by stage.
         metrics_bytes: where `metrics.jsonl` ends.
         done: nothing is left to do.
+        data: `fedmem.core.data.identity` of the data; None: they are the nodes'.
     """
 
     settings: Settings
@@ -45,6 +46,7 @@ class RunState:
     checkpoints: dict[str, str] = field(default_factory=dict)
     metrics_bytes: int = 0
     done: bool = False
+    data: str | None = None
 
     def __str__(self) -> str:
         """Where it stands, in a few words."""

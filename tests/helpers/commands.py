@@ -52,7 +52,7 @@ def interrupt_when_under_way(*overrides: str, folder: Path) -> None:
         "fedmem: interrupted. Go on with: python -m fedmem.simulate run.resume="
     )
     assert len(errors.strip().splitlines()) == 1
-    assert not list(folder.glob("checkpoints/*"))  # no stage had finished
+    assert not list(folder.glob("checkpoints/*.safetensors"))  # no stage had finished
 
 
 def interrupted(running: subprocess.Popen[str], metrics: Callable[[], list[Path]]) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import ray
 
 from fedmem.core.errors import FedmemError
+from fedmem.core.machine.children import environment, search_path
 from fedmem.core.machine.placement import Machine, Placement, this_machine
 from fedmem.core.machine.ray_trouble import trouble
 
@@ -41,7 +41,7 @@ def survey(address: str | None) -> list[Machine]:
             text=True,
             timeout=ANSWER_SECONDS,
             check=True,
-            env={**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": "3"},
+            env=environment(RAY_gcs_rpc_server_reconnect_timeout_s="3"),
         )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         raise FedmemError(
@@ -62,28 +62,31 @@ def ray_of(address: str | None, placement: Placement) -> Iterator[None]:
     Raises:
         FedmemError: it does not start; the message has what helps.
     """
-    own = {
+    own: dict[str, Any] = {
         "num_cpus": placement.workers * placement.cpus,
         "num_gpus": math.ceil(placement.workers * placement.gpus),
     }
     try:
         try:
-            ray.init(
-                # Never left out: Ray would join any cluster that this machine is known to be in.
-                address=address or "local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                ignore_reinit_error=True,  # a program may have started one
-                # Workers find what we find.
-                runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},
-                **(own if address is None else {}),
-            )
+            with contextlib.chdir(
+                "/"
+            ):  # workers would import what lies in the folder that we are in
+                ray.init(
+                    # Never left out: Ray would join any cluster that this machine is part of.
+                    address=address or "local",
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    ignore_reinit_error=True,  # a program may have started one
+                    # They find what we find.
+                    runtime_env={"env_vars": {"PYTHONPATH": search_path()}},
+                    **(own if address is None else {}),
+                )
         except Exception as error:
             raise trouble(error) from error
         yield
     finally:
-        ray.shutdown()  # type: ignore[no-untyped-call]
+        ray.shutdown()
 
 
 def backend_config(placement: Placement) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, get_
 from typing import get_type_hints as all_hints
 
 from fedmem.core.errors import FedmemError, nearest
+from fedmem.core.files.home import at_home
 from fedmem.core.settings.ranges import Range
 
 Auto = Literal["auto"]
@@ -118,10 +119,10 @@ def unknown(key: str, choices: Iterable[str]) -> FedmemError:
 
 
 def _made(hint: Any, values: Any, key: str, known: list[str]) -> Any:
-    """A section of a mapping, sections within it too; a single setting stays as it is."""
+    """A section of a mapping, sections within it too; a single setting stays, but for `~`."""
     inside = parts(hint)
     if inside is None:
-        return values
+        return _expanded(values)
     if not isinstance(values, Mapping):
         raise _of_wrong_type(key, values, f"it holds {', '.join(inside)}")
     for name in values:
@@ -137,6 +138,13 @@ def _made(hint: Any, values: Any, key: str, known: list[str]) -> Any:
                 f"{absent} is missing: conf/ gives it a value, so do not take it out."
             )
     return hint(**made, at=key)
+
+
+def _expanded(value: Any) -> Any:
+    """A single setting, whose text may name a file below somebody's home."""
+    if isinstance(value, list):
+        return [_expanded(each) for each in value]
+    return at_home(value) if isinstance(value, str) else value
 
 
 def _check(key: str, value: Any, hint: Any) -> None:

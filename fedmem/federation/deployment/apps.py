@@ -14,8 +14,9 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedmem.core.console import say
+from fedmem.core.console import say, show_anything
 from fedmem.core.errors import FedmemError
+from fedmem.core.files.folders import remove_unused
 from fedmem.federation.client_app import app as client
 from fedmem.federation.server_app import Run
 from fedmem.messaging.packing import pack_messages_of
@@ -27,7 +28,7 @@ from fedmem.runs.tracking import trackers
 
 __all__ = ["client", "server"]
 
-OUTPUT_DIR = "runs/${data.name}/${now:%Y-%m-%d_%H-%M-%S}"  # as `hydra.run.dir` of a simulation
+OUTPUT_DIR = "${new_folder:runs/${data.name}/${now:%Y-%m-%d_%H-%M-%S}}"  # as a simulation's
 
 server = ServerApp()
 
@@ -40,10 +41,12 @@ def main(grid: Grid, context: Context) -> None:
         FedmemError: as `Run` and `go_on`; Flower logs it, and the run has failed.
     """
     logging.getLogger("flwr").setLevel(logging.ERROR)  # a line a round, of no news
-    folder = None
+    show_anything()
+    folder, made = None, None
     try:
         overrides = shlex.split(str(context.run_config["overrides"]))
         settings = compose_settings(overrides, OUTPUT_DIR)
+        made = Path(settings.output_dir)
         folder = go_on(settings, overrides, Path(settings.output_dir).parent)
         if folder is None:
             folder = RunFolder.start(absolute(settings), overrides)
@@ -60,3 +63,6 @@ def main(grid: Grid, context: Context) -> None:
         if folder is None or folder.state.done:
             raise
         raise FedmemError(f"{error}\nGo on with run.resume={folder.path}") from None
+    finally:
+        if made is not None:
+            remove_unused(made)

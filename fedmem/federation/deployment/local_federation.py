@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from fedmem.certificates import make_certificates
 from fedmem.core.errors import FedmemError
+from fedmem.core.machine.children import environment
 
 Process = subprocess.Popen[str]
 
@@ -138,7 +139,7 @@ class LocalFederation:
     def _start(self, name: str, *options: str) -> Process:
         """Start a part by its command, with its log."""
         command = "fedmem.superlink" if name == "superlink" else "fedmem.supernode"
-        with self.log(name).open("a") as log:
+        with self.log(name).open("a", encoding="utf-8") as log:
             self.processes[name] = self._open(
                 name,
                 [*self._within.get(name, []), sys.executable, "-m", command, *options],
@@ -154,20 +155,21 @@ class LocalFederation:
         home.mkdir(exist_ok=True)
         (home / "config.toml").write_text(
             f'[superlink]\ndefault = "{CONNECTION}"\n[superlink.{CONNECTION}]\n'
-            f'address = "{self.address}"\nroot-certificates = "{self.folder}/keys/ca.crt"\n'
+            f'address = "{self.address}"\nroot-certificates = "{self.folder}/keys/ca.crt"\n',
+            encoding="utf-8",
         )
         command = [*self._within.get("superlink", []), str(BINARIES / "flwr"), *arguments]
         return self._open("flwr", command, stdout=subprocess.PIPE)
 
     def _open(self, name: str, command: list[str], **options: Any) -> Process:
         """Start a process in the folder, with a Flower home of its own."""
-        own = {
-            "FLWR_HOME": str(self.folder / f"flwr-{name}"),
-            "FLWR_TELEMETRY_ENABLED": "0",
-            "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
-        }
-        options |= {"cwd": self.folder, "env": os.environ | own, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(command, text=True, **options)
+        own = environment(
+            FLWR_HOME=str(self.folder / f"flwr-{name}"),
+            FLWR_TELEMETRY_ENABLED="0",
+            PATH=f"{BINARIES}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        )
+        options |= {"cwd": self.folder, "env": own, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(command, encoding="utf-8", errors="replace", **options)
 
 
 def _free_port() -> int:

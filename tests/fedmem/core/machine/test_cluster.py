@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 import pytest
 
 from fedmem.core.errors import FedmemError
-from fedmem.core.machine.cluster import WORKER_RESTARTS, backend_config, survey
+from fedmem.core.machine.cluster import WORKER_RESTARTS, backend_config, ray_of, survey
 from fedmem.core.machine.placement import Placement, this_machine
 
 PLACEMENT = Placement(workers=3, nodes=3, cpus=2, gpus=0.3333, threads=2, device="cuda")
@@ -26,19 +27,27 @@ def test_an_address_that_nobody_answers_at_is_refused_in_one_line() -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_ray_of_the_runs_own_has_what_the_workers_take() -> None:
-    config = backend_config(None, PLACEMENT)
-    assert config["client_resources"] == {
+def asked_for(address: str | None, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What Ray is asked for."""
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("ray.init", asked.update)
+    with ray_of(address, PLACEMENT):
+        return asked
+
+
+def test_a_ray_of_the_runs_own_has_what_the_workers_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert backend_config(PLACEMENT)["client_resources"] == {
         "num_cpus": 2,
         "num_gpus": 0.3333,
         "max_restarts": WORKER_RESTARTS,
         "max_task_retries": WORKER_RESTARTS,
     }
-    assert (config["init_args"]["num_cpus"], config["init_args"]["num_gpus"]) == (6, 1)
-    assert config["init_args"]["address"] == "local"  # whatever RAY_ADDRESS says
+    init = asked_for(None, monkeypatch)
+    assert (init["num_cpus"], init["num_gpus"]) == (6, 1)
+    assert init["address"] == "local"  # whatever RAY_ADDRESS says
 
 
-def test_a_cluster_is_not_given_what_it_has() -> None:
-    init = backend_config("10.0.0.1:6379", PLACEMENT)["init_args"]
+def test_a_cluster_is_not_given_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    init = asked_for("10.0.0.1:6379", monkeypatch)
     assert init["address"] == "10.0.0.1:6379"
     assert not {"num_cpus", "num_gpus"} & set(init)
