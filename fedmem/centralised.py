@@ -194,7 +194,7 @@ def _hydra_main(config: DictConfig) -> None:
         share = share_of(settings.simulation, jobs_at_a_time(), workers=False)
         overrides = list(HydraConfig.get().overrides.task)
         settings, results = train_centrally(replace(settings, simulation=share), overrides)
-        print_results(results, settings)
+        print_results(results, settings, data_here=True)
 
 
 def main() -> None:

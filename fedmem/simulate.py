@@ -188,7 +188,7 @@ def _hydra_main(config: DictConfig) -> None:
         asked = replace(settings, simulation=share)
         settings, results = simulate(asked, list(called.overrides.task), place)
         if results:
-            print_results(results, settings)
+            print_results(results, settings, data_here=True)
         for result in results:
             if result.stopped:
                 raise FedmemError(

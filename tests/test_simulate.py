@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -134,6 +135,7 @@ def test_so_does_any_other_mistake(
     assert printed == ""
     assert len(said.strip().splitlines()) <= 2
     assert all(word in said for word in words)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -226,8 +228,11 @@ def test_ctrl_c_ends_a_sweep_side_by_side_and_leaves_nothing_running(
         assert read_run(folder).standing is not None
 
 
-def test_ctrl_c_ends_cleanly_and_leaves_nothing_running(data_dir: Path, tmp_path: Path) -> None:
-    interrupt_when_under_way(f"data.dir={data_dir}", folder=tmp_path)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_cleanly_and_leaves_nothing_running(
+    how: signal.Signals, data_dir: Path, tmp_path: Path
+) -> None:
+    interrupt_when_under_way(f"data.dir={data_dir}", folder=tmp_path, how=how)
 
 
 def test_a_ray_that_does_not_start_is_told_and_leaves_no_thread_waiting(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 from fedmem.core.data.id_files import read_users
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings, flattened
-from fedmem.runs.configuration import compose_experiment, compose_settings, pooled
+from fedmem.runs.configuration import compose_experiment, compose_settings, pooled, quoted
 from fedmem.runs.folder import RESULTS, STATE
 from fedmem.runs.state import peek
 
@@ -244,7 +243,4 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
 
 def override(key: str, path: Path) -> str:
     """An override that Hydra reads as this path."""
-    text = str(path)
-    if not re.fullmatch(r"[\w./-]+", text):
-        text = "'" + re.sub(r"(\\*)'", r"\1\1\\'", text) + "'"
-    return f"{key}={text}"
+    return f"{key}={quoted(str(path))}"

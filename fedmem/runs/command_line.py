@@ -10,7 +10,6 @@ import contextlib
 import errno
 import itertools
 import os
-import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -27,12 +26,12 @@ from fedmem.core.commands import SETTINGS, description, wrapped
 from fedmem.core.console import show_anything
 from fedmem.core.errors import DISK, FedmemError, readable_exit, readable_file_errors
 from fedmem.core.files.folders import remove_unused
-from fedmem.core.files.home import at_home
 from fedmem.core.settings import Settings
 from fedmem.runs.configuration import (
     CONFIGURATION_ERRORS,
     choices,
     compose_settings,
+    expanded,
     parse,
     readable,
     to_settings,
@@ -44,7 +43,6 @@ ELSEWHERE = ("config_path", "config_name", "config_dir", "experimental_rerun")
 NO_FOLDER = (*DISK, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG)
 WHERE_TO = "Call it from a folder that can be written, or set hydra.run.dir=FOLDER."
 """Hydra makes a run's folder, before anything of ours begins."""
-OF_HYDRA = r"(?<=^hydra\.run\.dir=).*|(?<=^hydra\.sweep\.dir=).*"
 FLAGS = """\
 Flags of Hydra:
   -m, --multirun   a run for each combination of values: -m seed=0,1,2
@@ -70,8 +68,8 @@ def run_command(command: Callable[[], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come here, to be made readable
     show_anything()
     with readable_exit(), readable_file_errors(NO_FOLDER, WHERE_TO):
-        check_command_line(sys.argv[1:])
         sys.argv[1:] = settings_first(sys.argv[1:])
+        check_command_line(sys.argv[1:])
         try:
             command()
         except CONFIGURATION_ERRORS as error:
@@ -119,11 +117,11 @@ def check_command_line(arguments: Sequence[str]) -> None:
 def settings_first(arguments: Sequence[str]) -> list[str]:
     """The arguments with flags after all settings: Hydra does not take settings on both sides.
 
-    Its own folders may begin with `~`, as ours do.
+    Nor does it read `~`.
     """
     _, overrides = _parsed(arguments)
-    expanded = [re.sub(OF_HYDRA, lambda found: at_home(found[0]), each) for each in overrides]
-    return [*expanded, *(argument for argument in arguments if argument not in overrides)]
+    flags = (argument for argument in arguments if argument not in overrides)
+    return [*(expanded(each) for each in overrides), *flags]
 
 
 def _parsed(arguments: Sequence[str]) -> tuple[Namespace, list[str]]:

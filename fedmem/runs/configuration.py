@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fedmem.core.errors import FedmemError, nearest, one_of
 from fedmem.core.files.folders import new_folder
+from fedmem.core.files.home import at_home
 from fedmem.core.settings import Settings
 from fedmem.core.settings.schema import leaves, unknown
 from fedmem.core.stages import CENTRALISED, PRETRAIN_SASREC
@@ -99,6 +100,7 @@ def compose_experiment(name: str, overrides: Sequence[str] = ()) -> dict[str, An
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
+    overrides = [expanded(each) for each in overrides]
     _require_choices(overrides)
     ready = contextlib.nullcontext() if GlobalHydra.instance().is_initialized() else None
     try:  # within the command, Hydra knows the tree already
@@ -106,6 +108,19 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
             return compose("config", list(overrides))
     except CONFIGURATION_ERRORS as error:
         raise FedmemError(readable(error)) from error
+
+
+def expanded(override: str) -> str:
+    """An override whose values may begin with `~`, which Hydra does not read."""
+    values = r"(?<=[=,\[])~[\w.-]*(/[^\],]*)?(?=[\],]|$)"
+    return re.sub(values, lambda found: quoted(at_home(found[0])), override)
+
+
+def quoted(value: str) -> str:
+    """A value as Hydra reads it back, whatever letters it has."""
+    if re.fullmatch(r"[\w./-]+", value):
+        return value
+    return "'" + re.sub(r"(\\*)'", r"\1\1\\'", value) + "'"
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:

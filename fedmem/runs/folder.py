@@ -37,6 +37,7 @@ NOVELTY = "novelty.json"
 RESULTS = "results.json"
 STATE = "state"
 LOCK = "lock"
+AT_WORK = "Another process is at work in {}: let it end first."
 NODES = "nodes"
 FROZEN = "frozen"
 EVENTS = "tensorboard"
@@ -215,7 +216,7 @@ def _lock(path: Path) -> IO[str]:
     try:
         return lock_file(path / STATE / LOCK)
     except InUseError as error:
-        raise FedmemError(f"Another process is at work in {path}: let it end first.") from error
+        raise FedmemError(AT_WORK.format(path)) from error
 
 
 def _lock_checkpoints(path: Path, settings: Settings) -> IO[str]:
@@ -224,6 +225,8 @@ def _lock_checkpoints(path: Path, settings: Settings) -> IO[str]:
     try:
         return lock_file(folder / LOCK, about=str(path.absolute()))
     except InUseError as error:
+        if str(error) == str(path.absolute()):
+            raise FedmemError(AT_WORK.format(path)) from error
         raise FedmemError(
             f"checkpoint.dir={shown(folder)} is in use by another run, {shown(str(error))}.\n"
             "Give this one a folder of its own, checkpoint.dir=FOLDER, or let that one end first."

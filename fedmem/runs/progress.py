@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from typing import Any, Self
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
 from fedmem.core.console import make_table, say
+from fedmem.core.data import load_histories
+from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
 from fedmem.runs.folder import shown
@@ -115,9 +118,15 @@ class LiveProgress(Observer):
 
 
 def print_results(
-    results: list[StageResult], settings: Settings, console: Console | None = None
+    results: list[StageResult],
+    settings: Settings,
+    console: Console | None = None,
+    data_here: bool = False,
 ) -> None:
-    """Print the stages on the test items, as a table, and on cold items where there are any."""
+    """Print the stages on the test items, as a table, and on cold items where there are any.
+
+    Where `data_here`, it looks at the data to say how many items are ranked.
+    """
     console = console or Console()
     table = make_table(
         f"{settings.data.name}, test\nseed {settings.seed}",
@@ -153,11 +162,29 @@ def print_results(
         console.print()
         console.print(table)
     say(
-        f"sampled: the held-out item among {settings.evaluation.negatives} that the user never "
+        f"sampled: the held-out item among {_others(settings, data_here)} that the user never "
         "touched\nfull: among all items but the user's own\n"
         f"run: {shown(settings.output_dir)}",
         console,
     )
+
+
+def _others(settings: Settings, data_here: bool) -> str:
+    """How many items the `sampled` ranking sets beside the held-out one: all that are asked for,
+    where the users have so many.
+    """
+    asked = settings.evaluation.negatives
+    try:
+        interactions = load_histories(settings).warm if data_here else None
+    except FedmemError:  # of a run that was done long ago
+        interactions = None
+    if interactions is None:
+        return f"up to {asked}"
+    if interactions.num_items - int(interactions.lengths.max()) >= asked:
+        return str(asked)
+    touched = (len(np.unique(interactions.history(u))) for u in range(interactions.num_users))
+    left = [interactions.num_items - count for count in touched]
+    return f"up to {min(max(left), asked)}" if min(left) < asked else str(asked)
 
 
 def events(record: RoundRecord, rounds: int) -> list[str]:

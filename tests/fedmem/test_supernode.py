@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,36 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from fedmem.certificates import make_certificates
-from fedmem.supernode import main
+from fedmem.supernode import Reachability, main
 
 CA = ("--root-certificates", "keys/ca.crt")
+
+
+def test_why_the_superlink_does_not_answer_is_said_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    answer = Reachability("hub:8001", "http")
+    refused = ConnectionError("[Errno 111] Connection refused")
+    for error in (refused, refused, TimeoutError("timed out"), None, refused):
+        answer(error)
+    monkeypatch.setenv("http_proxy", "http://10.0.0.9:3128")
+    answer(TimeoutError("timed out"))
+    said = [record.getMessage() for record in caplog.records]
+    reasons = ["Connection refused", "timed out", "Connection refused", "timed out"]
+    assert [line.partition(".")[0] for line in said] == [
+        f"hub:8001 does not answer: {reason}" for reason in reasons
+    ]
+    assert [
+        line.endswith("proxy http://10.0.0.9:3128: no_proxy=hub does without.") for line in said
+    ] == [
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(

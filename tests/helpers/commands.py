@@ -36,8 +36,10 @@ def processes_of(group: int) -> list[str]:
     return found
 
 
-def interrupt_when_under_way(*overrides: str, folder: Path) -> None:
-    """Start a long run, send it Ctrl-C after some rounds, and see that it ends as it should."""
+def interrupt_when_under_way(
+    *overrides: str, folder: Path, how: signal.Signals = signal.SIGINT
+) -> None:
+    """Start a long run, end it by a signal after some rounds, and see that it ends as it should."""
     metrics = folder / "out" / "metrics.jsonl"
     own = [f"checkpoint.dir={folder / 'checkpoints'}", f"hydra.run.dir={folder / 'out'}"]
     running = subprocess.Popen(
@@ -47,7 +49,7 @@ def interrupt_when_under_way(*overrides: str, folder: Path) -> None:
         text=True,
         start_new_session=True,  # a group of its own, which gets the signal as in a terminal
     )
-    errors = interrupted(running, lambda: [metrics] if metrics.is_file() else [])
+    errors = interrupted(running, lambda: [metrics] if metrics.is_file() else [], how)
     assert errors.startswith(
         "fedmem: interrupted. Go on with: python -m fedmem.simulate run.resume="
     )
@@ -55,20 +57,27 @@ def interrupt_when_under_way(*overrides: str, folder: Path) -> None:
     assert not list(folder.glob("checkpoints/*.safetensors"))  # no stage had finished
 
 
-def interrupted(running: subprocess.Popen[str], metrics: Callable[[], list[Path]]) -> str:
-    """What a process says when it is interrupted after some rounds; nothing of it stays."""
+def interrupted(
+    running: subprocess.Popen[str],
+    metrics: Callable[[], list[Path]],
+    how: signal.Signals = signal.SIGINT,
+) -> str:
+    """What a process says when a signal ends it after some rounds; nothing of it stays.
+
+    Ctrl-C goes to all of its group, other signals to it alone.
+    """
     try:
         deadline = time.monotonic() + 120
         while sum(path.read_text().count("\n") for path in metrics()) <= 2:
             assert running.poll() is None, running.stderr
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        os.killpg(running.pid, signal.SIGINT)
+        (os.killpg if how == signal.SIGINT else os.kill)(running.pid, how)
         _, errors = running.communicate(timeout=60)
     finally:
         if running.poll() is None:
             os.killpg(running.pid, signal.SIGKILL)
-    assert running.returncode == 130
+    assert running.returncode == 128 + how
     for _ in range(100):
         left = processes_of(running.pid)
         if not left:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from fedmem.core.commands import command_parser, description, summary
+from fedmem.runs.command_line import settings_first
+from fedmem.runs.configuration import compose_settings
 
 DOCSTRING = f"""Do something.
 
@@ -22,6 +24,33 @@ def test_a_description_wraps_paragraphs_and_keeps_examples() -> None:
     assert example == "    python -m fedmem.something --with  FILE"
     assert prose.split() == ["word"] * 30
     assert max(map(len, prose.splitlines())) <= 78
+
+
+def test_options_and_settings_may_begin_with_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parser = command_parser("something", DOCSTRING)
+    parser.add_argument("--out", type=Path)
+    parser.add_subparsers(dest="what").add_parser("part").add_argument("file", type=Path)
+    asked = parser.parse_args(["--out", "~/a/~b", "part", "~/c"])
+    assert (asked.out, asked.file) == (tmp_path / "a" / "~b", tmp_path / "c")
+    places = ["data.dir=~/x", "checkpoint.dir=~", "run.resume=~/y", "data.visual_file=a~/b"]
+    settings = compose_settings(places)
+    assert settings.data.dir == f"{tmp_path}/x"
+    assert settings.checkpoint.dir == str(tmp_path)
+    assert settings.run.resume == f"{tmp_path}/y"
+    assert settings.data.visual_file == "a~/b"
+    assert settings_first(["data.dir=~/a,~/my b", "~seed"]) == [
+        f"data.dir={tmp_path}/a,'{tmp_path}/my b'",
+        "~seed",
+    ]
+    of_hydra = ["hydra.run.dir=~/r", "hydra.sweep.dir=~/s", "seed=1"]
+    assert settings_first(of_hydra) == [
+        f"hydra.run.dir={tmp_path}/r",
+        f"hydra.sweep.dir={tmp_path}/s",
+        "seed=1",
+    ]
 
 
 def test_a_summary_is_the_first_line_and_imports_nothing(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
-from fedmem.core.console import make_table, say
+from fedmem.core.console import make_table, say, show_anything
 
 
 def test_a_line_is_printed_as_it_is() -> None:
@@ -14,6 +15,25 @@ def test_a_line_is_printed_as_it_is() -> None:
     line = "data.columns=[user,item] [bold]not bold[/bold] " + "long " * 20 + ":smile: 1_000"
     say(line, Console(file=text, width=40, force_terminal=True))
     assert text.getvalue() == f"{line}\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("utf-8", "a − b … 3 × Amélie 日 ?"),
+        ("latin-1", "a - b ... 3 × Amélie ? ?"),
+        ("ascii", "a - b ... 3 x Amelie ? ?"),
+    ],
+)
+def test_whatever_the_terminal_cannot_show_is_replaced(
+    encoding: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last sign is of a file's name that is no text."""
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding, write_through=True))
+    show_anything()
+    say("a − b … 3 × Amélie 日 \udcff")
+    assert written.getvalue().decode(encoding) == f"{shown}\n"
 
 
 def test_a_table_names_its_rows_left_and_has_figures_right() -> None:

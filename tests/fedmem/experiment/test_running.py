@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -15,7 +14,6 @@ from rich.console import Console
 
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import load_outcomes
-from fedmem.experiment import __main__ as command
 from fedmem.experiment import running
 from fedmem.experiment.arms import Condition, Experiment, PlannedRun, load_experiment
 from fedmem.experiment.running import LOG, run_experiment
@@ -107,8 +105,6 @@ def test_a_stage_that_went_wrong_is_not_run_again_and_nothing_starts_from_it(
 
 
 def test_ctrl_c_ends_the_runs_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    command._end_runs_with_us()
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*_: object) -> subprocess.Popen[bytes]:
@@ -123,8 +119,6 @@ def test_ctrl_c_ends_the_runs_under_way(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(running.time, "sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
         carry_out(load_experiment("ml-100k"), tmp_path, "stage1", parallel=2)
-    for each, handler in zip((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), before, strict=True):
-        signal.signal(each, handler)
     assert len(started) == 2
     assert all(process.returncode for process in started)
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fedmem.core.data.cold import _load_histories
+from fedmem.core.data.identity import identity
+from fedmem.core.data.interactions import load
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import RunSettings, Settings
+from fedmem.runs.configuration import compose_settings
 from fedmem.runs.folder import RunFolder
 from fedmem.runs.resume import AUTO, absolute, find_unfinished, go_on, how_to_go_on, own_settings
+from tests.helpers.small_world import SMALL
 from tests.helpers.states import stage_state
 
 MakeSettings = Callable[..., Settings]
@@ -139,6 +145,57 @@ def test_auto_finds_a_job_that_keeps_its_checkpoints_to_itself(
     RunFolder.start(absolute(job("sweep/3")), OWN, simulated_nodes=2).close()
     assert find_unfinished(job("later/3"), tmp_path / "runs") == tmp_path / "runs" / "sweep" / "3"
     assert find_unfinished(settings, tmp_path / "runs") is None
+
+
+@pytest.fixture
+def project(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's folder in which a run was begun, by paths that are relative to it."""
+    folder = tmp_path / "project"
+    shutil.copytree(data_dir, folder / "data")
+    monkeypatch.chdir(folder)
+    asked = [*SMALL, "data.dir=data"]
+    settings = compose_settings(asked, "runs/a")
+    RunFolder.start(absolute(settings), asked, 2, identity(settings)).close()
+    return folder
+
+
+@pytest.mark.parametrize("auto", [False, True])
+def test_a_project_that_was_moved_goes_on(
+    auto: bool, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = tmp_path / "moved"
+    project.rename(moved)
+    monkeypatch.chdir(moved)
+    asked = [*SMALL, "data.dir=data"]
+    settings = compose_settings([*asked, f"run.resume={AUTO if auto else 'runs/a'}"])
+    folder = go_on(settings, asked, Path("runs"))
+    assert folder is not None
+    with folder:
+        own = own_settings(folder.state, asked)
+    assert own.data.dir == str(moved / "data")
+    assert own.checkpoint.dir == str(moved / "checkpoints" / "ml-1m")
+    assert not project.exists()
+
+
+def test_the_same_data_may_have_a_new_place_and_no_others(project: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (project / "data").rename(elsewhere)
+
+    def open_with(*overrides: str) -> Settings:
+        folder = go_on(compose_settings(["run.resume=runs/a"]), overrides, Path("runs"))
+        assert folder is not None
+        with folder:
+            return own_settings(folder.state, overrides)
+
+    with pytest.raises(FedmemError, match=r"looked for .*/project/data/ratings\.dat"):
+        open_with()
+    assert open_with(f"data.dir={elsewhere}").data.dir == str(elsewhere)
+    lines = (elsewhere / "ratings.dat").read_text().splitlines()
+    (elsewhere / "ratings.dat").write_text("\n".join(lines[1:]) + "\n")
+    load.cache_clear()
+    _load_histories.cache_clear()
+    with pytest.raises(FedmemError, match="are not those that the run was begun with"):
+        open_with(f"data.dir={elsewhere}")
 
 
 def test_a_run_whose_memories_are_gone_is_refused(settings: Settings, tmp_path: Path) -> None:

@@ -114,6 +114,18 @@ def test_a_folder_is_for_one_process_at_a_time(settings: Settings) -> None:
         assert folder.state.simulated_nodes == 2
 
 
+def test_a_folder_of_checkpoints_is_for_one_run_at_a_time(settings: Settings) -> None:
+    other = replace(settings, output_dir=f"{settings.output_dir}-2")
+    with RunFolder.start(settings):
+        with pytest.raises(FedmemError, match=r"is in use by another run, .*/run\.\n") as caught:
+            RunFolder.start(other)
+        assert "checkpoint.dir=FOLDER" in str(caught.value)
+        assert not Path(other.output_dir).exists()
+    RunFolder.start(other).close()
+    with RunFolder.start(settings), pytest.raises(FedmemError, match="is in use"):
+        RunFolder.go_on(Path(other.output_dir))
+
+
 def test_a_round_is_one_line_and_what_comes_after_the_last_is_cut(settings: Settings) -> None:
     path = Path(settings.output_dir)
     with RunFolder.start(settings) as folder:
