@@ -78,7 +78,7 @@ class Reachability:
 
     def __call__(self, error: Exception | None) -> None:
         """A call was not answered, for this reason; None: one was."""
-        reason = error and (re.sub(r"\[Errno -?\d+\] ", "", first_line(error)))
+        reason = None if error is None else re.sub(r"\[Errno -?\d+\] ", "", first_line(error))
         if reason and reason != self._said:
             logging.getLogger("flwr").warning("%s", self._words(reason))
         self._said = reason

@@ -35,7 +35,7 @@ def test_options_and_settings_may_begin_with_the_home(
     parser.add_subparsers(dest="what").add_parser("part").add_argument("file", type=Path)
     asked = parser.parse_args(["--out", "~/a/~b", "part", "~/c"])
     assert (asked.out, asked.file) == (tmp_path / "a" / "~b", tmp_path / "c")
-    places = ["data.dir=~/x", "checkpoint.dir=~", "run.resume=~/y", "data.visual_file=a~/b"]
+    places = ["data.dir=~/x", "checkpoint.dir=~", "run.resume=~/y", "data.visual_file='a~/b'"]
     settings = compose_settings(places)
     assert settings.data.dir == f"{tmp_path}/x"
     assert settings.checkpoint.dir == str(tmp_path)
