@@ -67,7 +67,13 @@ def test_a_wheel_without_extras_runs_a_round_in_a_folder_of_ones_own(tmp_path: P
     run(tmp_path, *pip, "install", "--constraint", str(ROOT / "constraints.txt"), str(wheel))
     folder = folder_with_such_names(tmp_path / "own")
     write_small_data(folder / "data")
-    ours = [*SMALL, "stage=pretrain_sasrec", "federation.rounds=1", "data.dir=data"]
+    ours = [
+        *SMALL,
+        "stage=pretrain_sasrec",
+        "federation.rounds=1",
+        "federation.fraction=1",
+        "data.dir=data",
+    ]
     python = str(programs / "python")
     output = run(folder, python, "-m", "fedmem.simulate", *ours, "hydra.run.dir=made")
     assert output.splitlines()[-1] == "run: made"

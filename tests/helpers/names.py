@@ -160,6 +160,8 @@ def missing_dotted(text: str, here: Path) -> bool:
 
 def _resolves(parts: list[str]) -> bool:
     """Whether a name from a package of ours on leads somewhere."""
+    if parts[0] == "fedmem" and parts[1] in FOLDERS:  # see fedmem/__init__.py
+        parts = parts[1:]
     for split in range(len(parts), 0, -1):
         file = _module_file(parts[:split])
         if file is None:

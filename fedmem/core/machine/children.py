@@ -16,7 +16,7 @@ def environment(**more: str) -> dict[str, str]:
     """Ours, in which it finds the modules that we find and writes UTF-8; and `more`.
 
     `python -m` looks into the folder that it is called in first. Where we do not, as a program of
-    this environment, a `fedmem.py` that lies there is nobody's business.
+    this environment, what lies there under our name is not taken for us.
     """
     here = {"", str(Path.cwd())}
     safe = {} if here & set(sys.path) else {"PYTHONSAFEPATH": "1"}

@@ -28,7 +28,7 @@ from fedmem.runs.tracking import trackers
 
 __all__ = ["client", "server"]
 
-OUTPUT_DIR = "${new_folder:runs/${data.name}/${now:%Y-%m-%d_%H-%M-%S}}"  # as a simulation's
+OUTPUT_DIR = "'${new_folder:runs/${data.name}/${now:%Y-%m-%d_%H-%M-%S}}'"  # as a simulation's
 
 server = ServerApp()
 
