@@ -118,22 +118,28 @@ def _comments(path: Path, lines: Lines) -> list[int]:
     if len(marked) == len(numbers):
         return []  # all ids begin so
     first = lines[numbers[len(marked)]]
-    separator = next((s for s in SEPARATORS if s in first), " ")
-    quoted = may_quote(separator, first)
-    width = len(split(first, separator, quoted))
     while marked:
         line = lines[marked[-1]]
-        cells = split(line, separator, quoted)
-        as_wide = len(cells) == width and cells[0].strip() not in MARKS
+        as_wide = _is_as_wide(line, first)
         if not as_wide and (_names_columns(first) or not _names_columns(line)):
             return marked
-        if as_wide and cells[0][1:2].isspace() and not _names_columns(line):
+        if as_wide and line[1:2].isspace() and not _names_columns(line):
             raise FedmemError(
                 f"{path}, line {marked[-1]} may be a comment or an interaction, since it begins "
                 f"with {line[:2]!r}: take it out, or give the file a line that names its columns."
             )
         marked.pop()  # a header, or an id that begins so
     return []
+
+
+def _is_as_wide(line: str, row: str) -> bool:
+    """Whether a line has as many cells as a row, by anything that may separate them."""
+    for separator in SEPARATORS:
+        quoted = may_quote(separator, row)
+        cells = split(line, separator, quoted)
+        if len(cells) == len(split(row, separator, quoted)) > 1 and cells[0].strip() not in MARKS:
+            return True
+    return False
 
 
 def _names_columns(line: str) -> bool:

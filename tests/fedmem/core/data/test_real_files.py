@@ -217,6 +217,9 @@ def test_ids_that_begin_like_comments(tmp_path: Path) -> None:
     lines = [f"#guest,{item},{time}" for _, item, time in ROWS[:6]] + table()
     path = write(tmp_path / "log", ["#user,item,time", *lines])
     assert "#guest" in histories(load(settings_for(path)))
+    lines[:2] = ["#guest,1,2", "1,a::b,2"]
+    path = write(tmp_path / "log 1", lines)
+    assert load(settings_for(path, "user item time")).read.interactions == len(lines)
     lines[0] = "# guest,1,2"
     path = write(tmp_path / "log 2", lines)
     assert "may be a comment or an interaction" in error_of(settings_for(path, "user item time"))
