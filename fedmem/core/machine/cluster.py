@@ -68,9 +68,8 @@ def ray_of(address: str | None, placement: Placement) -> Iterator[None]:
     }
     try:
         try:
-            with contextlib.chdir(
-                "/"
-            ):  # workers would import what lies in the folder that we are in
+            # Workers would import what lies in the folder that we are in.
+            with contextlib.chdir("/"):
                 ray.init(
                     # Never left out: Ray would join any cluster that this machine is part of.
                     address=address or "local",
