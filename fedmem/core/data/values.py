@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -134,7 +135,8 @@ def _of_dates(column: pa.ChunkedArray) -> Numbers:
 
         raise _first_bad(text, is_date, "date like the first")
     day_first = (False,) if re.match(r"\d{4}", first) else (False, True)
-    guessed = [guess_datetime_format(first, dayfirst=each) for each in day_first]
+    with warnings.catch_warnings(action="ignore"):  # both orders are tried, one of which is odd
+        guessed = [guess_datetime_format(first, dayfirst=each) for each in day_first]
     if guessed[0] is None:
         guessed = [
             f for f in OTHER_FORMS if pd.notna(pd.to_datetime(first, format=f, errors="coerce"))
