@@ -10,7 +10,7 @@ code 2.
 from __future__ import annotations
 
 from fedmem.core.commands import command_parser
-from fedmem.core.errors import FedmemError, readable_exit
+from fedmem.core.errors import MISTAKE_EXIT_CODE, FedmemError, readable_exit
 
 
 def main() -> None:
@@ -41,7 +41,8 @@ def main() -> None:
         for finding in found:
             if finding.level is Level.PROBLEM and finding.check not in of_settings:
                 raise FedmemError(f"{finding.figure}\n{finding.advice}".strip())
-        print_findings(found, Console())
+        if print_findings(found, Console()) is Level.PROBLEM:  # of the settings: a run refuses it
+            raise SystemExit(MISTAKE_EXIT_CODE)
 
 
 if __name__ == "__main__":
