@@ -29,6 +29,7 @@ from fedmem.runs.configuration import compose_settings
 
 CUSTOM = compose_settings(["data=custom"]).data
 WORDS = ("", " ", "nan", "NaN", "NULL", "None", "NA", "n/a", "\\N")
+MISSING = {word.strip().lower() for word in WORDS} | {"-nan", "#n/a", "<na>", "nat", "undefined"}
 """What stands for a missing value."""
 PACKED: dict[str, Callable[[bytes], bytes]] = {
     "": lambda content: content,
@@ -142,7 +143,7 @@ def write(table: Written, folder: Path) -> Path | None:
 
 def is_missing(cell: Cell, words: bool) -> bool:
     text = str(cell).strip()
-    return not text or (words and text.lower() in {word.strip().lower() for word in WORDS})
+    return not text or (words and text.lower() in MISSING)
 
 
 def expected(table: Written) -> list[tuple[Any, ...]]:
