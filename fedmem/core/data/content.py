@@ -126,7 +126,7 @@ def _load_rows(settings: DataSettings, kind: str, interactions: Interactions) ->
         found = f"{path} is a folder" if path.is_dir() else f"looked for {path}"
         raise FedmemError(
             f"There are no item features for {key}: {found}.\n"
-            f"Stages 2 and 3 need them: set {key} to your file, or "
+            f"Stages 2 and 3 and model.item_start=content need them: set {key} to your file, or "
             f"{how_to_get(settings, WITH_FEATURES)}"
         )
     vectors = read_vectors(path, settings.columns.item)
