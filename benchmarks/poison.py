@@ -103,7 +103,7 @@ def run(settings: Settings, poison: str, guard: bool, rounds: int) -> Outcome:
             node.users, settings.federation.fraction, settings.seed, STAGE.name, number
         )
         key = RoundKey(settings.seed, STAGE.name, number)
-        filters = make_filters(settings.strategy)
+        filters = make_filters(settings)
         update = train_cohort(node.trainer(STAGE), users, key, filters)
         left_out += update.left_out
         parameters = optimizer.step(parameters, update.change, schedule.pace(number))

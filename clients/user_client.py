@@ -79,7 +79,7 @@ class UserClient(NumPyClient):
             the number of targets trained on, and `loss`, `users` and `left-out`.
         """
         self._take(parameters)
-        filters = make_filters(self.node.settings.strategy)
+        filters = make_filters(self.node.settings)
         update = self.train(int(cast(int, config["round"])), filters)
         change = [update.change[name].cpu().numpy() for name in self.scope]
         metrics: dict[str, Scalar] = {

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, NoReturn, cast
 
 import numpy as np
+import torch
 from flwr.app import ArrayRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
@@ -17,10 +18,17 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import Evaluation, joined
 from fedmem.core.evaluation.protocol import means
 from fedmem.core.model.parameters import Parameters, content_hash
+from fedmem.core.privacy.rounds import PrivateRounds
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
 from fedmem.core.updates.filter import Reply
-from fedmem.core.updates.filters import filter_replies, hints_for, make_filters, states_of
+from fedmem.core.updates.filters import (
+    filter_average,
+    filter_replies,
+    hints_for,
+    make_filters,
+    states_of,
+)
 from fedmem.messaging.exchange import nothing
 from fedmem.messaging.messages import (
     EvaluateResult,
@@ -75,7 +83,14 @@ class StageFedAvg(FedAvg):
         self._frozen_hash = content_hash(frozen)
         self._threshold = progress.threshold
         self._checks = ReplyChecks(settings, stage)
-        self._filters = make_filters(settings.strategy, states=progress.filters)
+        self._private: PrivateRounds | None = None
+        if progress.ledger is not None:
+            users = len(roster.users)
+            self._private = PrivateRounds(
+                settings, stage.name, users, progress.ledger, progress.parameters
+            )
+        mechanism = None if self._private is None else self._private.mechanism
+        self._filters = make_filters(settings, states=progress.filters, mechanism=mechanism)
         self._optimizer = ServerOptimizer(settings.strategy, progress.optimizer)
         self._informed: set[int] = set()
 
@@ -107,7 +122,9 @@ class StageFedAvg(FedAvg):
         usable, implausible = filter_replies(self._filters, usable)
         lines = [str(refusal) for refusal in [*refused, *implausible]]
         required = min(self._settings.strategy.min_nodes, len(homes))
-        if not replies or 0 < len(usable) < required:  # with none usable the stage stops, by itself
+        # With none usable the stage stops by itself; a private one would go on with noise alone.
+        none = homes and not (usable if self._private else replies)
+        if none or 0 < len(usable) < required:
             raise FedmemError(
                 f"{self._stage.name}, round {number}: {len(usable)} usable replies, and "
                 f"{max(required, 1)} are needed (strategy.min_nodes): "
@@ -127,13 +144,20 @@ class StageFedAvg(FedAvg):
             refused=lines,
         )
         parameters = progress.parameters
-        if record.targets:
+        if record.targets or self._private:
             trained = [reply for reply in usable if reply.update.weight]
-            change, loss = self._averaged(number, trained)
+            change, loss = {n: torch.zeros_like(v) for n, v in parameters.items()}, 0.0
+            if trained:
+                change, loss = self._averaged(number, trained)
+            change = filter_average(self._filters, change, record.targets, number)
             pace = progress.schedule.pace(number)
             parameters = self._optimizer.step(parameters, change, pace)
             finite = all(bool(value.isfinite().all()) for value in parameters.values())
             record = replace(record, loss=loss if finite else math.nan)
+        if self._private is not None:  # what it has seen of single rounds is no part of the promise
+            users = round(self._private.mechanism.expected)
+            shown = record.loss if record.loss is not None and math.isnan(record.loss) else None
+            record = replace(record, loss=shown, users=users, left_out=0, targets=users)
         progress = replace(
             progress,
             parameters=parameters,
@@ -182,8 +206,11 @@ class StageFedAvg(FedAvg):
         results = [EvaluateResult.from_record(reply.content) for reply in replies]
         # A fixed order of summation, whichever node answers first: a run repeats bit for bit.
         results.sort(key=lambda result: sorted(result.sums.items()))
+        sums = _summed(result.sums for result in results)
+        if self._private is not None:
+            sums = self._private.figures(sums, server_round, split)
         return Evaluation(
-            metrics=means(_summed(result.sums for result in results)),
+            metrics=means(sums),
             memory=_summed(result.memory for result in results) or None,
             outcomes=joined([result.outcomes for result in results if result.outcomes]),
             seconds=time.monotonic() - began,
@@ -218,9 +245,11 @@ class StageFedAvg(FedAvg):
     def _sampled_at(self, server_round: int) -> dict[int, np.ndarray]:
         """The users that train in a round, by the node where they live; absent nodes too."""
         federation, seed = self._settings.federation, self._settings.seed
-        sampled = sample_round(
-            self._roster.users, federation.fraction, seed, self._stage.name, server_round
-        )
+        users = self._roster.users
+        if self._private is not None:
+            sampled = self._private.sample(users, server_round)
+        else:
+            sampled = sample_round(users, federation.fraction, seed, self._stage.name, server_round)
         homes = {n: np.intersect1d(sampled, users) for n, users in self._roster.homes.items()}
         return {node: users for node, users in homes.items() if len(users)}
 

@@ -91,7 +91,7 @@ def train(message: Message, context: Context) -> Message:
         return Message(NeedsFrozen(task.frozen_hash).to_record(), reply_to=message)
     if client.stage.memory:
         _bring_memory(client, "validation", task, context)
-    filters = make_filters(client.node.settings.strategy, hints=task.hints)
+    filters = make_filters(client.node.settings, hints=task.hints)
     update = client.train(task.round, filters)
     return Message(update_to_record(update), reply_to=message)
 

@@ -18,7 +18,6 @@ def run_rounds(
     rules: StageRules,
     progress: StageProgress,
     reporter: StageReporter,
-    validate_every: int,
 ) -> StageProgress:
     """Train, validate every so often, and report, until the stage is over.
 
@@ -28,7 +27,6 @@ def run_rounds(
         rules: what a round's figures mean for the stage.
         progress: where the stage stands.
         reporter: of rounds that have ended; it reports one while the nodes train in the next.
-        validate_every: rounds from one validation to the next; the last round has one.
 
     Raises:
         FedmemError: too few nodes answered.
@@ -39,11 +37,12 @@ def run_rounds(
         while not progress.over:
             number = progress.round + 1
             record, progress = RoundRecord(progress.stage, number), replace(progress, round=number)
+            progress = rules.charged(progress)
             if number > 0:  # round 0 validates what the stage starts from, and no more
                 progress, record = strategy.train(progress, reporter.report)
                 progress = rules.trained(progress, record)
-            due = number % validate_every == 0 or number == progress.schedule.last
-            if due and progress.trouble is None:
+            if rules.validates(progress):
+                progress = rules.charged_figures(progress)
                 found = strategy.rank(number, progress.parameters, "validation")
                 record = replace(
                     record,
@@ -59,6 +58,7 @@ def run_rounds(
                 last=progress.schedule.last,
                 seconds=ended - began,
                 nodes=roster.news(),
+                epsilon=None if progress.ledger is None else progress.ledger.epsilon,
             )
             began = ended
             reporter.ended(record, progress)

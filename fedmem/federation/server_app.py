@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedmem.core.checkpoint import load_parents
+from fedmem.core.checkpoint import Checkpoint, load_parents
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.protocol import COLD, RANKINGS
 from fedmem.core.memory import auto_threshold
 from fedmem.core.model.parameters import initial_parameters
+from fedmem.core.privacy.ledger import Ledger
+from fedmem.core.privacy.plan import open_ledger
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage, find_stage
 from fedmem.federation.item_table import starting_rows
@@ -86,19 +88,26 @@ class Run:
         scope, frozen = ({n: parameters[n] for n in part} for part in (names, rest))
         if progress is None:
             threshold = self._threshold(roster, folder) if stage.memory else None
-            progress = rules.begin(scope, threshold)
+            progress = rules.begin(scope, threshold, self._ledger(roster, folder, parents))
         reporter.begin(progress)
         strategy = StageFedAvg(settings, stage, roster, frozen, progress)
-        every = settings.federation.evaluate_every
-        progress = run_rounds(strategy, roster, rules, progress, reporter, every)
+        progress = run_rounds(strategy, roster, rules, progress, reporter)
         if progress.best is None:
             folder.give_up()
             raise FedmemError(progress.trouble or f"{stage.name} has no round to run.")
+        best, progress = progress.best, rules.charged_figures(progress)
         rankings = [*RANKINGS, COLD] if settings.evaluation.cold_items else RANKINGS
-        test = strategy.rank(
-            progress.best_round, progress.best, "test", rankings, ranks=self.keep_ranks
-        )
+        test = strategy.rank(progress.best_round, best, "test", rankings, ranks=self.keep_ranks)
         return reporter.finish(settings, progress, test, roster.catalogue, frozen, hashes)
+
+    def _ledger(
+        self, roster: Roster, folder: RunFolder, parents: Mapping[str, Checkpoint]
+    ) -> Ledger | None:
+        """What the run has released before this stage; None: it is not private."""
+        if not self.settings.privacy.on:
+            return None
+        released = {name: parent.released for name, parent in parents.items()}
+        return folder.state.ledger or open_ledger(self.settings, len(roster.users), released)
 
     def _threshold(self, roster: Roster, folder: RunFolder) -> float:
         """The memory's novelty threshold: as set, or from the nodes' summed histograms."""

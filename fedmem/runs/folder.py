@@ -26,6 +26,7 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import FILE as OUTCOMES
 from fedmem.core.files.atomic import flush, replacing
 from fedmem.core.files.lock import InUseError, lock_file
+from fedmem.core.privacy.ledger import Ledger
 from fedmem.core.settings import Settings
 from fedmem.runs.provenance import made_with
 from fedmem.runs.records import StageResult
@@ -178,11 +179,13 @@ class RunFolder:
         with replacing(self.path / NOVELTY) as partial:
             partial.write_text(json.dumps({"threshold": threshold, "counts": list(counts)}) + "\n")
 
-    def end_stage(self, result: Mapping[str, Any], checkpoint: str) -> None:
-        """Write that a stage has ended, with its checkpoint in place."""
+    def end_stage(
+        self, result: Mapping[str, Any], checkpoint: str, ledger: Ledger | None = None
+    ) -> None:
+        """Write that a stage has ended, with its checkpoint in place, and what was released."""
         checkpoints = {**self.state.checkpoints, str(result["stage"]): checkpoint}
         results = [*self.state.results, dict(result)]
-        self._move(stage=None, results=results, checkpoints=checkpoints)
+        self._move(stage=None, results=results, checkpoints=checkpoints, ledger=ledger)
 
     def end_run(self, settings: Settings) -> None:
         """Write `results.json`, and that nothing is left to do."""

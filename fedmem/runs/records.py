@@ -41,6 +41,7 @@ class RoundRecord:
         refused: replies that were left out, and why.
         nodes: what became of nodes since the round before: which joined, went, came back, failed
             or did not answer in time.
+        epsilon: what the run has spent of its privacy budget so far; None: it has none.
     """
 
     stage: str
@@ -61,6 +62,7 @@ class RoundRecord:
     memory: dict[str, float] | None = None
     refused: list[str] = field(default_factory=list)
     nodes: list[str] = field(default_factory=list)
+    epsilon: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class StageResult:
         memory: figures of the memories at the test; None where they are off.
         checkpoint: where the parameters are.
         stopped: why the stage had to stop before its end; None: it had not.
+        epsilon: what the run had spent of its privacy budget after it; None: it has none.
     """
 
     stage: str
@@ -97,6 +100,7 @@ class StageResult:
     memory: dict[str, float] | None
     checkpoint: str
     stopped: str | None
+    epsilon: float | None = None
 
 
 class Observer:

@@ -82,6 +82,7 @@ class StageReporter:
             metrics=progress.best_validation,
             parents=dict(parents or {}),
             parameters={**(frozen or {}), **progress.best},
+            released=None if progress.ledger is None else progress.ledger.entries,
         )
         path = Path(settings.checkpoint.dir) / f"{progress.stage}.safetensors"
         checkpoint.save(path)
@@ -101,8 +102,9 @@ class StageReporter:
             memory=test.memory,
             checkpoint=str(path),
             stopped=progress.trouble,
+            epsilon=None if progress.ledger is None else progress.ledger.epsilon,
         )
-        self._folder.end_stage(asdict(result), checkpoint.hash)
+        self._folder.end_stage(asdict(result), checkpoint.hash, progress.ledger)
         for observer in self._observers:
             observer.on_result(result)
         return result

@@ -35,6 +35,10 @@ class Schedule:
     cooldown: float
     cut_after: int | None = None
 
+    def within(self, rounds: int) -> Schedule:
+        """The schedule with at most so many rounds."""
+        return replace(self, rounds=min(self.rounds, rounds))
+
     @classmethod
     def of(cls, settings: Settings, stage: Stage) -> Schedule:
         """That of a stage, as the settings have it."""

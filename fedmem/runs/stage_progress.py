@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field, replace
 
 from fedmem.core.model.parameters import Parameters
+from fedmem.core.privacy.ledger import Ledger
+from fedmem.core.privacy.plan import affordable, charged, figures_of, require_affordable
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
 from fedmem.core.updates.filters import FilterStates
@@ -32,6 +34,7 @@ class StageProgress:
         since_best: validations since.
         lowest_loss: of the rounds so far; None: none has trained.
         trouble: why the stage had to stop after this round; None: it had not.
+        ledger: what the run has released; None: it is not private.
     """
 
     stage: str
@@ -47,6 +50,7 @@ class StageProgress:
     since_best: int = 0
     lowest_loss: float | None = None
     trouble: str | None = None
+    ledger: Ledger | None = None
 
     @property
     def over(self) -> bool:
@@ -66,23 +70,71 @@ class StageRules:
         self._settings = settings
         self._stage = stage
 
-    def begin(self, parameters: Parameters, threshold: float | None) -> StageProgress:
+    def begin(
+        self, parameters: Parameters, threshold: float | None, ledger: Ledger | None = None
+    ) -> StageProgress:
         """Before the first round.
 
         A stage with a predecessor validates that first, as round 0, so that its best round is never
-        worse on validation than what it starts from.
+        worse on validation than what it starts from. A private one has as many rounds as its budget
+        allows.
+
+        Raises:
+            FedmemError: the budget allows none.
         """
+        settings, schedule = self._settings, Schedule.of(self._settings, self._stage)
+        if ledger is not None:
+            most = affordable(settings, ledger, self._stage.name, schedule.rounds)
+            schedule = schedule.within(most)
+        first = -1 if self._stage.requires and not self._figures_are_noised else 0
         return StageProgress(
             stage=self._stage.name,
-            round=-1 if self._stage.requires else 0,
-            schedule=Schedule.of(self._settings, self._stage),
+            round=first,
+            schedule=schedule,
             parameters=parameters,
             threshold=threshold,
+            ledger=ledger,
         )
+
+    def charged(self, progress: StageProgress) -> StageProgress:
+        """Before the messages of a round are sent: with what the round is going to release.
+
+        Raises:
+            FedmemError: that is more than the budget.
+        """
+        if progress.ledger is None or progress.round < 1:
+            return progress
+        ledger = charged(self._settings, progress.ledger, progress.stage)
+        require_affordable(self._settings, ledger)
+        return replace(progress, ledger=ledger)
+
+    def charged_figures(self, progress: StageProgress) -> StageProgress:
+        """Before a validation or the test, likewise."""
+        if progress.ledger is None or not self._figures_are_noised:
+            return progress
+        ledger = progress.ledger.charged(figures_of(self._settings, progress.stage))
+        require_affordable(self._settings, ledger)
+        return replace(progress, ledger=ledger)
+
+    def validates(self, progress: StageProgress) -> bool:
+        """Whether the round that has been trained is validated."""
+        if progress.trouble is not None:
+            return False
+        if progress.round == progress.schedule.last:
+            return True
+        every = self._settings.federation.evaluate_every
+        return progress.round % every == 0 and not self._figures_are_noised
+
+    @property
+    def _figures_are_noised(self) -> bool:
+        privacy = self._settings.privacy
+        return privacy.on and privacy.figures == "noised"
 
     def trained(self, progress: StageProgress, record: RoundRecord) -> StageProgress:
         """After the training of a round, whose parameters `progress` has already."""
         limit, loss, lowest = self._settings.strategy.loss_limit, record.loss, progress.lowest_loss
+        if progress.ledger is not None and loss is None:
+            return progress  # no loss leaves a private round
         if loss is None:
             why = "; ".join(record.refused[:LISTED]) or "all users were left out by their nodes"
             more = len(record.refused) - LISTED
@@ -95,11 +147,14 @@ class StageRules:
         return replace(progress, lowest_loss=loss if lowest is None else min(loss, lowest))
 
     def validated(self, progress: StageProgress, record: RoundRecord) -> StageProgress:
-        """After the validation of a round."""
+        """After the validation of a round.
+
+        A private stage keeps its last round: to choose one is a release too.
+        """
         assert record.validation is not None
         found, strategy = worth(record.validation), self._settings.strategy
         best = worth(progress.best_validation) if progress.best_validation else None
-        if best is None or found > best:
+        if best is None or found > best or progress.ledger is not None:
             return replace(
                 progress,
                 best=progress.parameters,

@@ -7,6 +7,7 @@ remembers of its users is kept at the node (`fedmem/core/memory/memory_store.py`
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from fedmem.core.errors import FedmemError
 from fedmem.core.files.sealed import load_sealed, of_another_version, save_sealed
 from fedmem.core.model.parameters import Parameters
+from fedmem.core.privacy.ledger import Ledger
 from fedmem.core.settings import Settings
 from fedmem.runs.schedule import Schedule
 from fedmem.runs.stage_progress import StageProgress
@@ -36,6 +38,7 @@ class RunState:
         metrics_bytes: where `metrics.jsonl` ends.
         done: nothing is left to do.
         data: `fedmem.core.data.identity` of the data; None: they are the nodes'.
+        ledger: what the finished stages have released; None: no stage is finished, or private.
     """
 
     settings: Settings
@@ -47,6 +50,7 @@ class RunState:
     metrics_bytes: int = 0
     done: bool = False
     data: str | None = None
+    ledger: Ledger | None = None
 
     def __str__(self) -> str:
         """Where it stands, in a few words."""
@@ -65,12 +69,13 @@ class RunState:
             OSError: the disk does not take it; the state before stays.
         """
         about = {k: v for k, v in vars(self).items() if k not in ("settings", "stage")}
-        about |= {"settings": asdict(self.settings), "stage": None}
+        about |= {"settings": asdict(self.settings), "stage": None, "ledger": _kept(self.ledger)}
         tensors: Parameters = {}
         best, stage = None, self.stage
         if stage is not None:
             about["stage"] = {k: v for k, v in vars(stage).items() if k not in TENSORS}
             about["stage"]["schedule"] = asdict(stage.schedule)
+            about["stage"]["ledger"] = _kept(stage.ledger)
             tensors |= {f"parameters/{name}": value for name, value in stage.parameters.items()}
             tensors |= {f"optimizer/{name}": value for name, value in stage.optimizer.items()}
             if stage.best is not None:
@@ -99,6 +104,7 @@ class RunState:
         except (FedmemError, KeyError) as error:
             raise of_another_version(path, error) from error
         try:
+            about["ledger"] = _ledger_of(about)
             if about["stage"] is not None:
                 about["stage"] = _load_stage(folder, about["stage"], tensors, with_best)
             return cls(**about)
@@ -117,8 +123,17 @@ def _load_stage(
     if about["best_validation"] and with_best:
         path = folder / _name_of_best(about["stage"], about["best_round"])
         best = load_sealed(path, "run's best parameters")[1]
-    schedule = Schedule(**about.pop("schedule"))
-    return StageProgress(**about, **parts, best=best, schedule=schedule)
+    made: dict[str, Any] = {"schedule": Schedule(**about["schedule"]), "ledger": _ledger_of(about)}
+    return StageProgress(**{**about, **made}, **parts, best=best)
+
+
+def _kept(ledger: Ledger | None) -> dict[str, Any] | None:
+    return None if ledger is None else ledger.to_dict()
+
+
+def _ledger_of(about: Mapping[str, Any]) -> Ledger | None:
+    kept = about.get("ledger")
+    return None if kept is None else Ledger.from_dict(kept)
 
 
 def _name_of_best(stage: str, best_round: int) -> str:

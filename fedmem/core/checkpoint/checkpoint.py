@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fedmem.core.checkpoint.foreign import EARLIER, refuse_foreign
 from fedmem.core.errors import FedmemError
@@ -32,6 +33,8 @@ class Checkpoint:
     parents: dict[str, str]
     """Content hash of each checkpoint that it started from, by stage."""
     parameters: Parameters = field(repr=False)
+    released: list[dict[str, Any]] | None = None
+    """`Ledger.entries` of the run that made it; None: it was trained without privacy."""
 
     @property
     def hash(self) -> str:
@@ -41,6 +44,8 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Write the file: complete under its name, or not at all."""
         about = {k: v for k, v in vars(self).items() if k not in ("parameters", "model")}
+        if self.released is None:
+            del about["released"]
         save_sealed(path, {**about, "model": asdict(self.model)}, self.parameters)
 
     @classmethod

@@ -329,6 +329,52 @@ class StrategySettings(Section, key="strategy"):
 
 
 @dataclass(frozen=True)
+class PrivacySettings(Section, key="privacy"):
+    """User-level differential privacy, see docs/privacy.md."""
+
+    mode: Annotated[str, one_of("none", "central")]
+    """Who adds the noise: nobody, or the server, which is trusted with each user's bounded update.
+    """
+    epsilon: Positive | None
+    """The ε that all releases of the run, and of the checkpoints that it starts from, may cost."""
+    delta: Annotated[float, within("(0, 1)")]
+    """The δ that it is stated at; below 1 / users."""
+    bound: Annotated[str, one_of("normalise", "clip")]
+    """What a user's update may weigh: `normalise` divides it by its norm, `clip` shortens it to
+    `privacy.clip` where it is longer."""
+    clip: Positive | None
+    """Longest update, for `clip`."""
+    schedule: Annotated[str, one_of("poisson", "every_k", "all")]
+    """Who trains in a round: each user with probability `federation.fraction`, by a secret draw;
+    one of 1 / `federation.fraction` blocks of users in turn, by a public order; or all."""
+    mechanism: Annotated[str, one_of("gaussian", "banded")]
+    """Whether the noise of each round is independent, or takes back a part of the rounds before,
+    which `every_k` allows."""
+    noise: Positive | None
+    """Noise multiplier: standard deviation of the noise on a round's sum, in units of the longest
+    update; null: what `privacy.epsilon` leaves for the rounds of the run."""
+    figures: Annotated[str, one_of("noised", "exact")]
+    """Validation and test figures: `noised` once a stage, as a part of ε; `exact` as often as
+    without privacy, outside of the guarantee, for research on public data."""
+    figures_noise: Positive
+    """Noise multiplier of the figures, where they are noised."""
+
+    @property
+    def on(self) -> bool:
+        """Whether updates are private."""
+        return self.mode != "none"
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """A bound without a number, noise without a budget, schedules that fit no mechanism."""
+        if self.bound == "clip" and self.clip is None:
+            yield "clip", "a number with privacy.bound=clip, the longest update"
+        if self.on and self.epsilon is None:
+            yield "epsilon", f"a number with privacy.mode={self.mode}, such as 8"
+        if self.mechanism == "banded" and self.schedule != "every_k":
+            yield "mechanism", f"gaussian with privacy.schedule={self.schedule}"
+
+
+@dataclass(frozen=True)
 class FederationSettings(Section, key="federation"):
     """Who takes part, and for how long."""
 
@@ -426,6 +472,7 @@ class Settings(Section):
     memory: MemorySettings
     client: ClientSettings
     strategy: StrategySettings
+    privacy: PrivacySettings
     federation: FederationSettings
     loss: LossSettings
     evaluation: EvaluationSettings
@@ -435,6 +482,30 @@ class Settings(Section):
     simulation: SimulationSettings
     tracking: TrackingSettings
     run: RunSettings
+
+    def __post_init__(self, at: str | None) -> None:
+        super().__post_init__(at)
+        for key, value, instead in self._not_private() if self.privacy.on else ():
+            raise FedmemError(
+                f"{key}={value} does not go with privacy.mode={self.privacy.mode}: {instead}."
+            )
+
+    def _not_private(self) -> Iterator[tuple[str, Any, str]]:
+        """Settings that would release more than the ledger counts: key, value, what to do."""
+        if self.strategy.aggregation != "mean":
+            yield "strategy.aggregation", self.strategy.aggregation, "take mean"
+        if self.privacy.schedule == "all" and self.federation.fraction != 1:
+            yield "privacy.schedule", "all", "set federation.fraction=1, or another schedule"
+        if self.model.item_length == "auto" and self.starts_from_content:
+            yield "model.item_length", "auto", "it is found from the interactions; set a number"
+        if self.memory.threshold == "auto" and any(
+            ALL_STAGES[name].memory for name in self.stage if name in ALL_STAGES
+        ):
+            yield "memory.threshold", "auto", "it is found from the histories; set a number"
+        if self.privacy.figures == "noised" and self.evaluation.cold_items:
+            yield "evaluation.cold_items", self.evaluation.cold_items, "take privacy.figures=exact"
+        if CENTRALISED.name in self.stage:
+            yield "stage", CENTRALISED.name, "pooled training knows no privacy"
 
     def of_stage(self, name: str) -> StageSettings:
         """The numbers of a stage: its own, but for those that the run sets for all of its stages.

@@ -76,13 +76,16 @@ class LocalTrainer:
 
     def train_user(self, user: int, key: RoundKey) -> Update:
         """`local_steps` full-batch steps on one user: the definition of a user's update."""
+        client = self.settings.client
+        if client.local_steps == 1 and client.optimizer == "sgd":
+            return self.train_batch(np.array([user]), key)  # without copies of the parameters
         rows = self._rows_of(np.array([user]))
         before = {name: p.detach().clone() for name, p in self.scope.items()}
         # Summed up apart: new − old would round away changes that are small beside the parameter.
         change = {name: torch.zeros_like(p) for name, p in before.items()}
-        optimizer = make_local_optimizer(self.settings.client, change.values())
+        optimizer = make_local_optimizer(client, change.values())
         weight, loss = int(self.windows.lengths[rows].sum()), 0.0
-        for step in range(self.settings.client.local_steps):
+        for step in range(client.local_steps):
             loss = self.accumulate_gradient(rows, key, step) / max(weight, 1)
             with torch.no_grad():
                 for name, parameter in self.scope.items():
@@ -122,7 +125,7 @@ class LocalTrainer:
         """`train_user` of each user that has targets, one by one or several side by side."""
         own = [(int(user), self._rows_of(np.array([user]))) for user in users]
         own = [(user, rows) for user, rows in own if self.windows.lengths[rows].sum()]
-        if self.execution == "stacked":
+        if self.execution == "stacked" or self._device.type == "cuda":
             yield from self._side_by_side(own, key)
             return
         for user, _ in own:

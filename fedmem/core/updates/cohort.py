@@ -23,7 +23,7 @@ def train_cohort(
     Users train as one batch where that is the same and every filter trusts what comes of it; else
     by `train_each_user`, so that filters, which are made for each message, see each of them.
     """
-    if trainer.execution == "batched":
+    if trainer.execution == "batched" and not any(each.sees_each_user for each in filters):
         update = trainer.train_batch(users, key)
         if all(each.trusts(update) for each in filters):
             return _at_node(update, filters)

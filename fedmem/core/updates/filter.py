@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fedmem.core.model.parameters import Parameters
 from fedmem.core.updates.update import Update, UserUpdates
 
 
@@ -42,6 +43,9 @@ class UpdateFilter:
     name: str
     """Under which the server's state and its hint to the nodes are kept and sent."""
 
+    sees_each_user = False
+    """Whether it needs every user's own update, so that no batch of users may train as one."""
+
     def at_user(self, updates: UserUpdates) -> UserUpdates:
         """Each user's update as it leaves training: change it, or drop users."""
         return updates
@@ -64,6 +68,10 @@ class UpdateFilter:
     def at_server(self, replies: Sequence[Reply]) -> tuple[list[Reply], list[Refusal]]:
         """The nodes' replies before they are averaged: change them, or refuse some."""
         return list(replies), []
+
+    def at_average(self, change: Parameters, weight: int, server_round: int) -> Parameters:
+        """A round's mean change, of users of so much weight in all, before the server's step."""
+        return change
 
     def hint(self, users: int) -> float | None:
         """A number that the server sends to the same filter at a node that trains so many users."""

@@ -4,33 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
-from fedmem.core.settings import StrategySettings
+from fedmem.core.model.parameters import Parameters
+from fedmem.core.privacy.noise import GaussianMechanism
+from fedmem.core.settings import Settings
 from fedmem.core.updates.direction import DirectionFilter
 from fedmem.core.updates.filter import Refusal, Reply, UpdateFilter
 from fedmem.core.updates.norm import NormFilter
+from fedmem.core.updates.private import PrivateUpdates
 
 FilterStates = dict[str, list[list[float]]]
 """The state of the server's filters, by their names."""
 
 
 def make_filters(
-    settings: StrategySettings,
+    settings: Settings,
     hints: Mapping[str, float] | None = None,
     states: Mapping[str, Sequence[Sequence[float]]] | None = None,
+    mechanism: GaussianMechanism | None = None,
 ) -> list[UpdateFilter]:
     """The filters that the settings ask for.
 
     At a node they take the `hints` that the server's filters sent, at the server the `states` that
-    its filters carried in an earlier process, both by their names.
+    its filters carried in an earlier process, both by their names, and the `mechanism` of a private
+    stage. A private run has no others: their medians would be releases of their own.
     """
-    hints, states = hints or {}, states or {}
+    if settings.privacy.on:
+        return [PrivateUpdates(settings.privacy, mechanism)]
+    hints, states, strategy = hints or {}, states or {}, settings.strategy
     filters: list[UpdateFilter] = []
-    if settings.guard_ratio is not None:
+    if strategy.guard_ratio is not None:
         name = NormFilter.name
         limit, usual = hints.get(name, math.inf), states.get(name, ())
-        filters.append(NormFilter(settings.guard_ratio, limit, usual))
-    if settings.guard_direction:
+        filters.append(NormFilter(strategy.guard_ratio, limit, usual))
+    if strategy.guard_direction:
         filters.append(DirectionFilter())
     return filters
 
@@ -55,3 +63,10 @@ def filter_replies(
         kept, found = each.at_server(kept)
         refused += found
     return kept, refused
+
+
+def filter_average(
+    filters: Sequence[UpdateFilter], change: Parameters, weight: int, server_round: int
+) -> Parameters:
+    """The mean change of a round through every filter's last hook."""
+    return reduce(lambda mean, each: each.at_average(mean, weight, server_round), filters, change)

@@ -49,7 +49,7 @@ def train(settings: Settings, factor: float, users: np.ndarray, limit: float = m
     trainer = ready_node(settings, STAGE).trainer(STAGE)
     trainer.__class__ = Poisoned
     trainer.factor = factor  # type: ignore[attr-defined]
-    return train_cohort(trainer, users, KEY, make_filters(settings.strategy, {"norm": limit}))
+    return train_cohort(trainer, users, KEY, make_filters(settings, {"norm": limit}))
 
 
 def assert_same(one: Update, other: Update) -> None:
@@ -134,6 +134,6 @@ def test_users_side_by_side_are_told_apart(
         return change, losses
 
     monkeypatch.setattr(training, "train_stacked", spoilt)
-    update = train_cohort(trainer, USERS, KEY, make_filters(settings.strategy))
+    update = train_cohort(trainer, USERS, KEY, make_filters(settings))
     assert update.left_out == len(POISONED)
     assert_same(update, honest)

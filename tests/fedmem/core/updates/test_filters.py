@@ -64,16 +64,16 @@ class Halving(UpdateFilter):
 def test_the_settings_say_which_filters_there_are(
     overrides: tuple[str, ...], kinds: list[type[UpdateFilter]], make_settings: MakeSettings
 ) -> None:
-    assert [type(each) for each in make_filters(make_settings(*overrides).strategy)] == kinds
+    assert [type(each) for each in make_filters(make_settings(*overrides))] == kinds
 
 
 def test_hints_and_states_reach_the_filter_of_their_name(settings: Settings) -> None:
     usual = [[1.0, 4.0]] * 3
-    at_server = make_filters(settings.strategy, states={"norm": usual})
+    at_server = make_filters(settings, states={"norm": usual})
     assert states_of(at_server) == {"norm": usual}
     hints = hints_for(at_server, users=4)
     assert hints == {"norm": 10.0}
-    (at_node,) = make_filters(settings.strategy, hints=hints)
+    (at_node,) = make_filters(settings, hints=hints)
     assert not at_node.trusts(Update({"w": torch.tensor([10.1])}, 1, 0.0, 1))
     assert hints_for([Halving()], users=4) == {}
 
