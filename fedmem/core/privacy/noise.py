@@ -46,7 +46,7 @@ class NoiseSeries:
         self._streams = streams
         self._stage = stage
         self._column = bands(count)
-        self._shapes = {name: value.shape for name, value in scope.items()}
+        self._shapes = {name: scope[name].shape for name in sorted(scope)}  # as files have them
         self._rounds: dict[int, Floats] = {}
 
     def of_round(self, server_round: int) -> Parameters:

@@ -98,14 +98,15 @@ def open_ledger(
 
 
 def affordable(settings: Settings, ledger: Ledger, stage: str, rounds: int) -> int:
-    """How many of a stage's rounds `privacy.epsilon` allows, its figures paid first.
+    """How many of a stage's rounds `privacy.epsilon` allows, all figures to come paid first.
 
     Raises:
         FedmemError: none.
     """
     target = settings.privacy.epsilon
     assert target is not None
-    fixed = [*ledger.releases, *planned(settings, 1.0)[1]]
+    past = {each.of for each in ledger.releases}
+    fixed = [*ledger.releases, *(e for e in planned(settings, 1.0)[1] if e.of not in past)]
 
     def cost(count: int) -> float:
         return epsilon([*fixed, rounds_of(settings, stage, ledger.noise, count)], ledger.delta)
