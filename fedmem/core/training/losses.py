@@ -82,12 +82,48 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Any, Any]:
-        each = [
-            [x] * info.batch_size if dim is None else x.unbind(dim)
+        hidden, item_emb, targets = (
+            x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
             for x, dim in zip(inputs, dims, strict=True)
-        ]
-        outputs = [_SummedCrossEntropy.apply(*one) for one in zip(*each, strict=True)]  # type: ignore[no-untyped-call]
-        return tuple(torch.stack(parts) for parts in zip(*outputs, strict=True)), (0, 0, 0)
+        )
+        return _SideBySide.apply(hidden, item_emb, targets), (0, 0, 0)  # type: ignore[no-untyped-call]
+
+
+class _SideBySide(torch.autograd.Function):
+    """`_SummedCrossEntropy` of S users, each with a table of its own: [S, ..., D], [S, I + 1, D].
+
+    All positions are computed, and those without a target count for nothing.
+    """
+
+    @staticmethod
+    def forward(hidden: Tensor, item_emb: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        size = max(1, SCORES_AT_ONCE[hidden.device.type] // (targets[0].numel() * len(item_emb[0])))
+        samples, wanted = hidden.flatten(1, -2), targets.flatten(1)  # [S, N, D], [S, N]
+        totals, by_sample = item_emb.new_empty(len(hidden)), torch.empty_like(samples)
+        by_item_emb = torch.zeros_like(item_emb)
+        for start in range(0, len(hidden), size):
+            users = slice(start, start + size)
+            own, items, there = samples[users], item_emb[users, 1:], (wanted[users, :, None] > 0)
+            rows = wanted[users, :, None].expand(own.shape)
+            scores = own @ items.mT  # [s, N, I]
+            largest = scores.amax(2, keepdim=True)
+            at_target = scores.gather(2, (wanted[users] - 1).clamp(min=0).unsqueeze(2))
+            odds = scores.sub_(largest).exp_()
+            evidence = odds.sum(2, keepdim=True)
+            totals[users] = ((evidence.log() + largest - at_target) * there).sum((1, 2))
+            by_sample[users] = (odds @ items / evidence - item_emb[users].gather(1, rows)) * there
+            by_item_emb[users, 1:] = odds.mT @ (own / evidence * there)
+            by_item_emb[users] = by_item_emb[users].scatter_add(1, rows, -own * there)
+        return totals, by_sample.view(hidden.shape), by_item_emb
+
+    setup_context = _SummedCrossEntropy.setup_context
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slopes: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None]:
+        by_hidden, by_item_emb = ctx.saved_tensors
+        by_user = slopes.view(-1, *[1] * (by_hidden.dim() - 1))
+        return by_hidden * by_user, by_item_emb * slopes[:, None, None], None
 
 
 def cross_entropy_over_candidates(positive: Tensor, negatives: Tensor) -> Tensor:

@@ -123,8 +123,11 @@ class LocalTrainer:
 
     def train_each(self, users: UserIndices, key: RoundKey) -> Iterator[UserUpdates]:
         """`train_user` of each user that has targets, one by one or several side by side."""
-        own = [(int(user), self._rows_of(np.array([user]))) for user in users]
-        own = [(user, rows) for user, rows in own if self.windows.lengths[rows].sum()]
+        rows = self._rows_of(users)
+        rows = rows[np.argsort(self.windows.user[rows], kind="stable")]
+        present, starts = np.unique(self.windows.user[rows], return_index=True)
+        by_user = zip(present.tolist(), np.split(rows, starts[1:]), strict=bool(len(rows)))
+        own = [(user, rows) for user, rows in by_user if self.windows.lengths[rows].sum()]
         if self.execution == "stacked" or self._device.type == "cuda":
             yield from self._side_by_side(own, key)
             return
