@@ -8,8 +8,8 @@ ROLES = ("user", "item", "rating", "timestamp")
 """Of the columns of interactions."""
 
 KNOWN = {
-    "user": "user userid uid reviewerid customerid visitorid sessionid session username memberid",
-    "item": "item itemid iid movieid movie parentasin asin productid product isbn bookid trackid "
+    "user": "userid user uid reviewerid customerid visitorid sessionid session username memberid",
+    "item": "itemid item iid movieid movie parentasin asin productid product isbn bookid trackid "
     "songid articleid businessid gameid newsid venueid artistid animeid recipeid poiid sku "
     "stockcode",
     "rating": "rating score stars overall bookrating",

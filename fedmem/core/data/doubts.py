@@ -21,6 +21,22 @@ MANY = 10
 NEARLY_ALL = 0.9
 SAMPLE = 1000
 """Ids, or times, that are looked at one by one."""
+MANY_GAPS = 200_000
+"""Interactions of which the time to the next one is looked at."""
+APART = 10
+"""Times as close as a user's interactions are those of an item where the columns are swapped: with
+Amazon Toys a user's are 25 times as close as an item's, and that is the least of those measured."""
+FEW = 5
+"""Interactions that users of published data have at least."""
+FAR = 30
+"""Times as large, or as small, as the usual one is a time that is wrong, or in another unit."""
+ONE = {"user": "one person", "item": "one item"}
+PLACEHOLDERS = ("-1", "0", "unknown", "unk", "anonymous", "anon", "guest", "missing", "other")
+"""Ids that may stand for none."""
+
+ROUNDED = re.compile(r"-?\d\.\d+[eE]\+?\d+")
+TIME_NAME = re.compile(r"(^|[^a-z])(time|timestamp|date|datetime|year|day|at|ts)s?([^a-z]|$)", re.I)
+"""Within the name of a column that may hold times."""
 
 DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?"  # 2024-05-01 10:00
@@ -85,7 +101,7 @@ def _rises(timestamps: Numbers) -> npt.NDArray[np.bool_]:
 
 
 def looks_wrong(
-    users: Codes, user_ids: Ids, item_ids: Ids, timestamps: Numbers | None
+    users: Codes, user_ids: Ids, items: Codes, item_ids: Ids, timestamps: Numbers | None
 ) -> list[str]:
     """What looks wrong with interactions [N] and the ids in them, a line each; as in `Table`."""
     found = []
@@ -95,14 +111,21 @@ def looks_wrong(
             f"{len(item_ids):,} of {total:,} interactions have an item of their own: nothing can "
             "be learned of items that are seen once. Are these the items?"
         )
-    most = np.bincount(users)
-    if len(user_ids) >= MANY and most.max() >= total / 4:
-        found.append(
-            f"user {user_ids[most.argmax()]} has {most.max():,} of {total:,} interactions "
-            f"({most.max() / total:.0%}): is this one person, and not a word for none?"
-        )
-    for role, ids in {"user": user_ids, "item": item_ids}.items():
+    for role, codes, ids in (("user", users, user_ids), ("item", items, item_ids)):
+        counts = np.bincount(codes)
+        first, most = str(ids[counts.argmax()]), counts.max()
+        none = first.lower() in PLACEHOLDERS and 2 * np.median(counts) < most
+        if len(ids) >= MANY and (none or (role == "user" and most >= total / 4)):
+            found.append(
+                f"{role} {first} has {most:,} of {total:,} interactions ({most / total:.0%}): is "
+                f"this {ONE[role]}, and not a word for none?"
+            )
         sample = [str(value) for value in ids[:SAMPLE]]
+        if rounded := [value for value in sample if ROUNDED.fullmatch(value)]:
+            found.append(
+                f"{len(rounded):,} of {len(sample):,} {role} ids are written as {rounded[0]} is: "
+                "as spreadsheets shorten long numbers, so that different ids become one"
+            )
         dates = like_dates(sample)
         if 2 * len(dates) > len(sample):
             found.append(
@@ -117,7 +140,74 @@ def looks_wrong(
     return found if timestamps is None else [*found, *_of_times(users, timestamps)]
 
 
+def swapped(users: Codes, items: Codes, timestamps: Numbers | None) -> list[str]:
+    """What looks as if columns that were guessed were the other way round, a line at most.
+
+    Codes and times [N] are in the order of the file, which counts where there are no times. One
+    person's interactions come close together, an item's are spread over the time that it is there;
+    and data are left with users of so many interactions, hardly with such items alone.
+    """
+    of_users, of_items = np.bincount(users), np.bincount(items)
+    if min(len(of_users), len(of_items)) < ENOUGH:
+        return []
+    times = np.arange(len(users)) if timestamps is None else timestamps
+    by_user, by_item = _usual_gap(users, times), _usual_gap(items, times)
+    seldom = np.count_nonzero(of_users < FEW)
+    if APART * by_item < by_user:
+        figure = (
+            f"an item's interactions follow each other {by_user / by_item:,.0f} times as closely "
+            "as a user's"
+            if by_item
+            else "of an item's interactions most have the time of the one before, of a user's not"
+        )
+    elif of_items.min() >= FEW and seldom > len(of_users) / 10:
+        figure = (
+            f"{seldom:,} of {len(of_users):,} users have under {FEW} interactions, and no item has"
+        )
+    else:
+        return []
+    return [
+        f"{figure}: are users and items the other way round? Then begin data.columns.order with "
+        "item,user"
+    ]
+
+
+def _usual_gap(codes: Codes, times: npt.NDArray[Any]) -> float:
+    """The median time between two interactions of a group that follow each other, as a part of
+    what it were if the group's were spread evenly; of some groups where there are many.
+    """
+    some = codes % max(1, len(codes) // MANY_GAPS) == 0
+    sizes = np.bincount(codes)
+    codes, times = codes[some], times[some].astype(float)
+    order = np.lexsort((times, codes))
+    codes, times = codes[order], times[order]
+    same = codes[1:] == codes[:-1]
+    span = np.ptp(times)
+    if not same.any() or not span:
+        return 1.0
+    return float(np.median((np.diff(times) * sizes[codes[1:]])[same]) / span)
+
+
+def unused_times(names: Sequence[str]) -> list[str]:
+    """What is to be said where no column of times is known by its name, and some may be one."""
+    may_be = [name for name in names if TIME_NAME.search(re.sub("([a-z])([A-Z])", r"\1_\2", name))]
+    if not may_be:
+        return []
+    return [
+        f"no column of times is known by its name, so the order of the file counts; "
+        f"{len(may_be)} of {len(names)} may be one: {', '.join(may_be[:6])}. Is one "
+        "data.columns.timestamp?"
+    ]
+
+
 def _of_times(users: Codes, timestamps: Numbers) -> list[str]:
+    usual = float(np.median(timestamps))
+    far = timestamps[(timestamps < usual / FAR) | (timestamps > usual * FAR)]
+    if len(far) and usual >= SECONDS[0]:
+        return [
+            f"{len(far):,} of {len(timestamps):,} times are far from the others, as {far[0]:.0f} "
+            f"is from {usual:.0f}: are they missing, or in another unit?"
+        ]
     first = timestamps[:SAMPLE]
     if (first != first[0]).any() and not _whole_days(first):
         return []

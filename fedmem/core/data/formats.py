@@ -10,7 +10,6 @@ a header, `data.columns.order` names the columns; else they are guessed, see `he
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from fedmem.core.data.files import (
 )
 from fedmem.core.data.headerless import guess, in_order
 from fedmem.core.data.layouts import SEPARATORS, Layout, find_roles, listed, may_quote, split
-from fedmem.core.data.records import ARRAY, Record, all_names, read_records
+from fedmem.core.data.records import ARRAY, Record, all_names, parse, read_records
 from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.settings import ColumnSettings, DataSettings
 
@@ -173,8 +172,8 @@ def first_records(path: Path, encoding: str) -> list[Record]:
     records: list[Record] = []
     for number, line in first_lines(path, encoding).items():
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            value = parse(line)
+        except ValueError as error:
             if records:
                 break  # the reader says what is wrong
             raise FedmemError(f"{path}, line {number} is no JSON object: {error}.") from error

@@ -88,12 +88,34 @@ def guess(path: Path, lines: Sequence[str], wanted: str) -> Layout:
     found = f"line 1 has {width} columns"
     if differing is not None:
         found += f" and line {differing + 1} has {len(rows[differing])}"
-    names = [*("user", "item", "timestamp")[:width], *["other"] * (width - 3)]
+    if differing is not None and one_line_each:
+        raise FedmemError(
+            f"{path} is of no format that is known: {found}.\nIf each line is one user, write it "
+            "with spaces between: user item item …"
+        )
+    names = _likely_order(rows[: len(rows) if differing is None else differing])
     raise FedmemError(
         f"{path} is of no format that is known: {found}, without a header.\n"
         "Known are user item rating timestamp, user item, and one user a line; else name all "
         f"columns, as data.columns.order=[{','.join(names)}]."
     )
+
+
+def _likely_order(rows: Sequence[Sequence[str]]) -> list[str]:
+    """An order of columns to begin with: those of times where they are, the first two others."""
+    columns = [[cell.strip() for cell in column] for column in zip(*rows, strict=True)]
+    dated = (i for i, v in enumerate(columns) if 2 * len(like_dates(v)) > len(v) or _are_times(v))
+    time = next(dated, 2 if len(columns) == 3 else None)
+    left = [i for i in range(len(columns)) if i != time][:2]
+    roles = dict(zip(left, ROLES, strict=False))
+    if time is not None:
+        roles[time] = "timestamp"
+    return [roles.get(i, "other") for i in range(len(columns))]
+
+
+def _are_times(values: Sequence[str]) -> bool:
+    """Whether all of a column's values are numbers that look like times."""
+    return all(map(_number, values)) and like_times([float(value) for value in values])
 
 
 def _sequences(path: Path, lines: Sequence[str]) -> Layout:
@@ -133,6 +155,10 @@ def _columns(
         if few <= FEW and ratings > 2 * FEW:
             reason = f"it has {few} items and {ratings} different ratings in {len(whole)} lines"
             raise refusal(path, layout, reason)
+        times = len(set(columns[3]))
+        if times <= FEW and ratings > 2 * FEW:
+            reason = f"it has {ratings} different ratings and {times} times in {len(whole)} lines"
+            raise refusal(path, layout, reason, ["user", "item", "timestamp", "rating"])
     return layout
 
 
@@ -157,7 +183,7 @@ def _impossible(role: str, values: Sequence[str]) -> str | None:
     if role in ROLES[:2]:
         if 2 * len(dates) > len(values):
             return f"{dates[0]!r} is a time"
-        if len(numbers) == len(values) and like_times(numbers):
+        if _are_times(values):
             return f"{values[0]!r} looks like a time, as all of the first {len(values)} do"
         if any("." in value for value in values) and len(numbers) == len(values) >= ENOUGH:
             return f"{next(v for v in values if '.' in v)!r} looks like a rating"

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmem.core.arrays import Ints, Places, UserIndices, offsets_of, ranges
-from fedmem.core.data.doubts import looks_wrong
+from fedmem.core.data.doubts import looks_wrong, swapped, unused_times
 from fedmem.core.data.ids import Ids, catalogue, fingerprint, padded, places
 from fedmem.core.data.layouts import Layout
 from fedmem.core.data.preparation import Dropped, Size, TableRows, keep
@@ -186,11 +186,15 @@ def load(settings: DataSettings) -> Loaded:
     if table.dropped:
         dropped = [Dropped(table.missing, Size(0, 0, table.dropped)), *dropped]
     read = Size(len(table.user_ids), len(table.item_ids), len(table.users) + table.dropped)
-    doubts = looks_wrong(table.users, table.user_ids, table.item_ids, table.timestamps)
+    in_time = table.timestamps is not None
+    doubts = looks_wrong(table.users, table.user_ids, table.items, table.item_ids, table.timestamps)
+    if layout.guessed and layout.names:
+        doubts += swapped(table.users, table.items, table.timestamps)
+    if not in_time:
+        doubts += unused_times(layout.names)
     if len(paths) > 1 and in_order_of_splits(paths):
         check_splits(paths, table, rows)
     interactions = _assemble(table, rows, settings)
-    in_time = table.timestamps is not None
     return Loaded(interactions, paths, layout, read, in_time, dropped, doubts)
 
 

@@ -1,11 +1,14 @@
 """JSON records, one a line or all in an array, and the columns of interactions in them.
 
+A line may also be a dict as Python writes it, as in Amazon's files of 2014.
+
 Arrow parses lines where all of a column's values are of one type, as its first ones are; whatever
 it cannot, Python does, and says which record is wrong.
 """
 
 from __future__ import annotations
 
+import ast
 import codecs
 import json
 import re
@@ -18,15 +21,17 @@ import pyarrow as pa
 import pyarrow.json
 
 from fedmem.core.data.files import MAX_LINE, numbered_lines, open_bytes, readable
-from fedmem.core.errors import FedmemError
+from fedmem.core.errors import FedmemError, first_line
 
 Record = dict[str, Any]
 Columns = dict[str, pa.ChunkedArray]
 """By role."""
 
-KEY = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:')
+KEY = re.compile(rb'"(?:[^"\\]|\\.)*"\s*:' + rb"|'(?:[^'\\]|\\.)*'\s*:")
 ARRAY = re.compile(rb"(\xef\xbb\xbf)?\s*\[\s*[\[{\]]")
 """How a file begins that holds records in an array."""
+PYTHON = re.compile(r"\s*\{\s*u?'")
+"""How a line begins that holds a dict of Python, which JSON never does."""
 
 
 def read_records(path: Path, encoding: str = "utf-8") -> Iterator[tuple[str, Record]]:
@@ -43,12 +48,31 @@ def read_records(path: Path, encoding: str = "utf-8") -> Iterator[tuple[str, Rec
         yield place, value
 
 
+def parse(line: str) -> Any:
+    """What a line holds: JSON, or Python's way of writing a dict of numbers and text.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        return json.loads(line)
+    except RecursionError as error:
+        raise ValueError(error) from error
+    except ValueError:
+        if PYTHON.match(line) is None:
+            raise
+        try:
+            return ast.literal_eval(line.strip())  # which executes nothing
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+            raise ValueError(f"{first_line(error)}, in a dict of Python") from error
+
+
 def _lines(path: Path, encoding: str) -> Iterator[tuple[str, Any]]:
     for number, line in numbered_lines(path, encoding):
         if line.strip():
             try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
+                value = parse(line)
+            except ValueError as error:
                 raise FedmemError(f"{path}, line {number} is no JSON: {error}.") from error
             yield f"line {number}", value
 
@@ -77,8 +101,8 @@ def all_names(path: Path) -> list[str]:
             if new:
                 seen |= new
                 try:
-                    value = json.loads(line)
-                except (ValueError, RecursionError):
+                    value = parse(line.decode(errors="replace"))
+                except ValueError:
                     continue  # the reader says where it stands
                 names |= dict.fromkeys(value if isinstance(value, dict) else ())
     return list(names)

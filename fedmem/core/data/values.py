@@ -17,12 +17,31 @@ from pandas.tseries.api import guess_datetime_format
 Numbers = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-WORDS = ("nan", "-nan", "null", "none", "na", "n/a", "#n/a", "<na>", "nat", "\\n", "undefined")
+WORDS = (
+    *("nan", "-nan", "1.#qnan", "-1.#ind", "null", "(null)", "[null]", "<null>", "#null!", "nil"),
+    *("none", "(none)", "na", "n/a", "n.a.", "#na", "#n/a", "<na>", "nat", "\\n", "undefined"),
+    *("-", "--", "?"),
+)
 """What programs write where there is no value, whatever the case."""
 NUMBERS = (pa.int64(), pa.float64())
 DATES = (pa.timestamp("ns"), pa.timestamp("ns", "UTC"))
-OTHER_FORMS = ("%a %b %d %H:%M:%S %z %Y", "%d %b %y", "%d %b %y %H:%M:%S", "%Y-%m-%dT%H:%M:%S,%f")
-"""Of dates that pandas reads and does not guess; the first is Twitter's and Foursquare's."""
+OTHER_FORMS = (
+    "%a %b %d %H:%M:%S %z %Y",  # Twitter's and Foursquare's
+    "%d/%b/%Y:%H:%M:%S %z",  # of a web server's log
+    "%Y-%m-%dT%H:%M:%S,%f",
+    *(
+        f"{day}{time}"
+        for day in ("%m/%d/%Y", "%d/%m/%Y", "%Y-%m-%d", "%Y/%m/%d")
+        for time in (" %I:%M %p", " %I:%M:%S %p")
+    ),
+    *(
+        f"{day}{time}"
+        for day in ("%d %b %y", "%d-%b-%y", "%m/%d/%y", "%d/%m/%y")
+        for time in ("", " %H:%M", " %H:%M:%S")
+    ),
+)
+"""Of dates that pandas reads and does not guess."""
+TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[ap]m)?", re.IGNORECASE)
 FORMS = "numbers, ISO dates as 2024-05-01 10:00:00, and dates whose form pandas recognises"
 
 
@@ -142,6 +161,10 @@ def _of_dates(column: pa.ChunkedArray) -> Numbers:
             f for f in OTHER_FORMS if pd.notna(pd.to_datetime(first, format=f, errors="coerce"))
         ]
     orders = list(dict.fromkeys(form for form in guessed if form is not None))
+    if TIME_OF_DAY.fullmatch(first):
+        raise BadValue(
+            0, f"{first!r} is a time of day without its day: name another column, or join the two"
+        )
     if not orders:
         raise BadValue(0, f"{first[:60]!r} is no number and no date: {FORMS} are read")
     encoded = text.combine_chunks().dictionary_encode()
@@ -153,7 +176,7 @@ def _of_dates(column: pa.ChunkedArray) -> Numbers:
         bad = int(np.argmax(parsed[0].isna().to_numpy()))
         row = int(np.argmax(codes == bad))
         raise BadValue(row, f"{distinct[bad][:60]!r} is no date like the first, {first[:40]!r}")
-    if len(whole) > 1 and not whole[0].equals(whole[1]):
+    if any(not whole[0].equals(other) for other in whole[1:]):
         raise BadValue(
             0, f"{first[:60]!r} may have the day or the month first: write it as 2024-05-01"
         )

@@ -24,12 +24,13 @@ from hypothesis import strategies as st
 
 from fedmem.core.data.ids import as_text
 from fedmem.core.data.readers import read_table
+from fedmem.core.data.values import WORDS as STAND_FOR_NONE
 from fedmem.core.errors import FedmemError
 from fedmem.runs.configuration import compose_settings
 
 CUSTOM = compose_settings(["data=custom"]).data
-WORDS = ("", " ", "nan", "NaN", "NULL", "None", "NA", "n/a", "\\N")
-MISSING = {word.strip().lower() for word in WORDS} | {"-nan", "#n/a", "<na>", "nat", "undefined"}
+WORDS = ("", " ", "nan", "NaN", "NULL", "None", "NA", "n/a", "\\N", "-", "?", "(null)")
+MISSING = {"", *STAND_FOR_NONE}
 """What stands for a missing value."""
 PACKED: dict[str, Callable[[bytes], bytes]] = {
     "": lambda content: content,

@@ -56,6 +56,7 @@ def test_a_line_end_in_quotes_is_refused_by_its_line(tmp_path: Path) -> None:
         ([f"{i},{u},5,{t}" for u, i, t in ROWS], "as if the columns were the other way round"),
         ([f"{i},{u}" for u, i, t in ROWS], "as if the columns were the other way round"),
         ([f"{u},{i},{t},5" for u, i, t in ROWS], "its rating '1500000000' is too large"),
+        ([f"{u},{i},{n},{t % 5}" for n, (u, i, t) in enumerate(ROWS)], "48 different ratings"),
         ([f"{u},{i},buy,{t}" for u, i, t in ROWS], "its rating 'buy' is no number"),
         ([f"{u},{n},5,{t}" for n, (u, _, t) in enumerate(ROWS)], "have an item of their own"),
         ([f"{n},{i},5,{t}" for n, (_, i, t) in enumerate(ROWS)], "have a user of their own"),
@@ -85,7 +86,36 @@ def test_columns_without_a_header_are_named_in_their_order(tmp_path: Path) -> No
     assert "names its columns itself" in error_of(settings_for(named, "item user"))
 
 
-WORDS = ["nan", "NULL", "NA", "None", "", "n/a"]
+def test_the_order_that_is_advised_has_the_times_where_they_are(tmp_path: Path) -> None:
+    for lines, order in (
+        ([f"{u},{i},7,pv,{t + n}" for n, (u, i, t) in enumerate(ROWS)], "user,item,other,other,ti"),
+        ([f"{u}\t2010-10-19T23:55:{t % 60}Z\t30.2\t{i}\t1" for u, i, t in ROWS], "user,timesta"),
+        ([f"{u},{i},{t}" for u, i, t in ROWS], "user,item,timestamp]"),
+    ):
+        assert f"order=[{order}" in error_of(settings_for(write(tmp_path / "log.dat", lines)))
+    uneven = [f"{u},{','.join('123456'[: 3 + u])}" for u in range(1, 4)]
+    assert "with spaces between" in error_of(settings_for(write(tmp_path / "uneven", uneven)))
+
+
+def test_ids_come_before_names(tmp_path: Path) -> None:
+    lines = [f"Ann,Soap,{user},{item}" for user, item, _ in ROWS]
+    path = write(tmp_path / "log.csv", ["user,item,user_id,item_id", *lines])
+    assert histories(load(settings_for(path))) == expected()
+
+
+def test_lines_that_are_dicts_of_python(tmp_path: Path) -> None:
+    records = [{"user": u, "item": i, "note": 'it\'s "good"'} for u, i, _ in ROWS]
+    lines = [str(record | ({"time": 1} if n == 40 else {})) for n, record in enumerate(records)]
+    path = write(tmp_path / "log.json", lines)
+    assert "timestamp missing in 47." in error_of(settings_for(path))
+    write(path, [str(record) for record in records])
+    assert histories(load(settings_for(path))) == expected()
+    for wrong in ("{'user': print(1)}", "{'user': " + "[" * 9999, "{'user': 1} + 1"):
+        write(path, [*lines[:9], wrong])
+        assert f"{path}, line 10 is no JSON" in error_of(settings_for(path))
+
+
+WORDS = ["nan", "NULL", "NA", "None", "", "n/a", "(null)", "?", "-", "1.#QNAN"]
 
 
 def with_missing(form: str, word: str | None, path: Path) -> Path:
@@ -150,10 +180,10 @@ def test_values_of_several_types_are_one_column(tmp_path: Path) -> None:
 
 
 def test_ratings_are_read_where_they_are_used(tmp_path: Path) -> None:
-    lines = [f"{u},{i},-,{t}" for u, i, t in ROWS]
+    lines = [f"{u},{i},*,{t}" for u, i, t in ROWS]
     path = write(tmp_path / "log.csv", ["user,item,rating,time", *lines])
     assert histories(load(settings_for(path))) == expected()
-    assert "line 2: the rating '-' is no number" in error_of(settings_for(path, min_rating=1.0))
+    assert "line 2: the rating '*' is no number" in error_of(settings_for(path, min_rating=1.0))
 
 
 @pytest.mark.parametrize(
@@ -165,6 +195,10 @@ def test_ratings_are_read_where_they_are_used(tmp_path: Path) -> None:
         "2017/07/15 04:22:{:02}",
         "15-Jul-2017 04:22:{:02}",
         "2017-07-15T04:22:{:02}Z",
+        "15/Jul/2017:04:22:{:02} +0200",
+        "7/15/2017 4:{:02} PM",
+        "15-Jul-17 04:22:{:02}",
+        "7/15/17 04:{:02}",
     ],
 )
 def test_dates_in_the_forms_that_pandas_knows(form: str, tmp_path: Path) -> None:
@@ -173,6 +207,12 @@ def test_dates_in_the_forms_that_pandas_knows(form: str, tmp_path: Path) -> None
     columns = replace(CUSTOM.columns, timestamp="when")
     backwards = [(user, item, -time) for user, item, time in ROWS]
     assert histories(load(replace(settings_for(path), columns=columns))) == expected(backwards)
+
+
+def test_a_time_of_day_is_no_time(tmp_path: Path) -> None:
+    lines = [f"{u},{i},04:22:{t % 60:02}" for u, i, t in ROWS]
+    path = write(tmp_path / "log.csv", ["user,item,time", *lines])
+    assert "is a time of day without its day" in error_of(settings_for(path))
 
 
 def test_a_date_that_may_be_of_two_days_is_refused(tmp_path: Path) -> None:

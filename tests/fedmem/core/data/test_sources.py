@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
@@ -113,5 +114,48 @@ def test_what_looks_wrong_is_said_with_a_figure(tmp_path: Path) -> None:
     assert "11 of 11 item ids look like dates, as '2017-07-10' does" in doubts_of(
         tmp_path / "d", dates
     )
+    mixed = [f"{u},{i},{t * (1000 if i == 103 else 1)}" for u, i, t in ROWS]
+    assert "5 of 48 times are far from the others, as 1500000000000 is from 1500000003" in (
+        doubts_of(tmp_path / "f", mixed)
+    )
+    none = [*table(), *[f"{9 + n},{100 + n},{n}" for n in range(9)], *[f"-1,{n},{n}" for n in "12"]]
+    none += [f"-1,{100 + n},1500000000" for n in range(9)]
+    assert "user -1 has 11 of 68 interactions (16%)" in doubts_of(tmp_path / "g", none)
+    rounded = [f"{u},{9.78e9 + i:.1E},{t}" for u, i, t in ROWS]
+    assert "1 of 1 item ids are written as 9.8E+09 is" in doubts_of(tmp_path / "h", rounded)
     same = [f"{u},{i},7" for u, i, t in ROWS]
     assert "all times are 7: 83% of the interactions" in doubts_of(tmp_path / "e", same)
+
+
+def test_times_that_no_column_is_known_to_hold_are_spoken_of(tmp_path: Path) -> None:
+    names = "user,item,clickTime,updated_at,category,daytona"
+    path = write(tmp_path / "log.csv", [names, *[f"{u},{i},{t},1,2,3" for u, i, t in ROWS]])
+    (said,) = load(settings_for(path)).doubts
+    assert "so the order of the file counts; 2 of 6 may be one: clickTime, updated_at." in said
+
+
+MANY = [(u, (13 * u + 7 * s * s) % 40, 10**6 * u + s) for u in range(80) for s in range(6)]
+"""Eighty users with six interactions each, one user after the other, and forty items."""
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_users_in_the_place_of_items_are_spoken_of(timed: bool, tmp_path: Path) -> None:
+    rows = sorted(MANY, key=lambda row: (row[0] // 2, row[2] % 6))  # two at a time
+    for swapped in (False, True):
+        pairs = [(i, u) if swapped else (u, i) for u, i, _ in rows]
+        more = [(5, t) if timed else () for _, _, t in rows]
+        lines = table(rows=[(*pair, *rest) for pair, rest in zip(pairs, more, strict=True)])
+        path = write(tmp_path / "log", lines)
+        said = load(settings_for(path, min_interactions=3)).doubts
+        assert ["an item's interactions follow each other" in each for each in said] == (
+            [True] if swapped else []
+        )
+
+
+def test_users_with_few_interactions_and_no_such_items_are_spoken_of(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    items = np.concatenate([np.arange(30)] * 8)  # eight each
+    users = np.concatenate([np.arange(100), random.integers(0, 30, 140)])
+    lines = [f"{u},{i}" for u, i in random.permuted(np.stack([users, items], 1), axis=0)]
+    loaded = load(settings_for(write(tmp_path / "log", lines), min_interactions=3))
+    assert "users have under 5 interactions, and no item has" in " ".join(loaded.doubts)
