@@ -53,7 +53,7 @@ def test_two_nodes_come_to_the_parameters_of_the_simulation_and_strangers_are_re
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nodes have own data; a stranger has a key that nobody registered, or does not speak TLS."""
-    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # the first stage calls nothing that is compiled
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # for nodes that train less long than that takes
     folder = tmp_path / "federation"
     folder.mkdir()
     asked = ["stage=pretrain_sasrec", "federation.nodes=2"]
@@ -72,6 +72,7 @@ def test_two_nodes_come_to_the_parameters_of_the_simulation_and_strangers_are_re
             assert not plain.recv(100).startswith(b"HTTP")
         output = finish(federation.run(*overrides(*asked)))
         assert "pretrain_sasrec: best round" in output, output
+        monkeypatch.delenv("NUMBA_DISABLE_JIT")  # which numba would heed in this process, too
         train_once(settings)
         same_as_simulated(folder, tmp_path / "checkpoints", ["pretrain_sasrec"])
         assert [record["messages"] for record in rounds(federation)] == [2, 2]

@@ -208,6 +208,17 @@ def test_stages_run_one_by_one_give_the_bits_of_a_run_of_all(
         assert checkpoint.hash == apart[stage].hash
 
 
+def test_stage_3_is_refused_with_other_features_than_stage_2_had(
+    make_settings: MakeSettings, data_dir: Path, tmp_path: Path
+) -> None:
+    own = f"checkpoint.dir={tmp_path / 'apart'}"
+    run_in_process(make_settings("stage=[pretrain_sasrec,align_projectors]", own))
+    rows = torch.load(data_dir / "visual_features.pt")
+    torch.save(rows.flip(0), data_dir / "visual_features.pt")  # as wide as before
+    with pytest.raises(FedmemError, match="was trained with other item features"):
+        run_in_process(make_settings("stage=finetune_moe", own))
+
+
 def test_a_node_that_restarts_goes_on_from_its_context(
     make_settings: MakeSettings, tmp_path: Path, whole_run: WholeRun
 ) -> None:

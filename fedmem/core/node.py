@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedmem.core.arrays import Floats, Ints, Positions, UserIndices, ranges
 from fedmem.core.data import Histories, Interactions, Windows, load_histories
-from fedmem.core.data.content import content_of
+from fedmem.core.data.content import content_of, files_hash
 from fedmem.core.data.interactions import Split
 from fedmem.core.evaluation.cold import rank_cold
 from fedmem.core.evaluation.protocol import Ranks, draw_negatives, rank_users
@@ -60,6 +60,11 @@ class Node:
     def content(self) -> Content:
         """Content of all items, or what `ablation.content` puts in its place."""
         return content_of(self.settings, self.interactions)
+
+    @cached_property
+    def content_files(self) -> str:
+        """Hash of the items' content as the files hold it."""
+        return files_hash(self.settings, self.interactions, self.content)
 
     @cached_property
     def cold_content(self) -> Content:

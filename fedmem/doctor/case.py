@@ -11,7 +11,7 @@ from typing import Any
 from fedmem.core.arrays import UserIndices
 from fedmem.core.checkpoint import Checkpoint, load_parents
 from fedmem.core.data import Interactions, load_histories
-from fedmem.core.data.content import content_of
+from fedmem.core.data.content import content_of, files_hash
 from fedmem.core.data.sampling import participants
 from fedmem.core.errors import FedmemError
 from fedmem.core.machine.placement import Placement, place, this_machine
@@ -95,9 +95,12 @@ class Case:
         """The checkpoints that must be there already, by stage."""
         found: dict[str, Checkpoint] = {}
         catalogue = self.interactions.fingerprint
+        content = ""
+        if self.settings.reads_content:
+            content = files_hash(self.settings, self.interactions, self.content)
         for earlier, stage in enumerate(self.stages):
             made_here = [each.name for each in self.stages[:earlier]]
-            found |= load_parents(self.settings, stage, catalogue, made_here)
+            found |= load_parents(self.settings, stage, catalogue, content, made_here)
         return found
 
     def made(self, stage: str) -> Checkpoint:

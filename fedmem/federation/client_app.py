@@ -49,14 +49,16 @@ app = ClientApp(mods=[answer_as_asked])
 @app.query("describe")
 def describe(message: Message, context: Context) -> Message:
     """Who lives here, and what they choose from."""
-    node, widths = _node_of(message, context), (0, 0)
+    node, widths, content = _node_of(message, context), (0, 0), ""
     if message.content.config_records["about"]["content"]:
         widths = (node.content.visual.shape[1], node.content.text.shape[1])
+        content = node.content_files
     description = Description(
         users=node.users.astype("int32"),
         num_items=node.interactions.num_items,
         catalogue=node.interactions.fingerprint,
         widths=widths,
+        content=content,
     )
     return Message(description.to_record(), reply_to=message)
 

@@ -60,6 +60,7 @@ class Run:
                 simulated = folder.state.simulated_nodes is not None
                 roster = Roster(self.settings, grid, content, simulated, self.stop)
                 roster.meet()
+                folder.require_content(roster.content)
             for stage in stages:
                 if results and results[-1].stopped:
                     break
@@ -70,7 +71,7 @@ class Run:
     def _run_stage(self, roster: Roster, stage: Stage, folder: RunFolder) -> StageResult:
         """Begin a stage or go on with it, run its rounds, and finish it."""
         settings, reporter = self.settings, StageReporter(folder, self.observers, stage)
-        parents = load_parents(settings, stage, roster.catalogue)
+        parents = load_parents(settings, stage, roster.catalogue, roster.content)
         hashes = {name: parent.hash for name, parent in parents.items()}
         folder.start_stage(hashes)
         rules, progress = StageRules(settings, stage), folder.state.stage
@@ -98,7 +99,8 @@ class Run:
         best, progress = progress.best, rules.charged_figures(progress)
         rankings = [*RANKINGS, COLD] if settings.evaluation.cold_items else RANKINGS
         test = strategy.rank(progress.best_round, best, "test", rankings, ranks=self.keep_ranks)
-        return reporter.finish(settings, progress, test, roster.catalogue, frozen, hashes)
+        known = roster.content if stage.content else ""
+        return reporter.finish(settings, progress, test, roster.catalogue, frozen, hashes, known)
 
     def _ledger(
         self, roster: Roster, folder: RunFolder, parents: Mapping[str, Checkpoint]

@@ -202,17 +202,24 @@ class Description:
         num_items: items without the padding.
         catalogue: fingerprint of the items; nodes of one federation share it.
         widths: of visual and text vectors; 0 where the run needs none.
+        content: hash of these vectors as the files hold them; empty where the run needs none.
     """
 
     users: npt.NDArray[np.int32]
     num_items: int
     catalogue: str
     widths: tuple[int, int]
+    content: str = ""
 
     def to_record(self) -> RecordDict:
         """As Flower sends it."""
         about = ConfigRecord(
-            {"items": self.num_items, "catalogue": self.catalogue, "widths": list(self.widths)}
+            {
+                "items": self.num_items,
+                "catalogue": self.catalogue,
+                "widths": list(self.widths),
+                "content": self.content,
+            }
         )
         users = ArrayRecord({"users": Array(self.users)})
         return RecordDict({"about": about, "users": users})
@@ -223,7 +230,7 @@ class Description:
         about: dict[str, Any] = dict(record.config_records["about"])
         visual, text = about["widths"]
         users = record.array_records["users"]["users"].numpy().astype(np.int32)
-        return cls(users, about["items"], about["catalogue"], (visual, text))
+        return cls(users, about["items"], about["catalogue"], (visual, text), about["content"])
 
 
 @dataclass(frozen=True)

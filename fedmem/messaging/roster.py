@@ -41,6 +41,7 @@ class Roster:
         num_items: items without the padding.
         catalogue: fingerprint of the items.
         widths: of visual and text vectors; 0 where the run needs none.
+        content: hash of these vectors; empty where the run needs none.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Roster:
         self.num_items = 0
         self.catalogue = ""
         self.widths = (0, 0)
+        self.content = ""
         self._asked: dict[str, int] = {}
         self._refused: dict[int, str] = {}
         self._absent: set[int] = set()
@@ -172,9 +174,13 @@ class Roster:
         described = Description.from_record(reply.content)
         if not self.homes:
             self.num_items, self.catalogue = described.num_items, described.catalogue
-            self.widths = described.widths
+            self.widths, self.content = described.widths, described.content
         if (described.catalogue, described.widths) != (self.catalogue, self.widths):
             return self._refuse(node, "does not share the catalogue of items and their content")
+        if described.content != self.content:
+            return self._refuse(
+                node, "has other item features than the first node: give all the same files"
+            )
         for other, users in list(self.homes.items()):
             shared = np.intersect1d(users, described.users)
             if len(shared) and other in connected:

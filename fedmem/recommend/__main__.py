@@ -49,7 +49,9 @@ def run(arguments: Sequence[str] | None, console: Console) -> list[Recommended]:
     named = args.user is not None
     person = find_user(node, args.user) if named else of_history(node, args.history)
     stage, checkpoint, path = find_checkpoint(settings, args.stage)
-    checkpoint.require_fit(path, stage.name, node.interactions.fingerprint, settings.model)
+    content = node.content_files if checkpoint.content else ""
+    catalogue = node.interactions.fingerprint
+    checkpoint.require_fit(path, stage.name, catalogue, settings.model, content)
     node.settings = replace(settings, model=checkpoint.model)  # which may have other experts
     model = node.load(stage, checkpoint.parameters, checkpoint.hash).cpu()
     encoding = settings.data.encoding

@@ -174,6 +174,20 @@ class RunFolder:
         if not self.state.checkpoints.keys() >= parents.keys():
             self._move(checkpoints={**self.state.checkpoints, **parents})
 
+    def require_content(self, content: str) -> None:
+        """See that the nodes have the item features that the run was begun with, by their hash.
+
+        Raises:
+            FedmemError: they have others.
+        """
+        if self.state.content and content and content != self.state.content:
+            raise FedmemError(
+                "The nodes have other item features than when this run was begun; it cannot go on "
+                "as before.\nGive them the files that they had, or start a new run."
+            )
+        if content and not self.state.content:
+            self._move(content=content)
+
     def keep_novelty(self, counts: Sequence[int], threshold: float) -> None:
         """Write the histogram of `fedmem.core.memory.novelty` and the threshold found from it."""
         with replacing(self.path / NOVELTY) as partial:

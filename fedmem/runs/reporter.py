@@ -60,6 +60,7 @@ class StageReporter:
         catalogue: str,
         frozen: Parameters | None = None,
         parents: Mapping[str, str] | None = None,
+        content: str = "",
     ) -> StageResult:
         """Write what the stage leaves behind, the checkpoint of its best round first.
 
@@ -70,6 +71,7 @@ class StageReporter:
             catalogue: fingerprint of the items.
             frozen: parameters outside the scope.
             parents: content hash of each checkpoint that the stage started from, by stage.
+            content: hash of the item features that it was trained with.
         """
         assert progress.best is not None
         if test.outcomes:
@@ -83,6 +85,7 @@ class StageReporter:
             parents=dict(parents or {}),
             parameters={**(frozen or {}), **progress.best},
             released=None if progress.ledger is None else progress.ledger.entries,
+            content=content,
         )
         path = Path(settings.checkpoint.dir) / f"{progress.stage}.safetensors"
         checkpoint.save(path)

@@ -39,6 +39,7 @@ class RunState:
         done: nothing is left to do.
         data: `fedmem.core.data.identity` of the data; None: they are the nodes'.
         ledger: what the finished stages have released; None: no stage is finished, or private.
+        content: hash of the nodes' item features; empty: there are none, or they are not known.
     """
 
     settings: Settings
@@ -51,6 +52,7 @@ class RunState:
     done: bool = False
     data: str | None = None
     ledger: Ledger | None = None
+    content: str = ""
 
     def __str__(self) -> str:
         """Where it stands, in a few words."""

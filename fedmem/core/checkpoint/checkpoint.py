@@ -35,6 +35,8 @@ class Checkpoint:
     parameters: Parameters = field(repr=False)
     released: list[dict[str, Any]] | None = None
     """`Ledger.entries` of the run that made it; None: it was trained without privacy."""
+    content: str = ""
+    """Hash of the files' item features that it was trained with; empty: with none, or not known."""
 
     @property
     def hash(self) -> str:
@@ -64,8 +66,12 @@ class Checkpoint:
         except (FedmemError, KeyError, TypeError) as error:
             raise of_another_version(path, error) from error
 
-    def require_fit(self, path: Path, stage: str, catalogue: str, model: ModelSettings) -> None:
+    def require_fit(
+        self, path: Path, stage: str, catalogue: str, model: ModelSettings, content: str = ""
+    ) -> None:
         """Check that this checkpoint is the stage's, of these data and of this size.
+
+        `content` is the hash of the item features that it is used with; empty: with none.
 
         Raises:
             FedmemError: it is not; the message says in what it differs.
@@ -82,6 +88,12 @@ class Checkpoint:
         if differing:
             listed = ", ".join(f"model.{k}={theirs[k]} (here {ours[k]})" for k in differing)
             raise FedmemError(f"{path} is of another model size: {listed}.")
+        if self.content and content and self.content != content:
+            raise FedmemError(
+                f"{path} was trained with other item features (hash {self.content[:8]}, here "
+                f"{content[:8]}).\nPoint data.visual_file and data.text_file to those, or train "
+                f"{stage} again with these."
+            )
 
 
 def checkpoint_path(settings: CheckpointSettings, stage: str) -> Path:
@@ -91,7 +103,11 @@ def checkpoint_path(settings: CheckpointSettings, stage: str) -> Path:
 
 
 def load_parents(
-    settings: Settings, stage: Stage, catalogue: str, coming: Collection[str] = ()
+    settings: Settings,
+    stage: Stage,
+    catalogue: str,
+    content: str = "",
+    coming: Collection[str] = (),
 ) -> dict[str, Checkpoint]:
     """The checkpoints that a stage starts from, by stage, each checked and of one lineage.
 
@@ -99,6 +115,7 @@ def load_parents(
         settings: of the run.
         stage: that starts.
         catalogue: `Interactions.fingerprint` of the data.
+        content: hash of the item features, where a stage reads some.
         coming: stages that are going to be made anew before it starts; they are left out.
 
     Raises:
@@ -117,7 +134,7 @@ def load_parents(
                 f"checkpoint.dir={settings.checkpoint.dir}"
             )
         checkpoint = Checkpoint.load(path)
-        checkpoint.require_fit(path, required, catalogue, settings.model)
+        checkpoint.require_fit(path, required, catalogue, settings.model, content)
         for earlier, parent in checkpoint.parents.items():
             if earlier in parents and parents[earlier].hash != parent:
                 raise FedmemError(

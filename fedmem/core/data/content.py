@@ -18,6 +18,7 @@ from fedmem.core.data.sources import WITH_FEATURES, are_here, how_to_get
 from fedmem.core.data.vectors import Vectors, read_vectors
 from fedmem.core.errors import FedmemError
 from fedmem.core.model import Content
+from fedmem.core.model.parameters import content_hash
 from fedmem.core.settings import DataSettings, Settings
 
 KINDS = {"visual": "visual_file", "text": "text_file"}
@@ -39,6 +40,16 @@ def content_of(settings: Settings, items: Interactions) -> Content:
     """The items' content from `load_content`, or what `ablation.content` puts in its place."""
     key = f"{settings.seed} content {items.fingerprint}"
     return ablate(load_content(settings.data, items), settings.ablation.content, key)
+
+
+def files_hash(settings: Settings, items: Interactions, used: Content | None = None) -> str:
+    """Hash of the items' content as the files hold it, whatever `ablation.content` makes of it.
+
+    `used` is `content_of` these settings, where it is known.
+    """
+    if used is None or settings.ablation.content != "real":
+        used = load_content(settings.data, items)
+    return content_hash(vars(used))
 
 
 def has_files(settings: DataSettings) -> bool:

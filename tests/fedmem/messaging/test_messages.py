@@ -55,10 +55,11 @@ def test_results_and_descriptions_come_back_as_they_were() -> None:
     assert (back.weight, back.loss, back.users, back.left_out) == (5, 0.5, 2, 1)
     sums = EvaluateResult({"users": 2.0, "full/MRR": 0.25}, {"st_size": 3.0})
     assert EvaluateResult.from_record(sums.to_record()) == sums
-    about = Description(np.array([1, 4], np.int32), 40, "cafe", (512, 384))
+    about = Description(np.array([1, 4], np.int32), 40, "cafe", (512, 384), "7ea")
     described = Description.from_record(about.to_record())
     assert described.users.tolist() == [1, 4]
     assert (described.num_items, described.catalogue, described.widths) == (40, "cafe", (512, 384))
+    assert described.content == "7ea"
     assert NeedsFrozen.is_in(NeedsFrozen("ab").to_record())
     assert not NeedsFrozen.is_in(sums.to_record())
 

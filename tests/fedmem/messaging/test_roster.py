@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pytest
 from flwr.app import Error, Message
@@ -101,6 +102,22 @@ def test_a_node_with_another_catalogue_is_refused(make_settings: MakeSettings) -
     roster = roster_of(make_settings("federation.nodes=2"), grid)
     with pytest.raises(FedmemError, match="node 101: does not share the catalogue"):
         roster.meet()
+
+
+def test_a_node_with_other_features_is_refused(make_settings: MakeSettings) -> None:
+    grid = Network(2, [100, 101])
+
+    def another(reply: Message) -> Message:
+        if reply.metadata.src_node_id == 101:
+            record = Description.from_record(reply.content)
+            reply.content = replace(record, content="of other files").to_record()
+        return reply
+
+    grid.tamper = another
+    roster = Roster(make_settings("federation.nodes=2"), grid, True, False, threading.Event())
+    with pytest.raises(FedmemError, match="node 101: has other item features than the first"):
+        roster.meet()
+    assert roster.content != ""
 
 
 def test_a_node_that_fails_is_news_and_ends_a_simulation(settings: Settings) -> None:

@@ -212,3 +212,17 @@ def test_the_command_is_one_that_can_be_pasted(
     monkeypatch.chdir(tmp_path)
     line = how_to_go_on(tmp_path / "runs" / "a b")
     assert line == "Go on with: python -m fedmem.simulate run.resume='runs/a b'"
+
+
+def test_nodes_with_other_features_than_a_run_was_begun_with_end_it(
+    settings: Settings, tmp_path: Path
+) -> None:
+    settings = replace(settings, output_dir=str(tmp_path / "run"))
+    with RunFolder.start(settings) as folder:
+        for content in ("", "features", "features", ""):
+            folder.require_content(content)
+    with (
+        RunFolder.go_on(folder.path) as folder,
+        pytest.raises(FedmemError, match="other item features than when this run was begun"),
+    ):
+        folder.require_content("others")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from fedmem.core.checkpoint import Checkpoint, checkpoint_path, load_parents
 from fedmem.core.errors import FedmemError
-from fedmem.core.files.sealed import METADATA_KEY
+from fedmem.core.files.sealed import METADATA_KEY, save_sealed
 from fedmem.core.model import Content, Recommender
 from fedmem.core.settings import CheckpointSettings, Settings
 from fedmem.core.stages import STAGES
@@ -208,6 +208,29 @@ def test_a_checkpoint_of_another_size_is_refused_by_the_setting(
     )
     assert str(path) in message
     assert f"model.{key}={getattr(MODEL, key)} (here {value})" in message
+
+
+def test_a_checkpoint_of_other_item_features_is_refused_where_both_are_known(
+    tmp_path: Path,
+) -> None:
+    saved(tmp_path, checkpoint())
+    path = saved(
+        tmp_path,
+        checkpoint(SECOND.name, parents={FIRST.name: checkpoint().hash}, content="c0ffee00"),
+    )
+    assert Checkpoint.load(path).content == "c0ffee00"
+    for content in ("c0ffee00", ""):
+        assert load_parents(looking_in(tmp_path), THIRD, CATALOGUE, content)
+    message = error_of(lambda: load_parents(looking_in(tmp_path), THIRD, CATALOGUE, "7ea"))
+    assert f"{path} was trained with other item features (hash c0ffee00, here 7ea)" in message
+    assert "data.visual_file" in message
+
+
+def test_a_checkpoint_made_before_features_were_noted_is_read(tmp_path: Path) -> None:
+    made, path = checkpoint(), tmp_path / "earlier.safetensors"
+    about = {k: v for k, v in vars(made).items() if k not in ("parameters", "model", "content")}
+    save_sealed(path, {**about, "model": asdict(made.model)}, made.parameters)
+    assert Checkpoint.load(path).content == ""
 
 
 def test_dropout_and_experts_may_differ(tmp_path: Path) -> None:
