@@ -38,7 +38,9 @@ def main(arguments: Sequence[str], console: Console | None = None) -> Inspection
     console = console or Console()
     settings = compose_settings(args.settings)
     columns, encoding = named_columns(args), settings.data.encoding
-    titles = read_titles(args.items, columns, encoding) if args.items else {}
+    titles = {}
+    if args.items:
+        titles = read_titles(args.items, columns, encoding, partial(say, console=console))
     found = inspect(settings, titles)
     print_inspection(found, console)
     page = args.page or Path("runs") / settings.data.name / "features.png"

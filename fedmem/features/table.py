@@ -58,6 +58,7 @@ def read_items(
     *,
     encoding: str = "utf-8",
     report: Report = lambda _: None,
+    fields: Collection[str] = tuple(ROLES),
 ) -> list[Item]:
     """Read an item table, in the file's order; of an id that is there twice the first row counts.
 
@@ -70,6 +71,7 @@ def read_items(
             of paths, what these are relative to (else the table's own folder).
         encoding: of the table, where it is text.
         report: is given a line for each kind of what is left out.
+        fields: of `ROLES` those that are read; the others stay empty.
 
     Raises:
         FedmemError: a file or column is missing, cannot be read, or no row has an id.
@@ -77,7 +79,7 @@ def read_items(
     rows = list(read_rows(path, encoding, named.get("id")))
     if not rows:
         raise FedmemError(f"{path} has no items.")
-    columns = _find_columns(path, names_of(rows), named)
+    columns = _find_columns(path, names_of(rows), named, fields)
     texts = _read_descriptions(descriptions) if descriptions else {}
     find_picture = _Pictures(path, columns.get("image"), images)
     items: dict[str, Item] = {}
@@ -106,10 +108,20 @@ def read_items(
 
 
 def read_titles(
-    path: Path, named: Mapping[str, str | None] | None = None, encoding: str = "utf-8"
+    path: Path,
+    named: Mapping[str, str | None] | None = None,
+    encoding: str = "utf-8",
+    report: Report = lambda _: None,
 ) -> dict[str, str]:
-    """Title by id; arguments, order and errors as of `read_items`."""
-    return {item.id: item.title for item in read_items(path, named or {}, encoding=encoding)}
+    """Title by id; arguments, order and errors as of `read_items`, reports with the file's name."""
+    items = read_items(
+        path,
+        named or {},
+        encoding=encoding,
+        report=lambda line: report(f"{path}: {line}"),
+        fields=("id", "title"),
+    )
+    return {item.id: item.title for item in items}
 
 
 def find_table(folder: Path) -> Path | None:
@@ -118,10 +130,18 @@ def find_table(folder: Path) -> Path | None:
     return next((path for pattern in patterns for path in sorted(folder.glob(pattern))), None)
 
 
-def find_titles(folder: Path, encoding: str = "utf-8") -> dict[str, str]:
-    """Titles from a file with a usual name in the folder; none where there is no such file."""
+def find_titles(
+    folder: Path, encoding: str = "utf-8", report: Report = lambda _: None
+) -> dict[str, str]:
+    """Titles from a file with a usual name in the folder; none where there is no such file, or
+    none that can be read, which is reported.
+    """
     table = find_table(folder)
-    return read_titles(table, encoding=encoding) if table else {}
+    try:
+        return read_titles(table, encoding=encoding, report=report) if table else {}
+    except FedmemError as error:
+        report(f"no titles: {error}")
+        return {}
 
 
 def add_table_options(
@@ -220,12 +240,14 @@ def _rows(places: Collection[str]) -> str:
 
 
 def _find_columns(
-    path: Path, present: list[str], named: Mapping[str, str | None]
+    path: Path, present: list[str], named: Mapping[str, str | None], fields: Collection[str]
 ) -> dict[str, str]:
-    """The table's column of each field that it has."""
+    """The table's column of each of these fields that it has."""
     shown = f"the columns are {', '.join(present)}"
     columns = {}
     for field, role in ROLES.items():
+        if field not in fields:
+            continue
         wanted = named.get(field)
         found = find_column(role, present, wanted, row_is_item=True)
         if wanted and found is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -54,14 +55,14 @@ def run(arguments: Sequence[str] | None, console: Console) -> list[Recommended]:
     checkpoint.require_fit(path, stage.name, catalogue, settings.model, content)
     node.settings = replace(settings, model=checkpoint.model)  # which may have other experts
     model = node.load(stage, checkpoint.parameters, checkpoint.hash).cpu()
-    encoding = settings.data.encoding
+    encoding, report = settings.data.encoding, partial(say, console=console)
     if args.titles:
-        titles = read_titles(args.titles, encoding=encoding)
+        titles = read_titles(args.titles, encoding=encoding, report=report)
     else:
-        titles = find_titles(Path(settings.data.dir), encoding)
+        titles = find_titles(Path(settings.data.dir), encoding, report=report)
     new = None
     if args.new_items is not None:
-        table = read_titles(args.new_items, encoding=encoding)
+        table = read_titles(args.new_items, encoding=encoding, report=report)
         new = load_new_items(node, model, table, args.new_visual, args.new_text)
         titles = {**table, **titles}
     memory = memory_of(node, model, person.history) if stage.memory else None

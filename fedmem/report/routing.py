@@ -15,7 +15,7 @@ from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.model.parameters import router_weights
 from fedmem.core.plots import SERIES
 from fedmem.core.stages import FINETUNE_MOE
-from fedmem.features.table import find_table, read_items
+from fedmem.features.table import Report, find_table, read_items
 from fedmem.report.canvas import NothingToDraw, height_of, legend, name_rows
 from fedmem.report.runs import RecordedRun
 from fedmem.report.study import Study
@@ -67,7 +67,8 @@ def draw_router(study: Study, figure: Figure) -> str:
 def draw_genres(study: Study, figure: Figure) -> str:
     """Mean weight of each expert over the items of a genre."""
     routing = _routings(study)[0]
-    rows = _genres(routing.run)
+    left_out: list[str] = []
+    rows = _genres(routing.run, left_out.append)
     if not rows:
         raise NothingToDraw("the data's folder has no item table with genres")
     figure.set_figheight(1.1 + 0.19 * len(rows))
@@ -82,6 +83,7 @@ def draw_genres(study: Study, figure: Figure) -> str:
     return (
         f"{routing.arm}, seed {routing.run.seed}; items in brackets, the lines are means over all. "
         "An item counts in each of its genres."
+        + "".join(f" Of the item table {line}." for line in left_out)
     )
 
 
@@ -117,15 +119,24 @@ def _routing(arm: str, run: RecordedRun) -> Routing:
     return Routing(arm, run, experts, weights)
 
 
-def _genres(run: RecordedRun) -> list[tuple[str, list[int]]]:
-    """Each genre and the dense ids of its items, most items first; none without a table of them."""
+def _genres(run: RecordedRun, report: Report) -> list[tuple[str, list[int]]]:
+    """Each genre and the dense ids of its items, most items first; none without a table of them.
+
+    Raises:
+        NothingToDraw: the table cannot be read.
+    """
     table = find_table(Path(run.settings["data"]["dir"]))
     ids = read_item_ids(run.folder)
     if table is None or ids is None:
         return []
     dense = {str(own): place for place, own in enumerate(ids, 1)}
     found: dict[str, list[int]] = defaultdict(list)
-    for item in read_items(table, {}, encoding=run.settings["data"]["encoding"]):
+    encoding = run.settings["data"]["encoding"]
+    try:
+        items = read_items(table, {}, encoding=encoding, report=report, fields=("id", "genres"))
+    except FedmemError as error:
+        raise NothingToDraw(first_line(error)) from error
+    for item in items:
         for genre in filter(None, item.genres.split(", ")):
             if item.id in dense:
                 found[genre].append(dense[item.id])

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -19,6 +20,8 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
 from fedmem.federation.server_app import Run
 from fedmem.report import __main__ as command
+from fedmem.report import routing
+from fedmem.report.canvas import NothingToDraw
 from fedmem.report.page import PLOTS, make_page
 from fedmem.report.runs import read_run
 from fedmem.report.study import Study
@@ -115,6 +118,21 @@ def test_a_plot_whose_data_no_run_has_is_left_out_with_the_reason(make_run: Make
     assert len(left_out) == len(PLOTS) - len(shown)
     for line in left_out:
         assert line.replace("'", "&#39;") in html
+
+
+def test_what_the_genres_leave_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing, "read_item_ids", lambda _: range(10))
+    run: Any = SimpleNamespace(
+        folder=tmp_path, settings={"data": {"dir": str(tmp_path), "encoding": "utf-8"}}
+    )
+    table, said = tmp_path / "items.csv", list[str]()
+    rows = "".join(f"{item},Drama\n" for item in [*range(7), 3])
+    table.write_text(f"item_id,genres\n{rows}")
+    assert routing._genres(run, said.append) == [("Drama", [1, 2, 3, 4, 5, 6, 7])]
+    assert said == ["left out: 1 row with an id that an earlier row has, first 3 in line 9"]
+    table.write_text("code,genres\n7,Drama\n")
+    with pytest.raises(NothingToDraw, match="has no column of item ids"):
+        routing._genres(run, said.append)
 
 
 def test_seeds_that_are_not_so_far_yet_do_not_keep_the_others_from_the_page(
