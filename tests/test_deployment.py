@@ -30,6 +30,7 @@ from tests.helpers.deployment import (
     stop_in_mid_round,
     wait_for,
 )
+from tests.helpers.deployment import uncompiled as uncompiled
 from tests.helpers.in_process_grid import run_in_process
 from tests.helpers.interruptions import AT_THE_EDGE
 from tests.helpers.shared_runs import TrainOnce
@@ -46,6 +47,7 @@ def federation(data_dir: Path, tmp_path: Path) -> Iterator[LocalFederation]:
     assert left_of(folder) == []
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_two_nodes_come_to_the_parameters_of_the_simulation_and_strangers_are_refused(
     make_settings: MakeSettings,
     train_once: TrainOnce,
@@ -53,7 +55,6 @@ def test_two_nodes_come_to_the_parameters_of_the_simulation_and_strangers_are_re
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nodes have own data; a stranger has a key that nobody registered, or does not speak TLS."""
-    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # for nodes that train less long than that takes
     folder = tmp_path / "federation"
     folder.mkdir()
     asked = ["stage=pretrain_sasrec", "federation.nodes=2"]
@@ -146,6 +147,7 @@ def test_a_superlink_that_stops_loses_no_finished_round(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("uncompiled")
 def test_a_slow_node_is_left_out_and_a_late_one_joins(data_dir: Path, tmp_path: Path) -> None:
     folder = tmp_path / "federation"
     folder.mkdir()
@@ -171,6 +173,7 @@ def test_a_slow_node_is_left_out_and_a_late_one_joins(data_dir: Path, tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("uncompiled")
 def test_too_few_nodes_stop_a_run_with_one_line(federation: LocalFederation) -> None:
     running = federation.run(
         *overrides("federation.rounds=1000", "stage=pretrain_sasrec", "strategy.patience=1000"),

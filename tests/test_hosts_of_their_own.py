@@ -23,6 +23,7 @@ from tests.helpers.deployment import (
     rounds,
     wait_for,
 )
+from tests.helpers.deployment import uncompiled as uncompiled
 
 SUPERLINK = "10.77.255.1"
 
@@ -87,6 +88,7 @@ def hosts() -> Iterator[Hosts]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("uncompiled")
 def test_a_link_that_is_cut_in_mid_round_and_restored(
     hosts: Hosts, data_dir: Path, tmp_path: Path
 ) -> None:

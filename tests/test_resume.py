@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+from fedmem.core.checkpoint import Checkpoint, checkpoint_path
 from fedmem.core.errors import FedmemError
 from fedmem.core.files import atomic
 from fedmem.core.settings import Settings
@@ -116,6 +117,29 @@ def test_memories_that_were_lost_would_change_the_numbers(undisturbed: Undisturb
     shutil.rmtree(undisturbed.output / "nodes")
     let_go_on(undisturbed.output)
     assert outcome(settings) != expected
+
+
+def test_a_checkpoint_that_another_run_has_replaced_is_taken_from_the_runs_own(
+    undisturbed: Undisturbed,
+) -> None:
+    settings, expected, camera = undisturbed
+    path = checkpoint_path(settings.checkpoint, "pretrain_sasrec")
+    (moment,) = [p for m, p in camera.pictures if m == "after align_projectors.safetensors"]
+    for has_own in (True, False):
+        camera.restore(moment)
+        made = Checkpoint.load(path)
+        other = {name: value + 1 for name, value in made.parameters.items()}
+        replace(made, parameters=other).save(path)
+        if has_own:
+            let_go_on(undisturbed.output)
+            assert not list((undisturbed.output / STATE).glob("kept-*"))
+            made.save(path)
+            assert outcome(settings) == expected
+        else:
+            for kept in (undisturbed.output / STATE).glob("kept-*"):
+                kept.unlink()
+            with pytest.raises(FedmemError, match=r"by another run since(.|\n)*checkpoint.dir of"):
+                let_go_on(undisturbed.output)
 
 
 def test_metrics_are_cut_back_to_the_rounds_that_ended(undisturbed: Undisturbed) -> None:

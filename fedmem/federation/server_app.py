@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedmem.core.checkpoint import Checkpoint, load_parents
+from fedmem.core.checkpoint import Checkpoint, checkpoint_path, load_parents
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.protocol import COLD, RANKINGS
 from fedmem.core.memory import auto_threshold
@@ -71,9 +71,12 @@ class Run:
     def _run_stage(self, roster: Roster, stage: Stage, folder: RunFolder) -> StageResult:
         """Begin a stage or go on with it, run its rounds, and finish it."""
         settings, reporter = self.settings, StageReporter(folder, self.observers, stage)
-        parents = load_parents(settings, stage, roster.catalogue, roster.content)
+        own = folder.with_own_checkpoints(settings, stage.requires)
+        parents = load_parents(own, stage, roster.catalogue, roster.content)
         hashes = {name: parent.hash for name, parent in parents.items()}
         folder.start_stage(hashes)
+        for name in parents:
+            folder.keep_checkpoint(name, checkpoint_path(own.checkpoint, name))
         rules, progress = StageRules(settings, stage), folder.state.stage
         from_content = settings.model.item_start == "content" and not parents
         parameters = initial_parameters(

@@ -4,7 +4,8 @@
 - `novelty.json`: what the memory's threshold was found from.
 - `results.json`: when the run is done.
 - `ranks.npz`: see `fedmem.core.evaluation.outcomes`, where they are kept.
-- `state/`: of the last round, and the best parameters of the stage under way.
+- `state/`: of the last round, the best parameters of the stage under way, and the checkpoints that
+  the run made or started from, by a name that no other run writes to.
 - `nodes/`: what simulated nodes remember of their users.
 - `frozen/`: the frozen rest of the stage under way, which simulated nodes share.
 - `items.parquet`, `users.parquet`: see `fedmem.core.data.id_files`.
@@ -13,14 +14,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, Self
 
+from fedmem.core.checkpoint import Checkpoint, checkpoint_path
 from fedmem.core.data.id_files import ITEM_IDS, USER_IDS
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import FILE as OUTCOMES
@@ -41,6 +44,7 @@ LOCK = "lock"
 AT_WORK = "Another process is at work in {}: let it end first."
 NODES = "nodes"
 FROZEN = "frozen"
+KEPT = "kept-"
 EVENTS = "tensorboard"
 MLFLOW_RUN = "mlflow_run_id"
 
@@ -167,12 +171,36 @@ class RunFolder:
         for name, found in parents.items():
             if self.state.checkpoints.get(name, found) != found:
                 raise FedmemError(
-                    f"The checkpoint of {name} is another than when this run started from it; "
-                    "the run cannot go on as before.\n"
-                    f"Point checkpoint.{name} to the one it was, or start a new run."
+                    f"The checkpoint of {name} is another than when this run started from it, "
+                    "written by another run since; this one cannot go on as before.\n"
+                    f"Point checkpoint.{name} to the one it was, or start a new run with a "
+                    "checkpoint.dir of its own."
                 )
         if not self.state.checkpoints.keys() >= parents.keys():
             self._move(checkpoints={**self.state.checkpoints, **parents})
+
+    def keep_checkpoint(self, stage: str, path: Path) -> None:
+        """Keep a checkpoint that the run has made or starts from, should another run replace it.
+
+        It is the same file by a second name; nothing is kept on a disk that knows no such names.
+        """
+        own = self._own(stage)
+        if path != own:
+            with contextlib.suppress(OSError):
+                own.unlink(missing_ok=True)
+                os.link(path, own)
+
+    def with_own_checkpoints(self, settings: Settings, stages: Collection[str]) -> Settings:
+        """Settings that name what was kept of these stages, where another run has replaced it."""
+        kept: dict[str, str] = {}
+        for stage in {*stages} & self.state.checkpoints.keys():
+            expected, own = self.state.checkpoints[stage], self._own(stage)
+            if own.is_file() and _hash_of(checkpoint_path(settings.checkpoint, stage)) != expected:
+                kept[stage] = str(own)
+        return replace(settings, checkpoint=replace(settings.checkpoint, **kept))
+
+    def _own(self, stage: str) -> Path:
+        return self.path / STATE / f"{KEPT}{stage}.safetensors"
 
     def require_content(self, content: str) -> None:
         """See that the nodes have the item features that the run was begun with, by their hash.
@@ -211,6 +239,8 @@ class RunFolder:
         with replacing(self.path / RESULTS) as partial:
             partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         self._move(done=True)
+        for kept in (self.path / STATE).glob(f"{KEPT}*"):
+            kept.unlink()
 
     def give_up(self) -> None:
         """Write that the run cannot go on, and that there is nothing to be kept of it."""
@@ -226,6 +256,13 @@ def shown(path: Path | str) -> str:
     """A path as one would type it: relative where it lies below the folder that we are in."""
     short = os.path.relpath(path)
     return str(path) if short.startswith("..") else short
+
+
+def _hash_of(path: Path) -> str | None:
+    """Of a checkpoint; None where there is none that can be read."""
+    with contextlib.suppress(FedmemError):
+        return Checkpoint.load(path).hash if path.is_file() else None
+    return None
 
 
 def _lock(path: Path) -> IO[str]:

@@ -107,6 +107,7 @@ class StageReporter:
             stopped=progress.trouble,
             epsilon=None if progress.ledger is None else progress.ledger.epsilon,
         )
+        self._folder.keep_checkpoint(progress.stage, path)
         self._folder.end_stage(asdict(result), checkpoint.hash, progress.ledger)
         for observer in self._observers:
             observer.on_result(result)
