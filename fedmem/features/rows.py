@@ -13,22 +13,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.feather
-import pyarrow.parquet as pq
-
+from fedmem.core.data.arrow import form_of, read_arrow
 from fedmem.core.data.columns import find_column
-from fedmem.core.data.files import (
-    FEATHER,
-    PARQUET,
-    arrow_source,
-    beginning,
-    numbered_lines,
-    readable,
-)
+from fedmem.core.data.files import beginning, numbered_lines
 from fedmem.core.data.layouts import SEPARATORS, WITHOUT_QUOTES, listed
 from fedmem.core.data.records import ARRAY, read_records
-from fedmem.core.errors import FedmemError, first_line
+from fedmem.core.errors import FedmemError
 
 Row = dict[str, Any]
 """Cells by the column's name."""
@@ -61,8 +51,8 @@ def read_rows(
     if not path.is_file():
         raise FedmemError(f"There is no item table {path}.")
     head = beginning(path)
-    if head.startswith((PARQUET, FEATHER)):
-        return _of_arrow(path, head.startswith(PARQUET))
+    if form := form_of(head):
+        return _of_arrow(path, form)
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{") or ARRAY.match(head):
         return read_records(path, encoding)
     first = next(filter(str.strip, head.decode("latin-1").splitlines()), "")
@@ -71,13 +61,8 @@ def read_rows(
     return _of_text(path, encoding, id_column)
 
 
-def _of_arrow(path: Path, is_parquet: bool) -> Iterator[tuple[str, Row]]:
-    try:
-        with readable(path):
-            source = arrow_source(path)
-            table = pq.read_table(source) if is_parquet else pa.feather.read_table(source)
-    except (pa.ArrowException, UnicodeError) as error:
-        raise FedmemError(f"{path} cannot be read: {first_line(error)}.") from error
+def _of_arrow(path: Path, form: str) -> Iterator[tuple[str, Row]]:
+    table = read_arrow(path, form)
     for number, row in enumerate(table.to_pylist(), 1):
         yield f"row {number}", row
 

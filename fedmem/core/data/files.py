@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import pyarrow as pa
-
 from fedmem.core.errors import FedmemError
 
 MAX_LINE = 1 << 20
@@ -24,7 +22,6 @@ MAX_LINE = 1 << 20
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"PK\x03\x04": "zip"}
 """Forms that are unpacked as they are read, by the bytes that they begin with."""
 PACKED_SUFFIXES = ("", ".gz", ".bz2", ".xz", ".zip")
-PARQUET, FEATHER = b"PAR1", b"ARROW1"
 FOREIGN = {
     b"(\xb5/\xfd": "packed by zstd: unpack it first",
     b'\x04"M\x18': "packed by lz4: unpack it first",
@@ -111,14 +108,6 @@ def beginning(path: Path) -> bytes:
     if head[257:262] == b"ustar":
         raise FedmemError(f"{path} is a tar archive: unpack it first.")
     return head
-
-
-def arrow_source(path: Path) -> str | pa.BufferReader:
-    """What Arrow reads Parquet or Feather from: the file itself, or what was packed."""
-    if packing(path) is None:
-        return str(path)
-    with open_bytes(path) as file:
-        return pa.BufferReader(file.read())
 
 
 @contextmanager

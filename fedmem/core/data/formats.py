@@ -14,22 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.feather
-import pyarrow.parquet as pq
 
+from fedmem.core.data.arrow import form_of, schema_of
 from fedmem.core.data.columns import ROLES, find_column
-from fedmem.core.data.files import (
-    FEATHER,
-    PARQUET,
-    arrow_source,
-    beginning,
-    numbered_lines,
-    readable,
-)
+from fedmem.core.data.files import beginning, numbered_lines, readable
 from fedmem.core.data.headerless import guess, in_order
 from fedmem.core.data.layouts import SEPARATORS, Layout, find_roles, listed, may_quote, split
 from fedmem.core.data.records import ARRAY, Record, all_names, parse, read_records
-from fedmem.core.errors import FedmemError, first_line
+from fedmem.core.errors import FedmemError
 from fedmem.core.settings import ColumnSettings, DataSettings
 
 LOOKED_AT = 1 << 16
@@ -84,8 +76,8 @@ def _recognised(path: Path, settings: DataSettings) -> Layout:
         if path.stat().st_size == 0:
             raise FedmemError(f"{path} is empty.")
     head = beginning(path)
-    if head.startswith((PARQUET, FEATHER)) or wanted in ("parquet", "feather"):
-        return _of_arrow(path, "feather" if head.startswith(FEATHER) else "parquet", columns)
+    if form_of(head) or wanted in ("parquet", "feather"):
+        return _of_arrow(path, form_of(head) or "parquet", columns)
     if ARRAY.match(head):
         records = [record for _, record in read_records(path, settings.encoding)]
         names = list(dict.fromkeys(name for record in records for name in record))
@@ -147,16 +139,7 @@ def _names_columns(line: str) -> bool:
 
 
 def _of_arrow(path: Path, kind: str, columns: ColumnSettings) -> Layout:
-    try:
-        with readable(path):
-            source = arrow_source(path)
-            if kind == "parquet":
-                schema = pq.read_schema(source)
-            else:
-                schema = pa.ipc.open_file(source).schema
-    except (pa.ArrowException, UnicodeError) as error:
-        what = kind.capitalize()
-        raise FedmemError(f"{path} cannot be read as {what}: {first_line(error)}.") from error
+    schema = schema_of(path, kind)
     is_list = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     lists = [field.name for field in schema if any(kind(field.type) for kind in is_list)]
     roles = find_roles(path, schema.names, columns, lists)

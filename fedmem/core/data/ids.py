@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fedmem.core.data.arrow import form_of
 from fedmem.core.data.columns import find_column
-from fedmem.core.data.files import FEATHER, PARQUET, beginning, numbered_lines
+from fedmem.core.data.files import beginning, numbered_lines
 from fedmem.core.data.values import BadValue, is_missing
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import DataSettings
@@ -159,7 +160,7 @@ def read_catalogue(folder: str, name: str, encoding: str, seen: Ids | None = Non
         FedmemError: the file cannot be read, or has no ids.
     """
     path = Path(folder) / name
-    if beginning(path).startswith((PARQUET, FEATHER)):
+    if form_of(beginning(path)):
         raise FedmemError(
             f"The catalogue {path} is no text: write the ids of all items, one a line."
         )

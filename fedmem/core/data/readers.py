@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.feather
-import pyarrow.parquet as pq
 
+from fedmem.core.data.arrow import read_arrow
 from fedmem.core.data.columns import ROLES
 from fedmem.core.data.doubts import impossible
-from fedmem.core.data.files import arrow_source, numbered_lines, readable
+from fedmem.core.data.files import numbered_lines, readable
 from fedmem.core.data.formats import first_records, recognise
 from fedmem.core.data.headerless import refusal
 from fedmem.core.data.histories import unrolled
@@ -152,12 +151,7 @@ def _columns(path: Path, layout: Layout, settings: DataSettings) -> Columns:
 
 
 def _of_arrow(path: Path, layout: Layout) -> Columns:
-    names = list(layout.roles.values())
-    source = arrow_source(path)
-    if layout.format == "parquet":
-        table = pq.read_table(source, columns=names, memory_map=True)
-    else:
-        table = pa.feather.read_table(source, columns=names)
+    table = read_arrow(path, layout.format, list(layout.roles.values()))
     columns = {}
     for role, name in layout.roles.items():
         column = table[name]
