@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn, cast
 
@@ -22,20 +23,13 @@ from fedmem.core.privacy.rounds import PrivateRounds
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
 from fedmem.core.updates.filter import Reply
-from fedmem.core.updates.filters import (
-    filter_average,
-    filter_replies,
-    hints_for,
-    make_filters,
-    states_of,
-)
+from fedmem.core.updates.filters import filter_average, hints_for, make_filters
 from fedmem.messaging.exchange import nothing
 from fedmem.messaging.messages import (
     EvaluateResult,
     NeedsFrozen,
     Task,
     from_array_record,
-    payload_bytes,
     to_array_record,
     update_to_record,
 )
@@ -43,7 +37,9 @@ from fedmem.messaging.roster import Roster
 from fedmem.runs.records import RoundRecord
 from fedmem.runs.stage_progress import StageProgress
 from fedmem.strategies.aggregation import require_enough, robust_strategy
+from fedmem.strategies.collection import PlainCollection, Round, payload
 from fedmem.strategies.reply_checks import ReplyChecks
+from fedmem.strategies.secure_collection import SecureCollection
 from fedmem.strategies.server_optimizer import ServerOptimizer
 
 
@@ -61,7 +57,7 @@ class StageFedAvg(FedAvg):
         progress: where the stage stands.
 
     Raises:
-        FedmemError: there are too few nodes for the aggregation.
+        FedmemError: there are too few nodes for the aggregation, or for a secure sum.
     """
 
     def __init__(
@@ -82,7 +78,6 @@ class StageFedAvg(FedAvg):
         self._frozen = to_array_record(frozen)
         self._frozen_hash = content_hash(frozen)
         self._threshold = progress.threshold
-        self._checks = ReplyChecks(settings, stage)
         self._private: PrivateRounds | None = None
         if progress.ledger is not None:
             users = len(roster.users)
@@ -91,6 +86,14 @@ class StageFedAvg(FedAvg):
             )
         mechanism = None if self._private is None else self._private.mechanism
         self._filters = make_filters(settings, states=progress.filters, mechanism=mechanism)
+        self._collection: PlainCollection | SecureCollection
+        checks = ReplyChecks(settings, stage)
+        if settings.privacy.secure_sum.enabled:
+            self._collection = SecureCollection(
+                settings, stage, roster, self._ask, checks, self._filters, progress.filters
+            )
+        else:
+            self._collection = PlainCollection(self._ask, checks, self._filters)
         self._optimizer = ServerOptimizer(settings.strategy, progress.optimizer)
         self._informed: set[int] = set()
 
@@ -115,37 +118,35 @@ class StageFedAvg(FedAvg):
             Interrupted: the run was asked to stop.
         """
         number, scope = progress.round, to_array_record(progress.parameters)
-        homes = self._sampled_at(number)
-        replies, sent, frozen = self._ask(self._train_messages(number, scope, homes), meanwhile)
-        asked = {node: len(users) for node, users in homes.items()}
-        usable, refused = self._checks.sort_out(replies, asked, scope)
-        usable, implausible = filter_replies(self._filters, usable)
-        lines = [str(refusal) for refusal in [*refused, *implausible]]
+        homes, present = self._sampled_at(number), self._roster.look()
+        asked = {node: len(users) for node, users in homes.items() if node in present}
+        tasks = functools.partial(self._tasks, number, scope, homes)
+        collected = self._collection.collect(Round(number, scope, asked, tasks, meanwhile))
         required = min(self._settings.strategy.min_nodes, len(homes))
         # With none usable the stage stops by itself; a private one would go on with noise alone.
-        none = homes and not (usable if self._private else replies)
-        if none or 0 < len(usable) < required:
+        none = homes and not (collected.usable if self._private else collected.messages)
+        if none or 0 < collected.nodes < required:
             raise FedmemError(
-                f"{self._stage.name}, round {number}: {len(usable)} usable replies, and "
+                f"{self._stage.name}, round {number}: {collected.nodes} usable replies, and "
                 f"{max(required, 1)} are needed (strategy.min_nodes): "
-                + "; ".join(self._roster.news() + lines)
+                + "; ".join(self._roster.news() + collected.refused)
             )
-        updates = [reply.update for reply in usable]
+        updates = [reply.update for reply in collected.usable]
         record = RoundRecord(
             self._stage.name,
             number,
             users=sum(update.users for update in updates),
             left_out=sum(update.left_out for update in updates),
             targets=sum(update.weight for update in updates),
-            messages=len(replies),
-            bytes_down=sent,
-            bytes_frozen=frozen,
-            bytes_up=_payload(replies),
-            refused=lines,
+            messages=collected.messages,
+            bytes_down=collected.bytes_down,
+            bytes_frozen=collected.bytes_frozen,
+            bytes_up=collected.bytes_up,
+            refused=collected.refused,
         )
         parameters = progress.parameters
         if record.targets or self._private:
-            trained = [reply for reply in usable if reply.update.weight]
+            trained = [reply for reply in collected.usable if reply.update.weight]
             change, loss = {n: torch.zeros_like(v) for n, v in parameters.items()}, 0.0
             if trained:
                 change, loss = self._averaged(number, trained)
@@ -162,7 +163,7 @@ class StageFedAvg(FedAvg):
             progress,
             parameters=parameters,
             optimizer=self._optimizer.state,
-            filters=states_of(self._filters),
+            filters=self._collection.state,
         )
         return progress, record
 
@@ -214,7 +215,7 @@ class StageFedAvg(FedAvg):
             memory=_summed(result.memory for result in results) or None,
             outcomes=joined([result.outcomes for result in results if result.outcomes]),
             seconds=time.monotonic() - began,
-            bytes=sent + _payload(replies),
+            bytes=sent + payload(replies),
         )
 
     def aggregate_train(
@@ -253,16 +254,16 @@ class StageFedAvg(FedAvg):
         homes = {n: np.intersect1d(sampled, users) for n, users in self._roster.homes.items()}
         return {node: users for node, users in homes.items() if len(users)}
 
-    def _train_messages(
-        self, server_round: int, scope: ArrayRecord, homes: dict[int, np.ndarray]
-    ) -> Iterator[Message]:
-        present = self._roster.look()
-        for node, users in homes.items():
-            if node in present:
-                hints = hints_for(self._filters, len(users))
-                yield self._message(
-                    node, MessageType.TRAIN, server_round, scope, users=users, hints=hints
-                )
+    def _tasks(
+        self, server_round: int, scope: ArrayRecord, homes: dict[int, np.ndarray], to: Sequence[int]
+    ) -> list[Message]:
+        """A round's tasks for these nodes, in the order of the homes."""
+        asked = {node: users for node, users in homes.items() if node in to}
+        hints = {node: hints_for(self._filters, len(users)) for node, users in asked.items()}
+        return [
+            self._message(n, MessageType.TRAIN, server_round, scope, users=users, hints=hints[n])
+            for n, users in asked.items()
+        ]
 
     def _message(
         self, node: int, kind: str, server_round: int, scope: ArrayRecord, **asked: Any
@@ -304,13 +305,9 @@ class StageFedAvg(FedAvg):
         if again:
             replies = [r for r in replies if not NeedsFrozen.is_in(r.content)]
             replies += self._roster.ask(again, timeout)
-        first, second = _payload(sent), _payload(again)
+        first, second = payload(sent), payload(again)
         brought = sum(self._frozen.count_bytes() for message in sent if "frozen" in message.content)
         return replies, first + second, brought + second
-
-
-def _payload(messages: Iterable[Message]) -> int:
-    return sum(payload_bytes(message.content) for message in messages)
 
 
 def _summed(parts: Iterable[dict[str, float]]) -> dict[str, float]:

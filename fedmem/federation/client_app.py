@@ -25,6 +25,7 @@ from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import find_stage
 from fedmem.core.updates.filters import make_filters
+from fedmem.federation import masking
 from fedmem.federation.frozen_store import FrozenStore
 from fedmem.federation.node_config import ConfigValue, is_simulated
 from fedmem.federation.node_settings import settle_here, users_here
@@ -84,17 +85,39 @@ def items_with_rows(message: Message, context: Context) -> Message:
     return Message(replace(here, rows=rows).to_record(), reply_to=message)
 
 
+@app.query("offer_keys")
+def offer_keys(message: Message, context: Context) -> Message:
+    """Step 1 of a secure sum."""
+    return Message(masking.offer_keys(message, context), reply_to=message)
+
+
+@app.query("share_secrets")
+def share_secrets(message: Message, context: Context) -> Message:
+    """Step 2 of a secure sum."""
+    return Message(masking.share_secrets(message, context), reply_to=message)
+
+
+@app.query("reveal_shares")
+def reveal_shares(message: Message, context: Context) -> Message:
+    """Step 4 of a secure sum."""
+    return Message(masking.reveal_shares(message, context), reply_to=message)
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Train the task's users."""
+    """Train the task's users, and answer as it is or, in step 3 of a secure sum, under masks."""
     task = Task.from_record(message.content)
     client = _client(task, context)
     if client is None:
         return Message(NeedsFrozen(task.frozen_hash).to_record(), reply_to=message)
+    masks = masking.masking_of(message, context)
     if client.stage.memory:
         _bring_memory(client, "validation", task, context)
     filters = make_filters(client.node.settings, hints=task.hints)
     update = client.train(task.round, filters)
+    if masks is not None:
+        answer = masks.answer(update, client.node.settings.seed, int(client.users[0]))
+        return Message(answer, reply_to=message)
     return Message(update_to_record(update), reply_to=message)
 
 

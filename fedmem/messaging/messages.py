@@ -40,12 +40,19 @@ def to_metric_record(values: Mapping[str, float]) -> MetricRecord:
 
 
 def payload_bytes(record: RecordDict) -> int:
-    """Bytes of a message: those of its arrays and numbers, and of its settings as text."""
+    """Bytes of a message: those of its arrays and numbers, of its settings as text, and raw."""
     arrays = sum(part.count_bytes() for part in record.array_records.values())
     numbers = sum(part.count_bytes() for part in record.metric_records.values())
     # ConfigRecord counts its own bytes too, but not those of an empty string (Flower 1.41 raises).
-    texts = [f"{k}{v!r}" for part in record.config_records.values() for k, v in part.items()]
-    return arrays + numbers + sum(map(len, texts))
+    pairs = [pair for part in record.config_records.values() for pair in part.items()]
+    return arrays + numbers + sum(len(name) + _bytes_of(value) for name, value in pairs)
+
+
+def _bytes_of(value: object) -> int:
+    """Bytes of a setting, or of a list of such."""
+    if isinstance(value, list) and value and isinstance(value[0], bytes):
+        return sum(map(len, value))
+    return len(value) if isinstance(value, bytes) else len(repr(value))
 
 
 @dataclass(frozen=True)

@@ -14,3 +14,8 @@ any of its four steps:
 Nothing here knows how messages travel: `Member` is a node's side of one round, `Coordinator` the
 server's.
 """
+
+FEWEST = 3
+"""Nodes of a sum: of two, each finds the other's numbers by subtracting its own."""
+MODULI = (16, 32)
+"""Bits of the integers that are summed: modulo 2^16 or 2^32."""

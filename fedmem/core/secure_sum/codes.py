@@ -16,7 +16,6 @@ import numpy.typing as npt
 from fedmem.core.errors import FedmemError
 from fedmem.core.secure_sum.keys import Integers
 
-MODULI = (16, 32)
 COUNT_BITS = 48
 """Of a count that is summed exactly."""
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedmem.core.errors import FedmemError
+from fedmem.core.secure_sum import FEWEST
 from fedmem.core.secure_sum.codes import integer_type
 from fedmem.core.secure_sum.keys import (
-    FEWEST,
     KEY_BYTES,
     Integers,
     PublicKeys,

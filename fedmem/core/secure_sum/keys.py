@@ -19,8 +19,6 @@ Integers = npt.NDArray[np.unsignedinteger]
 SECRET_BYTES = 16
 """Bytes of a secret from which keys are derived, and which is shared."""
 KEY_BYTES = 32
-FEWEST = 3
-"""Nodes of a sum: of two, each finds the other's numbers by subtracting its own."""
 
 
 @dataclass(frozen=True)

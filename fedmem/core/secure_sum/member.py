@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from fedmem.core.errors import FedmemError
+from fedmem.core.secure_sum import FEWEST
 from fedmem.core.secure_sum.keys import (
-    FEWEST,
     SECRET_BYTES,
     Integers,
     PublicKeys,
