@@ -1,16 +1,18 @@
 """What a round collects where the server may see no node's update: their sum, or nothing.
 
-The four steps of `fedmem.core.secure_sum`, as messages of the round. The third is the training.
+The four steps of `fedmem.core.secure_sum`, as messages of the round. The third is the training; the
+first two are done beside the last two of the round before, where the same nodes take part.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from flwr.app import Message, RecordDict
+from flwr.app import Message, MessageType, RecordDict
 
 from fedmem.core.errors import FedmemError
 from fedmem.core.secure_sum import FEWEST
@@ -30,15 +32,16 @@ from fedmem.messaging.secure_messages import (
     OFFER_KEYS,
     REVEAL_SHARES,
     SHARE_SECRETS,
+    SHARES,
     KeysOfAll,
-    KeysOffered,
     MaskRequest,
-    SealedShares,
-    masked_from_record,
+    add_remaining,
     name_of,
     named,
-    remaining_to_record,
-    revealed_from_record,
+    read_masked,
+    read_offer,
+    read_revealed,
+    read_shares,
 )
 from fedmem.strategies.collection import Ask, Collected, Meanwhile, Round, payload
 from fedmem.strategies.reply_checks import ReplyChecks
@@ -89,6 +92,7 @@ class SecureCollection:
         self._filters = filters
         known = states.get(STATE) or [[checks.most_targets]]
         self._scale = CommonScale(*known[0])
+        self._ahead: Coordinator | None = None
         nodes, bits = len(roster.homes), self._settings.modulus_bits
         fewest, most = max(FEWEST, self._settings.min_members), most_members(bits)
         if not fewest <= nodes <= most:
@@ -106,14 +110,19 @@ class SecureCollection:
         nodes = sorted(asked.users)
         name = SumName(_number_of_run(), self._stage.name, asked.number)
         needed = needed_of(self._settings, len(nodes))
-        steps = _Steps(self._ask, Coordinator(name, needed, self._settings.modulus_bits))
+        ahead, self._ahead = self._ahead, None
+        ready = ahead and (ahead.name, ahead.needed, ahead.members) == (name, needed, nodes)
+        begun = ahead if ahead and ready else Coordinator(name, needed, self._settings.modulus_bits)
+        steps = _Steps(self._ask, self._settings, begun)
         try:
-            steps.offer_keys(nodes)
-            steps.share_secrets()
+            if not ready:
+                steps.offer_keys(nodes)
+                steps.share_secrets()
             update, cut = self._masked(asked, steps)
         except GivenUp as error:
             said = [*self._roster.news(), *steps.refused]
             raise FedmemError("; ".join([str(error).rstrip("."), *said])) from None
+        self._ahead = steps.ahead
         return self._collected(asked, steps, update, cut)
 
     @property
@@ -130,11 +139,9 @@ class SecureCollection:
         tasks = []
         for task in asked.tasks(members):
             node = task.metadata.dst_node_id
-            shares = SealedShares(steps.coordinator.sealed_for(node))
-            content = MaskRequest(shares, bits, levels).added_to(
-                task.content, steps.coordinator.name
-            )
-            tasks.append(Message(content, dst_node_id=node, message_type="train"))
+            request = MaskRequest(steps.coordinator.sealed_for(node), bits, levels)
+            content = request.added_to(task.content, steps.coordinator.name)
+            tasks.append(Message(content, dst_node_id=node, message_type=MessageType.TRAIN))
         steps.take_masked(tasks, length(shapes, bits), asked.meanwhile)
         return decode_update(steps.reveal_shares(), levels, shapes)
 
@@ -162,51 +169,75 @@ class SecureCollection:
 
 @dataclass
 class _Steps:
-    """The messages of one sum, and what came of them."""
+    """The messages of one sum, and what came of them.
+
+    Attributes:
+        ask: how messages are sent.
+        settings: of secure sums.
+        coordinator: of the sum.
+        ahead: of the next one, whose first two steps are done beside the last two of this; None:
+            they could not be.
+    """
 
     ask: Ask
+    settings: SecureSumSettings
     coordinator: Coordinator
+    ahead: Coordinator | None = None
     refused: list[str] = field(default_factory=list)
     bytes_down: int = 0
     bytes_frozen: int = 0
     bytes_up: int = 0
 
     def offer_keys(self, nodes: Iterable[int]) -> None:
-        content = named(self.coordinator.name)
-        replies = self._query(OFFER_KEYS, dict.fromkeys(nodes, content))
-        offered = self._read(replies, lambda reply: KeysOffered.from_record(reply.content).keys)
+        replies = self._query(OFFER_KEYS, nodes, named(self.coordinator.name))
+        offered = self._read(replies, lambda reply: read_offer(reply.content))
         self._refuse(self.coordinator.take_keys(offered))
 
     def share_secrets(self) -> None:
-        keys = self.coordinator.keys
-        content = KeysOfAll(keys, self.coordinator.needed).to_record(self.coordinator.name)
-        replies = self._query(SHARE_SECRETS, dict.fromkeys(keys, content))
-        sent = self._read(replies, lambda reply: SealedShares.from_record(reply.content).shares)
+        keys = KeysOfAll(self.coordinator.keys, self.coordinator.needed)
+        content = keys.added_to(named(self.coordinator.name))
+        replies = self._query(SHARE_SECRETS, keys.keys, content)
+        sent = self._read(replies, lambda reply: read_shares(reply.content))
         self._refuse(self.coordinator.take_shares(sent))
 
     def take_masked(self, tasks: list[Message], size: int, meanwhile: Meanwhile) -> None:
         replies = self._send(tasks, meanwhile)
-        sent = self._read(
-            replies, lambda reply: (name_of(reply), masked_from_record(reply.content))
-        )
+        sent = self._read(replies, lambda reply: (name_of(reply), read_masked(reply.content)))
         self._refuse(self.coordinator.take_masked(sent, size))
+        remaining = self.coordinator.remaining
+        kept = [reply for reply in replies if reply.metadata.src_node_id in remaining]
+        offered = self._read(kept, lambda reply: read_offer(reply.content))
+        needed = needed_of(self.settings, len(remaining))
+        self.ahead = Coordinator(self.coordinator.name.next, needed, self.coordinator.bits)
+        with self._ahead_or_not():
+            self._refuse(self.ahead.take_keys(offered))
 
     def reveal_shares(self) -> Integers:
         remaining = self.coordinator.remaining
-        content = remaining_to_record(self.coordinator.name, remaining)
-        replies = self._query(REVEAL_SHARES, dict.fromkeys(remaining, content))
-        revealed = self._read(replies, lambda reply: revealed_from_record(reply.content))
+        content = add_remaining(named(self.coordinator.name), remaining)
+        if self.ahead is not None:
+            KeysOfAll(self.ahead.keys, self.ahead.needed).added_to(content)
+        replies = self._query(REVEAL_SHARES, remaining, content)
+        revealed = self._read(replies, lambda reply: read_revealed(reply.content))
         total, faults = self.coordinator.open(revealed)
         self._refuse(faults)
+        if self.ahead is not None:
+            sealing = [reply for reply in replies if SHARES in reply.content]
+            with self._ahead_or_not():
+                sent = self._read(sealing, lambda reply: read_shares(reply.content))
+                self._refuse(self.ahead.take_shares(sent))
         return total
 
-    def _query(self, kind: str, contents: Mapping[int, RecordDict]) -> list[Message]:
-        return self._send(
-            [
-                Message(content, dst_node_id=node, message_type=kind)
-                for node, content in contents.items()
-            ]
-        )
+    @contextlib.contextmanager
+    def _ahead_or_not(self) -> Iterator[None]:
+        """What of the next sum cannot be done ahead is done when its round comes."""
+        try:
+            yield
+        except GivenUp:
+            self.ahead = None
+
+    def _query(self, kind: str, nodes: Iterable[int], content: RecordDict) -> list[Message]:
+        return self._send([Message(content, dst_node_id=node, message_type=kind) for node in nodes])
 
     def _send(self, messages: list[Message], meanwhile: Meanwhile = nothing) -> list[Message]:
         replies, sent, frozen = self.ask(messages, meanwhile)

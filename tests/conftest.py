@@ -13,7 +13,13 @@ from tests.helpers.settings import small_settings
 from tests.helpers.shared_runs import TrainOnce, WholeRun
 from tests.helpers.small_world import write_small_data
 
-PROCESSES = ("test_cluster", "test_deployment", "test_federation_demo", "test_simulate")
+PROCESSES = (
+    "test_cluster",
+    "test_deployment",
+    "test_federation_demo",
+    "test_secure_deployment",
+    "test_simulate",
+)
 """Modules whose tests start processes that fill a machine of two cores."""
 
 

@@ -2,6 +2,18 @@
 
 Three queries and the training itself carry the four steps of `fedmem.core.secure_sum`. Each names
 the sum that it belongs to by stage and round; Flower's number of the run comes with every message.
+
+So that a round is two exchanges and not four, the last two steps of one carry the first two of the
+next: a node offers new keys beside its masked integers, and seals new shares beside those that it
+reveals. The queries for them are for a stage's first round, and for those before which nodes
+joined or were lost.
+
+| step | to the node | from the node |
+|---|---|---|
+| offer keys | | offer |
+| share secrets | keys | shares |
+| train | task, mask, shares | masked, offer of the next |
+| reveal shares | remaining, keys of the next | revealed, shares of the next |
 """
 
 from __future__ import annotations
@@ -18,12 +30,13 @@ from fedmem.core.secure_sum.shares import Sealed, Share
 OFFER_KEYS = "query.offer_keys"
 SHARE_SECRETS = "query.share_secrets"
 REVEAL_SHARES = "query.reveal_shares"
-ABOUT, NODES, MASKED = "sum", "nodes", "masked"
+NAME, OFFER, KEYS, SHARES, MASK = "sum", "offer", "keys", "shares", "mask"
+MASKED, REMAINING, REVEALED = "masked", "remaining", "revealed"
 
 
-def named(name: SumName, **more: Any) -> RecordDict:
-    """A record that says which sum it belongs to."""
-    return RecordDict({ABOUT: ConfigRecord({"stage": name.stage, "round": name.number, **more})})
+def named(name: SumName) -> RecordDict:
+    """A message that says which sum it belongs to, and to which its payload is added."""
+    return RecordDict({NAME: ConfigRecord({"stage": name.stage, "round": name.number})})
 
 
 def name_of(message: Message) -> SumName:
@@ -32,25 +45,19 @@ def name_of(message: Message) -> SumName:
     Raises:
         KeyError: it belongs to none.
     """
-    about: dict[str, Any] = dict(message.content.config_records[ABOUT])
+    about: dict[str, Any] = dict(message.content.config_records[NAME])
     return SumName(message.metadata.run_id, about["stage"], about["round"])
 
 
-@dataclass(frozen=True)
-class KeysOffered:
-    """Node to server: its public keys."""
+def add_offer(record: RecordDict, keys: PublicKeys) -> RecordDict:
+    """The message with a node's public keys."""
+    record[OFFER] = ConfigRecord(vars(keys))
+    return record
 
-    keys: PublicKeys
 
-    def to_record(self, name: SumName) -> RecordDict:
-        """As Flower sends it."""
-        return named(name, **vars(self.keys))
-
-    @classmethod
-    def from_record(cls, record: RecordDict) -> KeysOffered:
-        """As the server reads it."""
-        about: dict[str, Any] = dict(record.config_records[ABOUT])
-        return cls(PublicKeys(about["sealing"], about["masking"]))
+def read_offer(record: RecordDict) -> PublicKeys:
+    """The public keys in a message."""
+    return PublicKeys(**cast(Any, dict(record.config_records[OFFER])))
 
 
 @dataclass(frozen=True)
@@ -60,49 +67,44 @@ class KeysOfAll:
     keys: Mapping[int, PublicKeys]
     needed: int
 
-    def to_record(self, name: SumName) -> RecordDict:
-        """As Flower sends it."""
-        record = named(name, needed=self.needed)
-        record[NODES] = ConfigRecord(
-            {
-                "node": list(self.keys),
-                "sealing": [each.sealing for each in self.keys.values()],
-                "masking": [each.masking for each in self.keys.values()],
-            }
-        )
+    def added_to(self, record: RecordDict) -> RecordDict:
+        """The message with them."""
+        columns: dict[str, Any] = {
+            "node": list(self.keys),
+            "sealing": [each.sealing for each in self.keys.values()],
+            "masking": [each.masking for each in self.keys.values()],
+        }
+        record[KEYS] = ConfigRecord({**columns, "needed": self.needed})
         return record
 
     @classmethod
-    def from_record(cls, record: RecordDict) -> KeysOfAll:
-        """As a node reads it."""
-        columns = _columns(record)
-        rows = zip(columns["node"], columns["sealing"], columns["masking"], strict=True)
+    def in_record(cls, record: RecordDict) -> KeysOfAll | None:
+        """Those in a message; None: it has none."""
+        if KEYS not in record:
+            return None
+        about: dict[str, Any] = dict(record.config_records[KEYS])
+        rows = zip(about["node"], about["sealing"], about["masking"], strict=True)
         keys = {node: PublicKeys(sealing, masking) for node, sealing, masking in rows}
-        return cls(keys, cast(int, record.config_records[ABOUT]["needed"]))
+        return cls(keys, about["needed"])
 
 
-@dataclass(frozen=True)
-class SealedShares:
-    """Node to server: what it sealed for each node. Server to node: what each sealed for it."""
+def add_shares(record: RecordDict, shares: Mapping[int, Sealed]) -> RecordDict:
+    """The message with sealed shares: at the node by their holders, for a node by their owners."""
+    columns: dict[str, Any] = {
+        "node": list(shares),
+        "box": [each.box for each in shares.values()],
+        "pairs": [each.digests.pairs for each in shares.values()],
+        "own": [each.digests.own for each in shares.values()],
+    }
+    record[SHARES] = ConfigRecord(columns)
+    return record
 
-    shares: Mapping[int, Sealed]
 
-    def added_to(self, record: RecordDict) -> RecordDict:
-        """A message with the shares beside what else it says."""
-        columns: dict[str, Any] = {
-            "node": list(self.shares),
-            "box": [each.box for each in self.shares.values()],
-            "pairs": [each.digests.pairs for each in self.shares.values()],
-            "own": [each.digests.own for each in self.shares.values()],
-        }
-        return RecordDict({**record, NODES: ConfigRecord(columns)})
-
-    @classmethod
-    def from_record(cls, record: RecordDict) -> SealedShares:
-        """As it is read in a message."""
-        columns = _columns(record)
-        rows = zip(*(columns[name] for name in ("node", "box", "pairs", "own")), strict=True)
-        return cls({node: Sealed(box, Share(pairs, own)) for node, box, pairs, own in rows})
+def read_shares(record: RecordDict) -> dict[int, Sealed]:
+    """The sealed shares in a message."""
+    about: dict[str, Any] = dict(record.config_records[SHARES])
+    rows = zip(about["node"], about["box"], about["pairs"], about["own"], strict=True)
+    return {node: Sealed(box, Share(pairs, own)) for node, box, pairs, own in rows}
 
 
 @dataclass(frozen=True)
@@ -110,66 +112,59 @@ class MaskRequest:
     """Server to node, beside the task of a round: answer it under masks.
 
     Attributes:
-        shares: that the others sealed for the node.
+        shares: that were sealed for the node, by their owners.
         bits: of the modulus.
         levels: integers per unit of (change · targets).
     """
 
-    shares: SealedShares
+    shares: Mapping[int, Sealed]
     bits: int
     levels: float
 
     def added_to(self, task: RecordDict, name: SumName) -> RecordDict:
-        """The task as Flower sends it, to be answered under masks."""
-        asked = named(name, bits=self.bits, levels=self.levels)
-        return self.shares.added_to(RecordDict({**task, **asked}))
+        """The task, to be answered under masks."""
+        record = add_shares(RecordDict({**task, **named(name)}), self.shares)
+        record[MASK] = ConfigRecord({"bits": self.bits, "levels": self.levels})
+        return record
 
     @classmethod
     def beside(cls, task: RecordDict) -> MaskRequest | None:
         """What stands beside a task; None: it is to be answered as it is."""
-        if ABOUT not in task:
+        if MASK not in task:
             return None
-        about: dict[str, Any] = dict(task.config_records[ABOUT])
-        return cls(SealedShares.from_record(task), about["bits"], about["levels"])
+        about: dict[str, Any] = dict(task.config_records[MASK])
+        return cls(read_shares(task), **about)
 
 
-def masked_to_record(name: SumName, integers: Integers) -> RecordDict:
-    """A node's masked integers as Flower sends them."""
-    record = named(name)
+def add_masked(record: RecordDict, integers: Integers) -> RecordDict:
+    """The message with a node's masked integers."""
     record[MASKED] = ArrayRecord({MASKED: Array(integers)})
     return record
 
 
-def masked_from_record(record: RecordDict) -> Integers:
-    """The inverse of `masked_to_record`."""
+def read_masked(record: RecordDict) -> Integers:
+    """The masked integers in a message."""
     return cast(Integers, record.array_records[MASKED][MASKED].numpy())
 
 
-def remaining_to_record(name: SumName, nodes: Sequence[int]) -> RecordDict:
-    """The nodes whose masked integers arrived, as Flower sends them."""
-    record = named(name)
-    record[NODES] = ConfigRecord({"node": list(nodes)})
+def add_remaining(record: RecordDict, nodes: Sequence[int]) -> RecordDict:
+    """The message with the nodes whose masked integers arrived."""
+    record[REMAINING] = ConfigRecord({"node": list(nodes)})
     return record
 
 
-def remaining_from_record(record: RecordDict) -> list[int]:
-    """The inverse of `remaining_to_record`."""
-    return cast(list[int], _columns(record)["node"])
+def read_remaining(record: RecordDict) -> list[int]:
+    """The nodes in a message whose masked integers arrived."""
+    return cast(list[int], record.config_records[REMAINING]["node"])
 
 
-def revealed_to_record(name: SumName, shares: Mapping[int, bytes]) -> RecordDict:
-    """The shares that a node reveals, by their owners, as Flower sends them."""
-    record = named(name)
-    record[NODES] = ConfigRecord({"node": list(shares), "share": list(shares.values())})
+def add_revealed(record: RecordDict, shares: Mapping[int, bytes]) -> RecordDict:
+    """The message with the shares that a node reveals, by their owners."""
+    record[REVEALED] = ConfigRecord({"node": list(shares), "share": list(shares.values())})
     return record
 
 
-def revealed_from_record(record: RecordDict) -> dict[int, bytes]:
-    """The inverse of `revealed_to_record`."""
-    columns = _columns(record)
-    return dict(zip(columns["node"], columns["share"], strict=True))
-
-
-def _columns(record: RecordDict) -> dict[str, list[Any]]:
-    """What is said of nodes, by name, one entry each."""
-    return {name: list(cast(Any, each)) for name, each in record.config_records[NODES].items()}
+def read_revealed(record: RecordDict) -> dict[int, bytes]:
+    """The shares in a message that a node reveals."""
+    about: dict[str, Any] = dict(record.config_records[REVEALED])
+    return dict(zip(about["node"], about["share"], strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,11 @@ class SumName:
 
     def __str__(self) -> str:
         return f"round {self.number} of {self.stage}"
+
+    @property
+    def next(self) -> SumName:
+        """The sum of the round after."""
+        return replace(self, number=self.number + 1)
 
     def about(self, *parts: object) -> bytes:
         """The name and what else a key or a seal is bound to, without ambiguity."""
