@@ -15,7 +15,6 @@ from typing import TypeVar
 from flwr.app import Message, MessageType, RecordDict
 
 from fedmem.core.errors import FedmemError
-from fedmem.core.secure_sum import FEWEST
 from fedmem.core.secure_sum.coded_update import decode_update, length
 from fedmem.core.secure_sum.codes import most_members
 from fedmem.core.secure_sum.coordinator import Coordinator, GivenUp
@@ -71,7 +70,7 @@ class SecureCollection:
         states: what was carried from the rounds before.
 
     Raises:
-        FedmemError: there are too few nodes, or too many for the modulus.
+        FedmemError: there are too many nodes for the modulus.
     """
 
     def __init__(
@@ -94,11 +93,10 @@ class SecureCollection:
         self._scale = CommonScale(*known[0])
         self._ahead: Coordinator | None = None
         nodes, bits = len(roster.homes), self._settings.modulus_bits
-        fewest, most = max(FEWEST, self._settings.min_members), most_members(bits)
-        if not fewest <= nodes <= most:
+        if nodes > most_members(bits):
             raise FedmemError(
-                f"A secure sum modulo 2^{bits} is over {fewest} to {most} nodes, and there are "
-                f"{nodes}: see privacy.secure_sum, or set privacy.secure_sum.enabled=false."
+                f"A secure sum modulo 2^{bits} is over at most {most_members(bits)} nodes, and "
+                f"there are {nodes}: set privacy.secure_sum.modulus_bits=32, or enabled=false."
             )
 
     def collect(self, asked: Round) -> Collected:

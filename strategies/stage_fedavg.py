@@ -57,7 +57,7 @@ class StageFedAvg(FedAvg):
         progress: where the stage stands.
 
     Raises:
-        FedmemError: there are too few nodes for the aggregation, or for a secure sum.
+        FedmemError: there are too few nodes for the aggregation, or too many for a secure sum.
     """
 
     def __init__(

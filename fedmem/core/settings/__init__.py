@@ -310,7 +310,7 @@ class StrategySettings(Section, key="strategy"):
     min_nodes: Count
     """Nodes whose replies must be usable in a round, or all that were asked where they are fewer;
     else the run stops. Where `federation.nodes` is `auto`, a run on real nodes waits for so many at
-    its start."""
+    its start, or for those that a secure sum asks for."""
     round_timeout: Positive
     """Seconds to wait for the replies of a round; a node that takes longer is left out of it."""
     aggregation: Annotated[str, one_of("mean", "median", "trimmed_mean", "krum")]
@@ -412,7 +412,8 @@ class FederationSettings(Section, key="federation"):
     num_clients: Count | None
     """Users that take part at all; null: everybody."""
     nodes: Count | Auto
-    """Simulated nodes that share the users' work evenly; `auto`: one a worker."""
+    """Simulated nodes that share the users' work evenly; `auto`: one a worker, and as many as a
+    secure sum asks for."""
     evaluate_every: Count
     """Rounds between two validations."""
 
