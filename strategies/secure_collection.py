@@ -35,6 +35,7 @@ from fedmem.messaging.secure_messages import (
     KeysOfAll,
     MaskRequest,
     add_remaining,
+    has,
     name_of,
     named,
     read_masked,
@@ -220,7 +221,7 @@ class _Steps:
         total, faults = self.coordinator.open(revealed)
         self._refuse(faults)
         if self.ahead is not None:
-            sealing = [reply for reply in replies if SHARES in reply.content]
+            sealing = [reply for reply in replies if has(reply.content, SHARES)]
             with self._ahead_or_not():
                 sent = self._read(sealing, lambda reply: read_shares(reply.content))
                 self._refuse(self.ahead.take_shares(sent))

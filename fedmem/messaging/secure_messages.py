@@ -30,13 +30,17 @@ from fedmem.core.secure_sum.shares import Sealed, Share
 OFFER_KEYS = "query.offer_keys"
 SHARE_SECRETS = "query.share_secrets"
 REVEAL_SHARES = "query.reveal_shares"
-NAME, OFFER, KEYS, SHARES, MASK = "sum", "offer", "keys", "shares", "mask"
-MASKED, REMAINING, REVEALED = "masked", "remaining", "revealed"
+ABOUT, MASKED = "sum", "masked"
+"""A message's records: all that is said in words and bytes is in one, since a SuperLink takes a
+call for each."""
+OFFER, KEYS, SHARES, MASK, REMAINING, REVEALED = (
+    "offer", "keys", "shares", "mask", "remaining", "revealed"
+)  # fmt: skip
 
 
 def named(name: SumName) -> RecordDict:
     """A message that says which sum it belongs to, and to which its payload is added."""
-    return RecordDict({NAME: ConfigRecord({"stage": name.stage, "round": name.number})})
+    return RecordDict({ABOUT: ConfigRecord({"stage": name.stage, "round": name.number})})
 
 
 def name_of(message: Message) -> SumName:
@@ -45,19 +49,34 @@ def name_of(message: Message) -> SumName:
     Raises:
         KeyError: it belongs to none.
     """
-    about: dict[str, Any] = dict(message.content.config_records[NAME])
+    about: dict[str, Any] = dict(message.content.config_records[ABOUT])
     return SumName(message.metadata.run_id, about["stage"], about["round"])
+
+
+def has(record: RecordDict, part: str) -> bool:
+    """Whether a message has this part."""
+    return any(name.startswith(f"{part} ") for name in record.config_records.get(ABOUT) or ())
+
+
+def _add(record: RecordDict, part: str, **content: Any) -> RecordDict:
+    record.config_records[ABOUT].update({f"{part} {name}": x for name, x in content.items()})
+    return record
+
+
+def _read(record: RecordDict, part: str) -> dict[str, Any]:
+    """The content of a part, by name; empty where the message has none."""
+    about = record.config_records[ABOUT].items()
+    return {k.removeprefix(f"{part} "): x for k, x in about if k.startswith(f"{part} ")}
 
 
 def add_offer(record: RecordDict, keys: PublicKeys) -> RecordDict:
     """The message with a node's public keys."""
-    record[OFFER] = ConfigRecord(vars(keys))
-    return record
+    return _add(record, OFFER, **vars(keys))
 
 
 def read_offer(record: RecordDict) -> PublicKeys:
     """The public keys in a message."""
-    return PublicKeys(**cast(Any, dict(record.config_records[OFFER])))
+    return PublicKeys(**_read(record, OFFER))
 
 
 @dataclass(frozen=True)
@@ -69,41 +88,42 @@ class KeysOfAll:
 
     def added_to(self, record: RecordDict) -> RecordDict:
         """The message with them."""
-        columns: dict[str, Any] = {
-            "node": list(self.keys),
-            "sealing": [each.sealing for each in self.keys.values()],
-            "masking": [each.masking for each in self.keys.values()],
-        }
-        record[KEYS] = ConfigRecord({**columns, "needed": self.needed})
-        return record
+        return _add(
+            record,
+            KEYS,
+            node=list(self.keys),
+            sealing=[each.sealing for each in self.keys.values()],
+            masking=[each.masking for each in self.keys.values()],
+            needed=self.needed,
+        )
 
     @classmethod
     def in_record(cls, record: RecordDict) -> KeysOfAll | None:
         """Those in a message; None: it has none."""
-        if KEYS not in record:
+        if not has(record, KEYS):
             return None
-        about: dict[str, Any] = dict(record.config_records[KEYS])
-        rows = zip(about["node"], about["sealing"], about["masking"], strict=True)
+        found = _read(record, KEYS)
+        rows = zip(found["node"], found["sealing"], found["masking"], strict=True)
         keys = {node: PublicKeys(sealing, masking) for node, sealing, masking in rows}
-        return cls(keys, about["needed"])
+        return cls(keys, found["needed"])
 
 
 def add_shares(record: RecordDict, shares: Mapping[int, Sealed]) -> RecordDict:
     """The message with sealed shares: at the node by their holders, for a node by their owners."""
-    columns: dict[str, Any] = {
-        "node": list(shares),
-        "box": [each.box for each in shares.values()],
-        "pairs": [each.digests.pairs for each in shares.values()],
-        "own": [each.digests.own for each in shares.values()],
-    }
-    record[SHARES] = ConfigRecord(columns)
-    return record
+    return _add(
+        record,
+        SHARES,
+        node=list(shares),
+        box=[each.box for each in shares.values()],
+        pairs=[each.digests.pairs for each in shares.values()],
+        own=[each.digests.own for each in shares.values()],
+    )
 
 
 def read_shares(record: RecordDict) -> dict[int, Sealed]:
     """The sealed shares in a message."""
-    about: dict[str, Any] = dict(record.config_records[SHARES])
-    rows = zip(about["node"], about["box"], about["pairs"], about["own"], strict=True)
+    found = _read(record, SHARES)
+    rows = zip(found["node"], found["box"], found["pairs"], found["own"], strict=True)
     return {node: Sealed(box, Share(pairs, own)) for node, box, pairs, own in rows}
 
 
@@ -124,16 +144,12 @@ class MaskRequest:
     def added_to(self, task: RecordDict, name: SumName) -> RecordDict:
         """The task, to be answered under masks."""
         record = add_shares(RecordDict({**task, **named(name)}), self.shares)
-        record[MASK] = ConfigRecord({"bits": self.bits, "levels": self.levels})
-        return record
+        return _add(record, MASK, bits=self.bits, levels=self.levels)
 
     @classmethod
     def beside(cls, task: RecordDict) -> MaskRequest | None:
         """What stands beside a task; None: it is to be answered as it is."""
-        if MASK not in task:
-            return None
-        about: dict[str, Any] = dict(task.config_records[MASK])
-        return cls(read_shares(task), **about)
+        return cls(read_shares(task), **_read(task, MASK)) if has(task, MASK) else None
 
 
 def add_masked(record: RecordDict, integers: Integers) -> RecordDict:
@@ -149,22 +165,20 @@ def read_masked(record: RecordDict) -> Integers:
 
 def add_remaining(record: RecordDict, nodes: Sequence[int]) -> RecordDict:
     """The message with the nodes whose masked integers arrived."""
-    record[REMAINING] = ConfigRecord({"node": list(nodes)})
-    return record
+    return _add(record, REMAINING, node=list(nodes))
 
 
 def read_remaining(record: RecordDict) -> list[int]:
     """The nodes in a message whose masked integers arrived."""
-    return cast(list[int], record.config_records[REMAINING]["node"])
+    return list(_read(record, REMAINING)["node"])
 
 
 def add_revealed(record: RecordDict, shares: Mapping[int, bytes]) -> RecordDict:
     """The message with the shares that a node reveals, by their owners."""
-    record[REVEALED] = ConfigRecord({"node": list(shares), "share": list(shares.values())})
-    return record
+    return _add(record, REVEALED, node=list(shares), share=list(shares.values()))
 
 
 def read_revealed(record: RecordDict) -> dict[int, bytes]:
     """The shares in a message that a node reveals."""
-    about: dict[str, Any] = dict(record.config_records[REVEALED])
-    return dict(zip(about["node"], about["share"], strict=True))
+    found = _read(record, REVEALED)
+    return dict(zip(found["node"], found["share"], strict=True))
