@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -22,8 +22,8 @@ from fedmem.core.secure_sum.keys import Integers, SumName
 from fedmem.core.secure_sum.scale import CommonScale
 from fedmem.core.settings import SecureSumSettings, Settings
 from fedmem.core.stages import Stage
-from fedmem.core.updates.filter import Refusal, Reply
-from fedmem.core.updates.filters import FilterStates
+from fedmem.core.updates.filter import Refusal, Reply, UpdateFilter
+from fedmem.core.updates.filters import FilterStates, filter_replies, states_of
 from fedmem.core.updates.update import Update
 from fedmem.messaging.exchange import nothing
 from fedmem.messaging.roster import Roster
@@ -90,8 +90,10 @@ class SecureCollection:
         self._ask = ask
         self._checks = checks
         self._filters = filters
+        # Of private updates, which have a length of 1 at most, nothing is learnt for the scale.
+        self._private = settings.privacy.on
         known = states.get(STATE) or [[checks.most_targets]]
-        self._scale = CommonScale(*known[0])
+        self._scale = CommonScale(1.0) if self._private else CommonScale(*known[0])
         self._ahead: Coordinator | None = None
         nodes, bits = len(roster.homes), self._settings.modulus_bits
         if nodes > most_members(bits):
@@ -107,6 +109,8 @@ class SecureCollection:
             FedmemError: the round was given up, since too few nodes remained.
         """
         nodes = sorted(asked.users)
+        if not nodes:
+            return Collected()
         name = SumName(_number_of_run(), self._stage.name, asked.number)
         needed = needed_of(self._settings, len(nodes))
         ahead, self._ahead = self._ahead, None
@@ -127,13 +131,17 @@ class SecureCollection:
     @property
     def state(self) -> FilterStates:
         """What is carried to the next round: what the sums have shown."""
-        return {STATE: [[self._scale.targets, self._scale.change]]}
+        known = [self._scale.targets, self._scale.change]
+        return {**states_of(self._filters), STATE: [known]}
 
     def _masked(self, asked: Round, steps: _Steps) -> tuple[Update, int]:
         """Steps 3 and 4: (the mean update, how many numbers were cut)."""
         members, bits = steps.coordinator.members, self._settings.modulus_bits
         most = max(asked.users[node] for node in members)
-        levels = self._scale.levels(bits, len(members), most, self._settings.range)
+        limit = self._settings.range
+        if limit == "auto" and self._private:
+            limit = 1.0
+        levels = self._scale.levels(bits, len(members), most, limit)
         shapes = {name: tuple(array.shape) for name, array in asked.scope.items()}
         tasks = []
         for task in asked.tasks(members):
@@ -149,16 +157,18 @@ class SecureCollection:
         fault = self._checks.fault_of_counts(update, sum(asked.users[node] for node in remaining))
         if fault:
             refused.append(f"the sum of the nodes {fault}")
-        elif update.weight:
+        elif update.weight and not self._private:
             largest = max(float(change.abs().max()) for change in update.change.values())
             trained = max(update.users, 1)
             self._scale = CommonScale(update.weight / trained, largest or self._scale.change)
-        if cut:
+        if cut and not self._private:
             refused.append(f"{cut} numbers were cut to privacy.secure_sum.range")
+        kept, implausible = filter_replies(self._filters, [] if fault else [Reply(SUM, update)])
+        refused += [f"the sum of the nodes: {refusal.reason}" for refusal in implausible]
         return Collected(
-            [] if fault else [Reply(SUM, update)],
+            kept,
             refused,
-            nodes=0 if fault else len(remaining),
+            nodes=len(remaining) if kept else 0,
             messages=len(remaining),
             bytes_down=steps.bytes_down,
             bytes_frozen=steps.bytes_frozen,

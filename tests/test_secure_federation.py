@@ -14,6 +14,8 @@ import pytest
 import torch
 
 from fedmem.core.errors import FedmemError
+from fedmem.core.privacy import plan
+from fedmem.core.secure_sum.codes import largest
 from fedmem.core.secure_sum.keys import PublicKeys
 from fedmem.core.secure_sum.member import Member
 from fedmem.core.settings import Settings
@@ -22,6 +24,7 @@ from fedmem.messaging.secure_messages import (
     OFFER_KEYS,
     REVEAL_SHARES,
     SHARE_SECRETS,
+    MaskRequest,
     read_masked,
 )
 from fedmem.runs.folder import STATE, RunFolder
@@ -217,3 +220,20 @@ def test_no_secret_is_in_any_file_or_in_what_the_server_saw(
         for form in (secret, secret.hex().encode(), repr(secret).encode()):
             assert not any(form in place for place in places)
     assert json.loads((tmp_path / "run-0" / "results.json").read_text())
+
+
+def test_private_updates_come_to_the_same_under_masks(
+    make_masked: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "new_key", lambda: "5e" * 32)
+    asked = ("privacy=central", "privacy.delta=1e-3", "privacy.schedule=every_k", "strategy=fedavg")
+    settings = [make_masked(*asked, "federation.fraction=0.5", *more) for more in ((), (PLAIN,))]
+    (_, found, grid), (_, expected, _) = map(run_in_process, settings)
+    assert 0 < largest_difference(*settings) < 1e-5
+    assert [record.epsilon for record in found.records] == [
+        record.epsilon for record in expected.records
+    ]
+    # The scale says nothing of the updates: their length is at most 1, of at most so many users.
+    requests = [MaskRequest.beside(asked.content) for asked, _ in grid.log]
+    levels = {request.levels for request in requests if request is not None}
+    assert levels <= {largest(32, 3) / users for users in range(1, 13)}

@@ -513,7 +513,8 @@ class Settings(Section):
 
     def __post_init__(self, at: str | None) -> None:
         super().__post_init__(at)
-        privacy, found = self.privacy, {}
+        privacy = self.privacy
+        found: dict[str, Iterator[tuple[str, Any, str]]] = {}
         if privacy.on:
             found[f"privacy.mode={privacy.mode}"] = self._not_private()
         if privacy.secure_sum.enabled:
