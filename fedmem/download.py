@@ -4,8 +4,8 @@
 
 MovieLens-100K comes ready for all stages: its interactions and titles are in the wheel of the
 package recbole, which pip fetches from wherever this machine's pip fetches packages; the content
-vectors are fedmem's own (`fedmem/assets`). MovieLens-1M comes from its publisher, GroupLens, who
-asks that it is not redistributed, and has no vectors.
+vectors are fedmem's own (`fedmem/features/assets`). MovieLens-1M comes from its publisher,
+GroupLens, who asks that it is not redistributed, and has no vectors.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHA256 = {  # of the files that are taken out of it
     "ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
     "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
 }
-VECTORS = Path(__file__).parent / "assets" / "ml-100k"
+VECTORS = Path(__file__).parent / "features" / "assets" / "ml-100k"
 
 ML_1M_URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 ML_1M_MD5 = "c4d9eecfca2ab87c1945afe126590906"  # as the publisher gives it

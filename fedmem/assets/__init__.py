@@ -1,1 +1,0 @@
-"""Content vectors that travel with fedmem, and the commands that derive them."""
