@@ -26,7 +26,7 @@ demo: data ## the three stages on MovieLens-100K, and their table
 	$(RUN) -m fedmem.simulate stage=all
 
 federation-demo: data ## the same on a SuperLink and three SuperNodes, a few rounds
-	$(RUN) -m fedmem.federation_demo
+	$(RUN) -m fedmem.federation.demo
 
 test: data ## tests, under 8 minutes on two slow cores
 	$(RUN) -m pytest -n 2 --dist loadgroup

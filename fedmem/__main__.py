@@ -16,14 +16,10 @@ from fedmem.core.errors import FedmemError, nearest, readable_exit
 COMMANDS = {
     "Data": ("download", "data", "features"),
     "Train": ("simulate", "centralised", "experiment"),
-    "Guard": ("privacy",),
+    "Protect its users": ("privacy",),
     "Look at runs and models": ("doctor", "report", "recommend", "checkpoint"),
-    "Train on real machines": ("certificates", "superlink", "supernode", "federation_demo"),
-    "Make parts of fedmem anew": (
-        "runs.settings_page",
-        "doctor.page",
-        "features.make_ml_100k",
-    ),
+    "Train on real machines": ("certificates", "superlink", "supernode", "federation.demo"),
+    "Make parts of fedmem anew": ("runs.settings_page", "doctor.page", "features.make_ml_100k"),
 }
 """Names by what they are for."""
 

@@ -26,7 +26,7 @@ def start_demo(data_dir: Path, place: Path, rounds: int) -> subprocess.Popen[str
     place.mkdir()
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "fedmem.federation_demo"),
+            *(sys.executable, "-m", "fedmem.federation.demo"),
             *(*SMALL, f"data.dir={data_dir}", f"federation.rounds={rounds}"),
         ],
         cwd=place,

@@ -1,6 +1,6 @@
 """Run a SuperLink and three SuperNodes on this machine.
 
-    python -m fedmem.federation_demo federation.rounds=2
+    python -m fedmem.federation.demo federation.rounds=2
 
 MovieLens-100K is dealt out to three nodes, a third of the users to each, with files of their own;
 what the nodes share is the catalogue of items and the items' vectors. All processes end with it,
@@ -80,7 +80,7 @@ def demonstrate(overrides: Sequence[str], folder: Path) -> None:
 
 def main() -> None:
     """The command; takes the settings that `python -m fedmem.simulate` takes."""
-    parser = command_parser("federation_demo", __doc__)
+    parser = command_parser("federation.demo", __doc__)
     parser.add_settings()
     settings = parser.parse_with_settings().settings
     with readable_exit("All that was started is gone."):
