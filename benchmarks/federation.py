@@ -33,8 +33,8 @@ from typing import Any
 import psutil
 from common import Machine, figure, make_table, middle, report
 
-from fedmem.federation.deployment.local_federation import LocalFederation, Process
 from fedmem.federation.demo import deal_out
+from fedmem.federation.deployment.local_federation import LocalFederation, Process
 from fedmem.runs.configuration import compose_settings
 from fedmem.runs.folder import RESULTS
 from fedmem.runs.folder import ROUNDS as METRICS
