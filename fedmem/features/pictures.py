@@ -30,16 +30,19 @@ class Unreadable(Exception):
     """An item's source is there in name and cannot be used; the message says why."""
 
 
-def decoded(raw: bytes) -> Image.Image:
+def decoded(raw: bytes, most_pixels: int | None = None) -> Image.Image:
     """A picture in RGB, the right way up; what is transparent becomes white.
 
     Raises:
-        Unreadable: the bytes are no picture, or only part of one.
+        Unreadable: the bytes are no picture, or only part of one, or say that it has more than
+            `most_pixels`, which are then not decoded.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it is shrunk below
             with Image.open(io.BytesIO(raw)) as file:
+                if most_pixels is not None and math.prod(file.size) > most_pixels:
+                    raise Unreadable(f"it has more than {most_pixels:,} pixels")
                 file.draft(None, (SHORT_SIDE, SHORT_SIDE))
                 ImageOps.exif_transpose(file, in_place=True)
                 return _on_white(_shrunk(_of_8_bits(file)))

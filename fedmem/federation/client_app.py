@@ -13,6 +13,7 @@ from flwr.clientapp import ClientApp
 
 from fedmem.clients import CohortClient, UserClient
 from fedmem.core.data.content import has_files
+from fedmem.core.data.forgotten import Forgotten, read_forgotten
 from fedmem.core.data.interactions import Split
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import sums_of
@@ -141,10 +142,14 @@ def evaluate(message: Message, context: Context) -> Message:
 
 
 @functools.lru_cache(maxsize=4)
-def _cached_node(settings_json: str, node_config: tuple[tuple[str, ConfigValue], ...]) -> Node:
-    """A node's data, loaded once in a process."""
+def _cached_node(
+    settings_json: str,
+    node_config: tuple[tuple[str, ConfigValue], ...],
+    _forgotten: Forgotten,
+) -> Node:
+    """A node's data, loaded once in a process, and anew where something more was forgotten."""
     here = dict(node_config)
-    settings = settle_here(Settings.from_json(settings_json), here)
+    settings = _settled(settings_json, node_config)
     if settings.simulation.threads:
         torch.set_num_threads(settings.simulation.threads)
     return Node(settings, users_here(settings, here))
@@ -157,7 +162,13 @@ def _frozen_store(output_dir: str) -> FrozenStore:
 
 
 def _node(settings_json: str, context: Context) -> Node:
-    return _cached_node(settings_json, tuple(sorted(context.node_config.items())))
+    here = tuple(sorted(context.node_config.items()))
+    return _cached_node(settings_json, here, read_forgotten(_settled(settings_json, here).data))
+
+
+@functools.lru_cache(maxsize=4)
+def _settled(settings_json: str, node_config: tuple[tuple[str, ConfigValue], ...]) -> Settings:
+    return settle_here(Settings.from_json(settings_json), dict(node_config))
 
 
 def _node_of(query: Message, context: Context) -> Node:
@@ -209,17 +220,25 @@ def _bring_memory(client: UserClient, split: Split, task: Task, context: Context
     bank = node.open_bank(task.threshold)
     store = NodeStore(_own_folder(node.settings, context))
     key = memory_key(node.settings, task.frozen_hash, bank.rules)
+    forgotten = node.histories.forgotten
     kept = context.state.config_records.get(MEMORY_ABOUT)
+    if kept is not None and kept.get("forgotten", "") != forgotten:
+        kept = None  # what it held is of histories that are no longer so
     if kept is None:
-        node.restore(store.get(key) or bank.empty())
+        node.restore(store.get(key, forgotten) or bank.empty())
     elif kept["rules"] == bank.rules and kept["stamp"] != bank.stamp:
         arrays = context.state.array_records[MEMORY]
         node.restore({name: array.numpy() for name, array in arrays.items()})
     if node.ingest(client.stage, split) or kept is None:
         packed = bank.pack()
-        store.put(key, packed)
+        store.put(key, packed, forgotten)
+        if read_forgotten(node.settings.data).digest != forgotten:
+            # It was asked for meanwhile; the next message fills the memories anew.
+            store.put(key, bank.empty(), forgotten)
         context.state[MEMORY] = ArrayRecord({n: Array(v) for n, v in packed.items()})
-        context.state[MEMORY_ABOUT] = ConfigRecord({"rules": bank.rules, "stamp": bank.stamp})
+        context.state[MEMORY_ABOUT] = ConfigRecord(
+            {"rules": bank.rules, "stamp": bank.stamp, "forgotten": forgotten}
+        )
     return bank
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from fedmem.core.arrays import UserIndices
-from fedmem.core.data import load_histories
+from fedmem.core.data import Histories, load_histories
+from fedmem.core.data.cold import histories_of_files
+from fedmem.core.data.forgotten import FILE as FORGOTTEN
 from fedmem.core.data.sampling import (
     expected_work,
     participants,
@@ -49,6 +51,8 @@ def settle_here(settings: Settings, node_config: NodeConfig) -> Settings:
         data = replace(data, catalogue_file=str(Path(str(node_config["catalogue"])).absolute()))
     if "first-index" in node_config:
         data = replace(data, first_index=int(node_config["first-index"]))
+    kept = str(Path(str(node_config["state-dir"]), FORGOTTEN).absolute())
+    data = replace(data, forgotten_file=kept)  # the data may be there to be read alone
     hardware = settings.simulation
     return replace(
         settings,
@@ -63,7 +67,15 @@ def settle_here(settings: Settings, node_config: NodeConfig) -> Settings:
 
 
 def users_here(settings: Settings, node_config: NodeConfig) -> UserIndices:
-    """Indices of the users that live at this node, ascending.
+    """Indices of the users that take part at this node, ascending: `residents`, less those who had
+    too much forgotten for it. It raises the same.
+    """
+    complete = load_histories(settings).warm.complete
+    return np.intersect1d(residents(settings, node_config), complete)
+
+
+def residents(settings: Settings, node_config: NodeConfig) -> UserIndices:
+    """Indices of the users that live at this node, ascending, whatever was forgotten.
 
     Args:
         settings: as `settle_here` gave them.
@@ -81,16 +93,20 @@ def users_here(settings: Settings, node_config: NodeConfig) -> UserIndices:
         if not 0 <= index < nodes:
             raise FedmemError(f"node-config: partition-id={index} is not one of {nodes} from 0.")
         return _homes(settings.to_json(), nodes)[index]
-    interactions = load_histories(settings).warm
+    histories = _of_files(settings)
     if shared:
-        named = _parse_ranges(str(node_config["users"]), interactions.num_users)
-        return np.intersect1d(named, participants(settings))
+        named = _parse_ranges(str(node_config["users"]), histories.warm.num_users)
+        return np.intersect1d(named, participants(settings, histories))
     if settings.federation.num_clients is not None:
         raise FedmemError(
             "federation.num_clients chooses among users of one data set: leave it null where nodes "
             "have data of their own."
         )
-    return np.flatnonzero(interactions.lengths)
+    return histories.warm.complete
+
+
+def _of_files(settings: Settings) -> Histories:
+    return histories_of_files(settings.data, settings.evaluation.cold_items, settings.seed)
 
 
 def _parse_ranges(text: str, num_users: int) -> UserIndices:
@@ -106,9 +122,12 @@ def _parse_ranges(text: str, num_users: int) -> UserIndices:
 
 @functools.lru_cache(maxsize=1)
 def _homes(settings_json: str, nodes: int) -> list[UserIndices]:
-    """The users of every node: each process finds them by itself, and all find the same."""
+    """The users of every node: each process finds them by itself, and all find the same.
+
+    So they are those of the files: nobody moves when something is forgotten.
+    """
     settings = Settings.from_json(settings_json)
-    interactions = load_histories(settings).warm
-    users = participants(settings)
-    work = expected_work(settings, targets_in_windows(settings, interactions, users))
+    histories = _of_files(settings)
+    users = participants(settings, histories)
+    work = expected_work(settings, targets_in_windows(settings, histories.warm, users))
     return share_out(users, work, nodes)

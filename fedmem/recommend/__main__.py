@@ -15,17 +15,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fedmem.core.checkpoint import Checkpoint, checkpoint_path
+from fedmem.core.checkpoint import Checkpoint, find_checkpoint
 from fedmem.core.commands import Parser, command_parser
 from fedmem.core.console import make_table, say
 from fedmem.core.data.sampling import participants
 from fedmem.core.errors import FedmemError, readable_exit
 from fedmem.core.node import Node
-from fedmem.core.settings import Settings
-from fedmem.core.stages import STAGES, Stage, find_stage
 from fedmem.features.table import find_titles, read_titles
 from fedmem.recommend.new_items import load_new_items
-from fedmem.recommend.person import find_user, memory_of, of_history
+from fedmem.recommend.person import find_user, memory_of, of_history, threshold_of
 from fedmem.recommend.recommendation import PARTS, Recommended, recommend
 from fedmem.runs.configuration import compose_settings
 
@@ -49,7 +47,8 @@ def run(arguments: Sequence[str] | None, console: Console) -> list[Recommended]:
     node = Node(settings, participants(settings))
     named = args.user is not None
     person = find_user(node, args.user) if named else of_history(node, args.history)
-    stage, checkpoint, path = find_checkpoint(settings, args.stage)
+    stage, path = find_checkpoint(settings, args.stage)
+    checkpoint = Checkpoint.load(path)
     content = node.content_files if checkpoint.content else ""
     catalogue = node.interactions.fingerprint
     checkpoint.require_fit(path, stage.name, catalogue, settings.model, content)
@@ -65,7 +64,10 @@ def run(arguments: Sequence[str] | None, console: Console) -> list[Recommended]:
         table = read_titles(args.new_items, encoding=encoding, report=report)
         new = load_new_items(node, model, table, args.new_visual, args.new_text)
         titles = {**table, **titles}
-    memory = memory_of(node, model, person.history) if stage.memory else None
+    memory = None
+    if stage.memory:
+        threshold = threshold_of(settings.memory, node.novelty_histogram())
+        memory = memory_of(node, model, person.history, threshold).retrieve()[0]
     found = recommend(model, node.settings, person, args.top_k, memory, new)
     own = [str(item) for item in [*node.interactions.item_ids, *(new.ids[1:] if new else ())]]
     names = [titles.get(own[item], own[item]) for item in person.history[:-6:-1]]  # the latest 5
@@ -97,23 +99,6 @@ def parser() -> Parser:
     ):
         made.add_argument(option, type=Path, metavar=metavar, help=meaning)
     return made
-
-
-def find_checkpoint(settings: Settings, name: str | None) -> tuple[Stage, Checkpoint, Path]:
-    """The named stage's checkpoint, or that of the last stage that has one.
-
-    Raises:
-        FedmemError: it is not there, or cannot be read.
-    """
-    for stage in [find_stage(name)] if name else reversed(STAGES.values()):
-        path = checkpoint_path(settings.checkpoint, stage.name)
-        if path.is_file():
-            return stage, Checkpoint.load(path), path
-    raise FedmemError(
-        f"There is no checkpoint of {name or 'any stage'} in {settings.checkpoint.dir}: point "
-        f"checkpoint.dir to one, or make it with python -m fedmem.simulate "
-        f"data={settings.data.name} data.dir={settings.data.dir}"
-    )
 
 
 def _table(found: list[Recommended], own: list[str], titles: dict[str, str]) -> Table:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from fedmem.core.arrays import Ints
 from fedmem.core.data.ids import LISTED, Ids, as_text
@@ -15,6 +16,7 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.memory import TwoTierMemory, auto_threshold
 from fedmem.core.model import Recommender
 from fedmem.core.node import Node
+from fedmem.core.settings import MemorySettings
 from fedmem.core.training.hidden_states import losses_at
 
 
@@ -26,11 +28,13 @@ class Person:
         name: as shown.
         history: [n] dense ids of the items that the model knows, oldest first.
         touched: own ids, as text, of all items that are not to be recommended.
+        excluded: [x] dense ids of further such items.
     """
 
     name: str
     history: Ints
     touched: set[str]
+    excluded: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
 
 
 def find_user(node: Node, wanted: str) -> Person:
@@ -39,7 +43,7 @@ def find_user(node: Node, wanted: str) -> Person:
     Raises:
         FedmemError: there is no user of this id.
     """
-    warm, cold = node.histories.warm, node.histories.cold
+    warm = node.histories.warm
     elsewhere = node.settings.data.first_index  # users of other nodes, who have no id here
     ids = warm.user_ids[elsewhere:]
     found = np.flatnonzero(as_text(ids) == wanted)
@@ -48,10 +52,15 @@ def find_user(node: Node, wanted: str) -> Person:
             f"There is no user {wanted} in data={node.settings.data.name}, which has {len(ids):,}: "
             f"near it are {_near(ids, wanted)}."
         )
-    user = elsewhere + int(found[0])
+    return person_at(node, elsewhere + int(found[0]))
+
+
+def person_at(node: Node, user: int) -> Person:
+    """The user of this index."""
+    warm, cold = node.histories.warm, node.histories.cold
     history = warm.history(user)
     touched = [*warm.item_ids[history], *cold.item_ids[cold.history(user)]]
-    return Person(f"user {wanted}", history, {str(item) for item in touched})
+    return Person(f"user {warm.user_ids[user]}", history, {str(item) for item in touched})
 
 
 def of_history(node: Node, given: Sequence[str]) -> Person:
@@ -81,21 +90,33 @@ def of_history(node: Node, given: Sequence[str]) -> Person:
     return Person("this history", history, set(wanted))
 
 
-def memory_of(node: Node, model: Recommender, history: Ints) -> Ints:
-    """Items [M] that a memory gives after this history; the threshold is that of all users."""
-    settings = node.settings
-    threshold = settings.memory.threshold
-    if threshold == "auto":
-        threshold = auto_threshold(node.novelty_histogram(), settings.memory.write_ratio)
-    memory = TwoTierMemory(settings.memory, threshold, node.vectors)
-    alone = replace(
-        node.interactions,
-        offsets=np.array([0, len(history)]),
-        items=history,
-        user_ids=node.interactions.user_ids[:1],
-    )
-    memory.extend(history, losses_at(model, settings, alone, np.arange(len(history))))
-    return memory.retrieve()[0]
+def threshold_of(settings: MemorySettings, histogram: npt.NDArray[np.int64]) -> float:
+    """The novelty from which memories are written, by the `Node.novelty_histogram` of all users."""
+    if settings.threshold == "auto":
+        return auto_threshold(histogram, settings.write_ratio)
+    return settings.threshold
+
+
+def memory_of(node: Node, model: Recommender, history: Ints, threshold: float) -> TwoTierMemory:
+    """The memory of somebody with this history, filled by this model's surprise."""
+    memory = TwoTierMemory(node.settings.memory, threshold, node.novelties.catalogue)
+    memory.extend(history, surprise_of(node, model, history))
+    return memory
+
+
+def surprise_of(node: Node, model: Recommender, history: Ints) -> npt.NDArray[np.float64]:
+    """The model's loss [n] on each item of a history that has no content; 0 on others."""
+    losses = np.zeros(len(history))
+    places = np.flatnonzero(~node.novelties.catalogue.has_content[history])
+    if len(places):
+        alone = replace(
+            node.interactions,
+            offsets=np.array([0, len(history)]),
+            items=history,
+            user_ids=node.interactions.user_ids[:1],
+        )
+        losses[places] = losses_at(model, node.settings, alone, places)
+    return losses
 
 
 def _near(ids: Ids, wanted: str) -> str:

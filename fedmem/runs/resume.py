@@ -22,7 +22,8 @@ from fedmem.runs.state import LAST, RunState, peek
 AUTO = "auto"
 OF_THE_CALL = ("simulation", "tracking")
 """Settings that are always those asked for now: how fast the run works, and who observes it."""
-PLACES = (*(f"data.{name}" for name in ("dir", "path", *KINDS.values())), "checkpoint")
+IN_DATA = ("dir", "path", *KINDS.values(), "pictures", "forgotten_file")
+PLACES = (*(f"data.{name}" for name in IN_DATA), "checkpoint")
 """Settings that say where something is, which is known by its content: a project may be moved."""
 FREE = ("output_dir", "run", *OF_THE_CALL, *PLACES)
 """Settings that may differ when a run goes on."""
@@ -122,7 +123,7 @@ def _here(overrides: Sequence[str], settings: Settings, state: RunState) -> Sett
 
     found = replace(
         settings,
-        data=replace(settings.data, **now("data", "dir", "path", *KINDS.values())),
+        data=replace(settings.data, **now("data", *IN_DATA)),
         checkpoint=replace(settings.checkpoint, **now("checkpoint", *vars(settings.checkpoint))),
     )
     if state.data is not None and not state.done and identity(found) != state.data:

@@ -12,7 +12,7 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.files.sealed import load_sealed, of_another_version, save_sealed
 from fedmem.core.model.parameters import Parameters, content_hash
 from fedmem.core.settings import CheckpointSettings, ModelSettings, Settings
-from fedmem.core.stages import Stage
+from fedmem.core.stages import STAGES, Stage, find_stage
 
 NOT_SIZES = ("dropout", "experts", *EARLIER)
 """Model settings that a checkpoint may differ in."""
@@ -100,6 +100,23 @@ def checkpoint_path(settings: CheckpointSettings, stage: str) -> Path:
     """Where the stage's checkpoint is written, and looked for unless a setting points elsewhere."""
     pointed = vars(settings).get(stage)
     return Path(pointed) if pointed else Path(settings.dir) / f"{stage}.safetensors"
+
+
+def find_checkpoint(settings: Settings, name: str | None) -> tuple[Stage, Path]:
+    """The file of the named stage's checkpoint, or of the last stage that has one.
+
+    Raises:
+        FedmemError: there is none.
+    """
+    for stage in [find_stage(name)] if name else reversed(STAGES.values()):
+        path = checkpoint_path(settings.checkpoint, stage.name)
+        if path.is_file():
+            return stage, path
+    raise FedmemError(
+        f"There is no checkpoint of {name or 'any stage'} in {settings.checkpoint.dir}: point "
+        f"checkpoint.dir to one, or make it with python -m fedmem.simulate "
+        f"data={settings.data.name} data.dir={settings.data.dir}"
+    )
 
 
 def load_parents(

@@ -2,11 +2,11 @@
 
 from fedmem.core.data.cold import Histories, load_histories
 from fedmem.core.data.content import load_content
+from fedmem.core.data.forgotten import load_interactions
 from fedmem.core.data.id_files import write_id_files
 from fedmem.core.data.interactions import (
     Interactions,
     absent_items,
-    load_interactions,
 )
 from fedmem.core.data.summary import print_summary
 from fedmem.core.data.windows import Windows

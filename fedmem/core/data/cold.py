@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmem.core.arrays import Places, UserIndices, offsets_of
-from fedmem.core.data.interactions import Interactions, load_interactions
+from fedmem.core.data.forgotten import Forgotten, read_forgotten, without
+from fedmem.core.data.interactions import Interactions, load
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import DataSettings, Settings
 
@@ -25,6 +26,8 @@ class Histories:
     """What only the cold evaluation looks at; its catalogue is that of the cold items alone."""
     before: npt.NDArray[np.int64]
     """[N] of each of the cold interactions: its user's warm interactions before it."""
+    forgotten: str = ""
+    """`Forgotten.digest` of what was left out of them."""
 
     def latest_cold(self, users: UserIndices) -> tuple[UserIndices, Places]:
         """The users who have a cold interaction with something warm before it, and the place in
@@ -39,17 +42,39 @@ class Histories:
 def load_histories(settings: Settings) -> Histories:
     """The interactions of a run, without and with the items that `evaluation.cold_items` takes out.
 
-    Users who are left with fewer than `data.min_interactions` warm interactions are dropped.
+    Users who are left with fewer than `data.min_interactions` warm interactions are dropped; those
+    who had so many and had some forgotten stay.
 
     Raises:
         FedmemError: as `load_interactions`, and where no item is cold or nobody is left.
     """
-    return _load_histories(settings.data, settings.evaluation.cold_items, settings.seed)
+    share, forgotten = settings.evaluation.cold_items, read_forgotten(settings.data)
+    return _load_histories(settings.data, share, settings.seed, forgotten)
 
 
 @functools.lru_cache(maxsize=2)
-def _load_histories(settings: DataSettings, share: float, seed: int) -> Histories:
-    interactions = load_interactions(settings)
+def _load_histories(
+    settings: DataSettings, share: float, seed: int, forgotten: Forgotten
+) -> Histories:
+    found = histories_of_files(settings, share, seed)
+    return _remembered(found, forgotten) if forgotten.pairs else found
+
+
+def _remembered(histories: Histories, forgotten: Forgotten) -> Histories:
+    """Histories less what was forgotten."""
+    warm, cold = histories.warm, histories.cold
+    warm_gone, cold_gone = forgotten.among(warm), forgotten.among(cold)
+    gone_before = offsets_of(warm_gone)
+    first = warm.offsets[cold.users]
+    before = histories.before - (gone_before[first + histories.before] - gone_before[first])
+    return Histories(
+        without(warm, warm_gone), without(cold, cold_gone), before[~cold_gone], forgotten.digest
+    )
+
+
+def histories_of_files(settings: DataSettings, share: float, seed: int) -> Histories:
+    """`load_histories` before anything was forgotten."""
+    interactions = load(settings).interactions
     is_cold = drawn_cold(interactions.item_ids, share, seed)
     whole = settings.catalogue_file is not None
     lengths = interactions.lengths

@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fedmem.core.data.cold import Histories, load_histories
+from fedmem.core.data.forgotten import load_interactions
 from fedmem.core.data.ids import Ids, comparable
-from fedmem.core.data.interactions import load_interactions
 from fedmem.core.errors import FedmemError
 from fedmem.core.files.atomic import replacing
 from fedmem.core.settings import Settings

@@ -64,6 +64,13 @@ class Interactions:
         return np.diff(self.offsets)
 
     @property
+    def complete(self) -> UserIndices:
+        """Users whose history leave-one-out can part, ascending: others live at other nodes, or
+        had too much forgotten to take part.
+        """
+        return np.flatnonzero(self.held_out_positions("validation") > 0)
+
+    @property
     def users(self) -> npt.NDArray[np.int64]:
         """[N] the user of each interaction."""
         return np.repeat(np.arange(self.num_users), self.lengths)
@@ -141,6 +148,7 @@ class Loaded:
     """Interactions, and how they came about."""
 
     interactions: Interactions
+    """As the files have them; what was forgotten is left out by `load_interactions`."""
     paths: list[Path]
     layout: Layout
     read: Size
@@ -159,8 +167,9 @@ class Loaded:
         return Size(of.num_users, of.num_items, len(of.items))
 
 
-def load_interactions(settings: DataSettings) -> Interactions:
-    """The interactions that the settings describe, read once in a process.
+@functools.lru_cache(maxsize=2)
+def load(settings: DataSettings) -> Loaded:
+    """The interactions as the files have them, and how they came about, read once in a process.
 
     Dense ids follow the order of the data's own: numbers where all are whole numbers, else text.
     Ties in time keep the file's order.
@@ -168,12 +177,6 @@ def load_interactions(settings: DataSettings) -> Interactions:
     Raises:
         FedmemError: the file is not there, cannot be read, or leaves no user.
     """
-    return load(settings).interactions
-
-
-@functools.lru_cache(maxsize=2)
-def load(settings: DataSettings) -> Loaded:
-    """`load_interactions`, with how they came about; it raises the same."""
     paths = find_files(settings)
     table, layout = read_table(paths, settings)
     if settings.min_rating is not None and table.ratings is None:

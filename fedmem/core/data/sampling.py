@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmem.core.arrays import UserIndices
-from fedmem.core.data.cold import load_histories
+from fedmem.core.data.cold import Histories, load_histories
 from fedmem.core.data.interactions import Interactions
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
@@ -17,19 +17,25 @@ from fedmem.core.settings import Settings
 RANKING_COST = 10.0  # measured in stage 1: 3 (short histories) to 15 targets, on both MovieLens
 
 
-def participants(settings: Settings) -> UserIndices:
+def participants(settings: Settings, histories: Histories | None = None) -> UserIndices:
     """Indices of the users that take part, ascending; more clients take in all of fewer clients.
+
+    `histories` are those of the settings, unless given.
 
     Raises:
         FedmemError: the data are not there, or have fewer users than are asked for.
     """
-    num_users, wanted = load_histories(settings).warm.num_users, settings.federation.num_clients
+    warm = (histories or load_histories(settings)).warm
+    wanted = settings.federation.num_clients
     if wanted is None:
-        return np.arange(num_users)
-    if wanted > num_users:
-        raise FedmemError(f"federation.num_clients={wanted}, but the data have {num_users} users.")
+        return warm.complete
+    if wanted > warm.num_users:
+        raise FedmemError(
+            f"federation.num_clients={wanted}, but the data have {warm.num_users} users."
+        )
     key = [settings.seed, zlib.crc32(b"participants")]
-    return np.sort(np.random.default_rng(key).permutation(num_users)[:wanted])
+    drawn = np.random.default_rng(key).permutation(warm.num_users)[:wanted]
+    return np.intersect1d(drawn, warm.complete)
 
 
 def targets_in_windows(

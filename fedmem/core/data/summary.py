@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fedmem.core.console import make_table, say
 from fedmem.core.data.content import KINDS, load_content
+from fedmem.core.data.forgotten import forgotten_path, read_forgotten
 from fedmem.core.data.ids import example
 from fedmem.core.data.interactions import Loaded, load
 from fedmem.core.data.preparation import Size
@@ -40,6 +41,11 @@ def print_summary(settings: DataSettings, content: bool, console: Console | None
     for kind, ids in {"user": users, "item": items}.items():
         if ids.dtype == object:
             say(f"{kind} ids are text, as {example(ids)!r} is", console)
+    gone = int(read_forgotten(settings).among(interactions).sum())
+    if gone:
+        say(
+            f"{gone:,} of them were forgotten and are left out: {forgotten_path(settings)}", console
+        )
     for doubt in loaded.doubts:
         say(f"look: {doubt}", console)
     if content:

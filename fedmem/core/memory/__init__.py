@@ -1,5 +1,6 @@
 """The local two-tier memory: its rules, the novelty behind them, and many users' at one node."""
 
+from fedmem.core.memory.account import Account, account_of
 from fedmem.core.memory.bank import MemoryBank
 from fedmem.core.memory.novelty import (
     Novelties,
@@ -11,11 +12,13 @@ from fedmem.core.memory.novelty import (
 from fedmem.core.memory.two_tier import MemoryState, MemoryStatistics, TwoTierMemory
 
 __all__ = [
+    "Account",
     "MemoryBank",
     "MemoryState",
     "MemoryStatistics",
     "Novelties",
     "TwoTierMemory",
+    "account_of",
     "auto_threshold",
     "item_vectors",
     "novelty_histogram",

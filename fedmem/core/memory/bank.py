@@ -183,6 +183,19 @@ class MemoryBank:
         return after
 
 
+def without_user(packed: Packed, user: int) -> Packed:
+    """What `MemoryBank.pack` gave, less one user's memory."""
+    others, counters = packed["users"] != user, packed["counters"]
+    of_entry = np.repeat(others, _lt_sizes(counters))
+    of_surprise = np.repeat(others, counters[:, kernel.SURPRISES])
+    return {
+        "users": packed["users"][others],
+        "counters": counters[others],
+        "long_term": packed["long_term"][of_entry],
+        "surprises": packed["surprises"][of_surprise],
+    }
+
+
 def _lt_sizes(counters: Ints) -> npt.NDArray[np.int64]:
     """Long-term entries [U] by counters [U, 5]."""
     return counters[:, kernel.PROMOTIONS].astype(np.int64) - counters[:, kernel.EVICTIONS]

@@ -10,12 +10,13 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from fedmem.core.files.sealed import load_sealed, save_sealed
-from fedmem.core.memory.bank import Packed
+from fedmem.core.memory.bank import Packed, without_user
 from fedmem.core.settings import Settings
 
 FILE = "memory.safetensors"
@@ -30,7 +31,8 @@ def memory_key(settings: Settings, frozen_hash: str, rules: str) -> str:
     those of `MemoryBank`.
     """
     kept = {k: v for k, v in asdict(settings).items() if k not in ELSEWHERE}
-    del kept["data"]["dir"]
+    for place in ("dir", "pictures", "forgotten_file"):
+        del kept["data"][place]
     text = json.dumps([kept, frozen_hash, rules], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -44,16 +46,20 @@ class NodeStore:
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
 
-    def put(self, key: str, packed: Packed) -> None:
+    def put(self, key: str, packed: Packed, forgotten: str = "") -> None:
         """Keep memories in place of those that were kept.
+
+        `forgotten` is the `Histories.forgotten` of the histories that they are of.
 
         Raises:
             OSError: the disk does not take them; those before stay.
         """
-        save_sealed(self._path, {"key": key}, {n: torch.from_numpy(x) for n, x in packed.items()})
+        about = {"key": key, "forgotten": forgotten}
+        save_sealed(self._path, about, {n: torch.from_numpy(x) for n, x in packed.items()})
 
-    def get(self, key: str) -> Packed | None:
-        """The memories under this key; None where none are kept, or others.
+    def get(self, key: str, forgotten: str = "") -> Packed | None:
+        """The memories under this key, of histories without what was forgotten; None where none
+        are kept, or others.
 
         Raises:
             FedmemError: the file is damaged. To fill the memories anew is no way out that may go
@@ -61,7 +67,25 @@ class NodeStore:
         """
         if not self._path.is_file():
             return None
-        about, tensors = load_sealed(self._path, "node's memory")
-        if about.get("key") != key:
+        about, packed = self._load()
+        if (about.get("key"), about.get("forgotten", "")) != (key, forgotten):
             return None
-        return {name: np.array(value.numpy()) for name, value in tensors.items()}
+        return packed
+
+    def forget(self, user: int, forgotten: str) -> bool:
+        """Rewrite the file without a user's memory, which is then filled anew from what is left of
+        the user's history; other users keep theirs. Whether there was a file.
+
+        Raises:
+            FedmemError: the file is damaged.
+            OSError: the disk does not take it; the file before stays.
+        """
+        if not self._path.is_file():
+            return False
+        about, packed = self._load()
+        self.put(str(about["key"]), without_user(packed, user), forgotten)
+        return True
+
+    def _load(self) -> tuple[dict[str, Any], Packed]:
+        about, tensors = load_sealed(self._path, "node's memory")
+        return about, {name: np.array(value.numpy()) for name, value in tensors.items()}

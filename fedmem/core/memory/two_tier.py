@@ -101,7 +101,8 @@ class TwoTierMemory:
     Args:
         settings: capacities and rules.
         threshold: novelty from which an item is written; see `fedmem.core.memory.auto_threshold`.
-        vectors: [I + 1, W] from `item_vectors`, shared by all users.
+        vectors: [I + 1, W] from `item_vectors`, shared by all users; or `catalogue_of` them, where
+            many memories are made.
         state: an earlier memory's `state`, to go on from.
     """
 
@@ -109,12 +110,13 @@ class TwoTierMemory:
         self,
         settings: MemorySettings,
         threshold: float,
-        vectors: Floats,
+        vectors: Floats | kernel.Catalogue,
         state: MemoryState | None = None,
     ) -> None:
         self._settings = settings
         self._threshold = threshold
-        self._catalogue = catalogue_of(vectors)
+        made = isinstance(vectors, kernel.Catalogue)
+        self._catalogue = vectors if made else catalogue_of(vectors)
         self._state = state or MemoryState.empty()
 
     @property

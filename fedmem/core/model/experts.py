@@ -102,11 +102,31 @@ class MemoryExpert(nn.Module):
         shared = len(candidates) == 1 and not torch.is_grad_enabled() and items.device.type == "cpu"
         moments_of = self._shared_moments if shared else self._moments
         o_u, o_sum, o_o = moments_of(tables, candidates, items)
-        dim = tables.value.shape[1]
-        variance = (o_o / dim - (o_sum / dim).square()).clamp(min=0)
         shift = F.embedding(candidates, tables.shift[:, None])  # [X, C, 1]
-        read = o_u * (variance + self.norm.eps).rsqrt() + shift
+        read = o_u * self._scale(o_sum, o_o) + shift
         return read.mT * (items > 0).any(-1).unsqueeze(2)
+
+    def shares(self, tables: ExpertTables, candidates: Tensor, items: Tensor) -> Tensor:
+        """What each entry of one memory adds to LN(o)·e, and last what is no entry's: [C, M + 1].
+
+        With the variance of o as it is, o·u is a sum over the entries; the LayerNorm's bias is the
+        rest. Their sum is that of `forward`, for candidates [C] and entries [M].
+        """
+        row, held = candidates[None], items[None]
+        logits = self._rows(tables.query, row) @ self._rows(tables.key, held).mT  # [1, H, C, M]
+        attention = torch.softmax(logits + (items == 0) * NEVER, dim=-1)
+        along = self._rows(tables.probe, row) @ self._rows(tables.value, held).mT
+        of_entries = (attention * along).sum(1)[0]  # [C, M]
+        _, o_sum, o_o = self._moments(tables, row, held[None])  # [1, C, 1]
+        of_none = tables.shift[candidates][:, None]
+        shares = torch.cat([of_entries * self._scale(o_sum, o_o)[0], of_none], dim=1)
+        return shares * (items > 0).any()
+
+    def _scale(self, o_sum: Tensor, o_o: Tensor) -> Tensor:
+        """1 / the standard deviation that the LayerNorm divides by, from the sums of o and o²."""
+        dim = self.norm.normalized_shape[0]
+        variance = (o_o / dim - (o_sum / dim).square()).clamp(min=0)
+        return (variance + self.norm.eps).rsqrt()
 
     def _moments(self, tables: ExpertTables, candidates: Tensor, items: Tensor) -> Moments:
         """o·u, the sum of o and o·o, each [X, C, Y]."""

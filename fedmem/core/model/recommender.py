@@ -261,6 +261,20 @@ class Recommender(nn.Module):
             weights["memory"] = self.gating_weight.memory
         return {name: weights[name] * product for name, product in scores.products.items()}
 
+    def memory_shares(self, tables: ItemTables, candidates: Tensor, memory: Tensor) -> Tensor:
+        """What each entry of one memory adds to the scores, and last what is no entry's [C, M + 1].
+
+        Together they are the `memory` of `contributions`, for candidates [C] and entries [M].
+        """
+        routed = tables.routed
+        if routed is None:
+            raise ValueError(f"{self.stage.name} reads no memory")
+        by_expert = [
+            routed[candidates, k, None] * self._expert(name).shares(of_expert, candidates, memory)
+            for k, (name, of_expert) in enumerate(tables.experts.items())
+        ]
+        return self.gating_weight.memory * torch.stack(by_expert).sum(0)
+
     def _expert(self, name: str) -> MemoryExpert:
         module: MemoryExpert = self.get_submodule(f"{name}_expert")  # type: ignore[assignment]
         return module

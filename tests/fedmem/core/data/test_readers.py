@@ -265,7 +265,7 @@ def test_a_folder_that_is_called_like_a_file(tmp_path: Path) -> None:
 LIMIT = 100 << 20
 LOAD = f"""
 import resource, sys
-from fedmem.core.data.interactions import load_interactions
+from fedmem.core.data import load_interactions
 from fedmem.core.errors import readable_exit
 from fedmem.core.settings import Settings
 settings = Settings.from_json(sys.argv[1]).data

@@ -26,7 +26,7 @@ SETTINGS = compose_settings()
 
 @pytest.fixture(autouse=True)
 def data_of_a_hundred_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = SimpleNamespace(warm=SimpleNamespace(num_users=100))
+    found = SimpleNamespace(warm=SimpleNamespace(num_users=100, complete=np.arange(100)))
     monkeypatch.setattr(sampling, "load_histories", lambda _: found)
 
 
