@@ -22,13 +22,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 import httpx
-from click import ClickException
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
@@ -38,7 +36,7 @@ from fedmem.core.commands import command_parser
 from fedmem.core.errors import FedmemError, first_line, readable_exit
 from fedmem.core.files.home import at_home
 from fedmem.federation.deployment.warm_app import WarmApp
-from fedmem.federation.node_config import require_whole
+from fedmem.federation.node_config import read_node_config, require_whole
 from fedmem.messaging.flower_internals import (
     Fab,
     ObjectTree,
@@ -49,7 +47,6 @@ from fedmem.messaging.flower_internals import (
     get_object_tree,
     install_bundle,
     no_object_id_recompute,
-    parse_node_config,
     pull_and_inflate_object_from_tree,
     push_objects,
     run_config_of,
@@ -225,18 +222,6 @@ def _read(file: str) -> bytes:
         raise FedmemError(f"{file} cannot be read: {error.strerror}.") from error
 
 
-def _node_config(given: str) -> dict[str, Any]:
-    try:
-        return dict(parse_node_config([given] if given else None))
-    except OSError as error:
-        raise FedmemError(f"{given} cannot be read: {error.strerror}.") from error
-    except (ClickException, ValueError) as error:
-        raise FedmemError(
-            f"node-config: {given} is neither a TOML file nor settings such as "
-            'data="/srv/shop" threads=2.'
-        ) from error
-
-
 def _load_key(file: str) -> tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey]:
     try:
         key = load_ssh_private_key(_read(file), None)
@@ -256,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         key = arguments.auth_supernode_private_key
         certificates = _read(arguments.root_certificates) if arguments.root_certificates else None
         keys = _load_key(key) if key else None
-        node_config = _node_config(arguments.node_config)
+        node_config = read_node_config(arguments.node_config)
         require_whole(node_config)  # without data of its own it would pass for a simulated one
         with connect_supernode(
             arguments.superlink,

@@ -30,6 +30,7 @@ from fedmem.federation import masking
 from fedmem.federation.frozen_store import FrozenStore
 from fedmem.federation.node_config import ConfigValue, is_simulated
 from fedmem.federation.node_settings import settle_here, users_here
+from fedmem.federation.sent import note_sent
 from fedmem.messaging.messages import (
     Description,
     EvaluateResult,
@@ -37,6 +38,7 @@ from fedmem.messaging.messages import (
     NeedsFrozen,
     Task,
     from_array_record,
+    payload_bytes,
     update_to_record,
 )
 from fedmem.messaging.packing import answer_as_asked
@@ -117,9 +119,12 @@ def train(message: Message, context: Context) -> Message:
     filters = make_filters(client.node.settings, hints=task.hints)
     update = client.train(task.round, filters)
     if masks is not None:
-        answer = masks.answer(update, client.node.settings.seed, int(client.users[0]))
-        return Message(answer, reply_to=message)
-    return Message(update_to_record(update), reply_to=message)
+        record = masks.answer(update, client.node.settings.seed, int(client.users[0]))
+    else:
+        record = update_to_record(update)
+    numbers = sum(value.numel() for value in update.change.values())
+    _note(record, "train", task, context, users=update.users, parameters=numbers)
+    return Message(record, reply_to=message)
 
 
 @app.evaluate()
@@ -137,8 +142,9 @@ def evaluate(message: Message, context: Context) -> Message:
     outcomes = client.rank(split, task.rankings.split(","))
     # Whoever asks: no rank leaves a real node.
     ranks = outcomes if task.ranks and is_simulated(context.node_config) else {}
-    result = EvaluateResult(sums_of(outcomes), memory, ranks)
-    return Message(result.to_record(), reply_to=message)
+    record = EvaluateResult(sums_of(outcomes), memory, ranks).to_record()
+    _note(record, "evaluate", task, context, users=len(client.users), parameters=0)
+    return Message(record, reply_to=message)
 
 
 @functools.lru_cache(maxsize=4)
@@ -240,6 +246,15 @@ def _bring_memory(client: UserClient, split: Split, task: Task, context: Context
             {"rules": bank.rules, "stamp": bank.stamp, "forgotten": forgotten}
         )
     return bank
+
+
+def _note(record: RecordDict, kind: str, task: Task, context: Context, **about: int) -> None:
+    """Write down at a real node what it sends, for the people who live there."""
+    if not is_simulated(context.node_config):
+        settings = _settled(task.settings, tuple(sorted(context.node_config.items())))
+        size = payload_bytes(record)
+        about = {"round": task.round, "bytes": size, **about}
+        note_sent(_own_folder(settings, context), {"kind": kind, "stage": task.stage, **about})
 
 
 def _own_folder(settings: Settings, context: Context) -> Path:

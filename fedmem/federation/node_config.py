@@ -17,7 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from click import ClickException
+
 from fedmem.core.errors import FedmemError
+from fedmem.messaging.flower_internals import parse_node_config
 
 ConfigValue = bool | int | float | str
 NodeConfig = Mapping[str, ConfigValue]
@@ -28,6 +31,23 @@ KEYS = (
     "data", "state-dir", "users", *PARTITION, "first-index", "catalogue", "device", "threads",
     MIN_MEMBERS,
 )  # fmt: skip
+
+
+def read_node_config(given: str) -> dict[str, ConfigValue]:
+    """What `--node-config` says: a TOML file, or settings as key=value.
+
+    Raises:
+        FedmemError: it is neither.
+    """
+    try:
+        return dict(parse_node_config([given] if given else None))
+    except OSError as error:
+        raise FedmemError(f"{given} cannot be read: {error.strerror}.") from error
+    except (ClickException, ValueError) as error:
+        raise FedmemError(
+            f"node-config: {given} is neither a TOML file nor settings such as "
+            'data="/srv/shop" threads=2.'
+        ) from error
 
 
 def is_simulated(node_config: NodeConfig) -> bool:

@@ -1,0 +1,141 @@
+"""Serve a node's page and API, on the node itself.
+
+    python -m fedmem.serve data=ml-1m data.dir=FOLDER
+
+Give it the settings of the run that made the checkpoint. It listens on 127.0.0.1 and on nothing
+else unless --host asks for it, together with a token. A checkpoint that a finished round replaces
+is taken over while it runs. docs/serve.md describes the page.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+
+import torch
+import uvicorn
+
+from fedmem.core.commands import Parser, command_parser
+from fedmem.core.console import say
+from fedmem.core.errors import FedmemError, readable_exit
+from fedmem.features.table import find_titles, read_titles
+from fedmem.runs.configuration import compose_settings
+from fedmem.runs.folder import shown
+from fedmem.serve.app import make_app
+from fedmem.serve.guard import LOOPBACK, Access
+from fedmem.serve.starting import find_encoders, find_node, make_desk
+
+TOKEN = "FEDMEM_TOKEN"
+LEAST_TOKEN = 16
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; exits with 2 for a mistake that the user can mend."""
+    with readable_exit("The page is closed."):
+        run(arguments)
+
+
+def run(arguments: Sequence[str] | None) -> None:
+    """What the command does, until it is interrupted.
+
+    Raises:
+        FedmemError: there is no checkpoint or no data, or it would be open to others without a
+            token.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    args = parser().parse_with_settings(arguments)
+    token = read_token(args.token_file)
+    if args.host not in LOOPBACK and token is None:
+        raise FedmemError(
+            f"--host {args.host} opens the page to others: give a token too, with --token-file "
+            f"FILE or the environment's {TOKEN}."
+        )
+    settings, residents, users, node = find_node(
+        compose_settings(args.settings), args.node_config or ""
+    )
+    torch.set_num_threads(settings.simulation.threads or 1)
+    encoding = settings.data.encoding
+    titles = (
+        read_titles(args.titles, encoding=encoding)
+        if args.titles
+        else find_titles(Path(settings.data.dir), encoding)
+    )
+    encoders = find_encoders(args.text_model, args.image_model)
+    desk = make_desk(settings, residents, users, node, args.stage, args.run, titles, encoders)
+    names = [*LOOPBACK, *args.name] if args.host in LOOPBACK else [*LOOPBACK, args.host, *args.name]
+    app = make_app(desk, Access.at(names, args.port, token))
+    served = desk.engine.served
+    where = f"[{args.host}]" if ":" in args.host else args.host
+    say(
+        f"{shown(served.stamp[0])}, {served.stage.name}, round {served.checkpoint.round}; "
+        f"{len(residents):,} users, {served.node.interactions.num_items:,} items\n"
+        f"The page: http{'s' if args.certificate else ''}://{where}:{args.port}/   the API: /docs"
+    )
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    logging.getLogger("fedmem.serve").setLevel(logging.INFO if args.log else logging.WARNING)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=args.host,
+            port=args.port,
+            access_log=False,  # it would name the paths, and so items of histories
+            log_level="warning",
+            server_header=False,
+            ssl_certfile=args.certificate,
+            ssl_keyfile=args.key,
+        )
+    )
+    server.run()
+    if not server.started:
+        raise FedmemError(f"Port {args.port} of {args.host} is in use: give another, --port N.")
+    raise KeyboardInterrupt
+
+
+def parser() -> Parser:
+    """The command's options; whatever else stands on its line is settings of the run."""
+    made = command_parser("serve", __doc__)
+    made.add_settings()
+    add = made.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on; default: %(default)s")
+    add("--port", type=int, default=8642, metavar="N", help="default: %(default)s")
+    add("--token-file", type=Path, metavar="FILE", help=f"holds the token; default: ${TOKEN}")
+    add("--name", action="append", default=[], help="a further name that the node is called by")
+    add("--certificate", type=Path, metavar="FILE", help="for TLS; with --key")
+    add("--key", type=Path, metavar="FILE", help="of the certificate")
+    add("--stage", help="whose checkpoint; default: the last that has one")
+    add("--node-config", metavar="SETTINGS", help="that of the SuperNode: its users, its folders")
+    add("--run", type=Path, metavar="FOLDER", help="the run that trained; default: it is found")
+    add("--titles", type=Path, metavar="FILE", help="default: a usual name in data.dir")
+    model = "encoder of new {}, that of the features"
+    add("--text-model", metavar="NAME_OR_FOLDER", help=model.format("texts"))
+    add("--image-model", metavar="NAME_OR_FOLDER", help=model.format("pictures"))
+    add("--log", action="store_true", help="a line for each request: its route, not its path")
+    return made
+
+
+def read_token(file: Path | None) -> str | None:
+    """The token in a file or in the environment; None: there is none.
+
+    Raises:
+        FedmemError: the file cannot be read, or the token is too short.
+    """
+    try:
+        token = file.read_text(encoding="utf-8").strip() if file else os.environ.get(TOKEN)
+    except (OSError, UnicodeError) as error:
+        raise FedmemError(f"--token-file {file} cannot be read: {error}.") from error
+    if token is None:
+        return None
+    if len(token) < LEAST_TOKEN:
+        raise FedmemError(
+            f"A token needs {LEAST_TOKEN} letters: python -c 'import secrets; "
+            "print(secrets.token_urlsafe())' makes one."
+        )
+    return token
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""What left this device: from the node's own record, or the record of the run.
+
+Nothing here looks at a history.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fedmem.core.model import Recommender
+from fedmem.core.stages import STAGES, Stage
+from fedmem.federation.sent import FILE as SENT
+from fedmem.federation.sent import read_sent
+from fedmem.runs.checkpoints import hashes_of
+from fedmem.runs.folder import RESULTS, ROUNDS, STATE, shown
+from fedmem.runs.state import LAST
+from fedmem.serve.schemas import Departures, StageDeparture
+
+NEVER = [
+    "your history, and which items are in it",
+    "what the memory holds",
+    "what is recommended to you, and what you try here",
+    "what you had forgotten",
+]
+PRIVACY = ("privacy", "differential_privacy", "dp")
+"""Keys under which a run's state or results may say what was spent."""
+
+
+def find_run(runs: Path, stage: str, checkpoint: str) -> Path | None:
+    """The newest run below a folder that made this checkpoint, by its hash; None: none is known."""
+    states = [*runs.glob(f"*/{STATE}/{LAST}"), *runs.glob(f"*/*/{STATE}/{LAST}")]
+    for path in sorted(states, key=lambda each: each.stat().st_mtime, reverse=True):
+        if hashes_of(path.parents[1]).get(stage) == checkpoint:
+            return path.parents[1]
+    return None
+
+
+def departures(run: Path | None, node: Path | None, model: Recommender) -> Departures:
+    """What is recorded.
+
+    Args:
+        run: folder of the run that trained, where it is on this machine.
+        node: folder that a real node keeps as its own.
+        model: that is served; it says what a stage's scope is.
+    """
+    epsilon, delta = spent(run) if run is not None else (None, None)
+    if node is not None and (node / SENT).is_file():
+        return Departures(
+            source=shown(node / SENT),
+            nodes="this node's own replies",
+            stages=_by_stage(read_sent(node), model, bytes_key="bytes"),
+            epsilon=epsilon,
+            delta=delta,
+            never=NEVER,
+        )
+    if run is None:
+        return Departures(
+            source="",
+            nodes="no record of a run is on this device",
+            stages=[],
+            epsilon=None,
+            delta=None,
+            never=NEVER,
+        )
+    records = [record for record in _lines(run / ROUNDS) if record.get("round")]
+    return Departures(
+        source=shown(run / ROUNDS),
+        nodes="all nodes of this run together",
+        stages=_by_stage(records, model, bytes_key="bytes_up"),
+        epsilon=epsilon,
+        delta=delta,
+        never=NEVER,
+    )
+
+
+def spent(run: Path) -> tuple[float | None, float | None]:
+    """(ε, δ) that a run's results say were spent; None where they say nothing of it."""
+    with contextlib.suppress(OSError, ValueError):
+        results = json.loads((run / RESULTS).read_text(encoding="utf-8"))
+        for key in PRIVACY:
+            found = results.get(key)
+            if isinstance(found, dict) and isinstance(found.get("epsilon"), int | float):
+                delta = found.get("delta")
+                return float(found["epsilon"]), float(delta) if delta is not None else None
+    return None, None
+
+
+def _by_stage(
+    records: Iterable[Mapping[str, Any]], model: Recommender, bytes_key: str
+) -> list[StageDeparture]:
+    by_stage: dict[str, list[Mapping[str, Any]]] = {}
+    for record in records:
+        by_stage.setdefault(str(record.get("stage")), []).append(record)
+    found = []
+    for name, own in by_stage.items():
+        stage = STAGES.get(name)
+        sizes = _scope_of(stage, model) if stage else {}
+        found.append(
+            StageDeparture(
+                stage=name,
+                rounds=len({record.get("round") for record in own}),
+                messages=sum(int(record.get("messages", 1)) for record in own),
+                bytes_up=sum(int(record.get(bytes_key, 0)) for record in own),
+                bytes_down=sum(int(record.get("bytes_down", 0)) for record in own),
+                parameters=sum(sizes.values()) or None,
+                scope=list(sizes),
+            )
+        )
+    return found
+
+
+def _scope_of(stage: Stage, model: Recommender) -> dict[str, int]:
+    """Numbers in each module that a stage trains, as far as the served model has it."""
+    sizes: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        if stage.in_scope(name):
+            module = "item_emb" if "item_emb" in name else name.partition(".")[0]
+            sizes[module] = sizes.get(module, 0) + parameter.numel()
+    return sizes
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Records of a file that may be written just now."""
+    found = []
+    with contextlib.suppress(OSError):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+    return found
