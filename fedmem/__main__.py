@@ -17,7 +17,7 @@ COMMANDS = {
     "Data": ("download", "data", "features"),
     "Train": ("simulate", "centralised", "experiment"),
     "Protect its users": ("privacy",),
-    "Look at runs and models": ("doctor", "report", "recommend", "checkpoint"),
+    "Look at runs and models": ("doctor", "report", "recommend", "serve", "checkpoint"),
     "Train on real machines": ("certificates", "superlink", "supernode", "federation.demo"),
     "Make parts of fedmem anew": ("runs.settings_page", "doctor.page", "features.make_ml_100k"),
 }

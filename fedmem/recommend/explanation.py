@@ -49,7 +49,7 @@ def explain(
     hidden = ranker.hidden([history, *shorter])  # [1 + n, D]
     effect = (hidden[0] - hidden[1:]) @ embedded.T  # [n, K]
     entries, shares = [], torch.zeros(len(items), 1)
-    if memory is not None and ranker.tables is not None:
+    if memory is not None and ranker.tables is not None and memory.any():
         held = memory[memory > 0]
         entries = held.tolist()
         shares = ranker.model.memory_shares(

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -89,6 +91,8 @@ def run(arguments: Sequence[str] | None) -> None:
             ssl_keyfile=args.key,
         )
     )
+    if args.open:
+        threading.Timer(1, webbrowser.open, [f"http://127.0.0.1:{args.port}/"]).start()
     server.run()
     if not server.started:
         raise FedmemError(f"Port {args.port} of {args.host} is in use: give another, --port N.")
@@ -113,6 +117,7 @@ def parser() -> Parser:
     model = "encoder of new {}, that of the features"
     add("--text-model", metavar="NAME_OR_FOLDER", help=model.format("texts"))
     add("--image-model", metavar="NAME_OR_FOLDER", help=model.format("pictures"))
+    add("--open", action="store_true", help="open it in this machine's browser")
     add("--log", action="store_true", help="a line for each request: its route, not its path")
     return made
 

@@ -21,7 +21,7 @@ from fedmem.runs.state import LAST
 from fedmem.serve.schemas import Departures, StageDeparture
 
 NEVER = [
-    "your history, and which items are in it",
+    "your history itself; what an upload gives away of it stands above",
     "what the memory holds",
     "what is recommended to you, and what you try here",
     "what you had forgotten",

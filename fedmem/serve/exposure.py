@@ -40,7 +40,7 @@ def exposure(node: Node, parameters: Parameters, user: int) -> Exposure:
     in_history[torch.from_numpy(np.unique(node.interactions.training(user))).long() - 1] = True
     size = int(in_history.sum())
     if not size or size == len(lengths):
-        return Exposure(history=size, found=0, auc=0.5, says="There is nothing to be told apart.")
+        return Exposure(history=size, found=0, auc=0.5, says="There is nothing to find.")
     guessed = torch.zeros_like(in_history)
     guessed[lengths.topk(size).indices] = True
     found = int((guessed & in_history).sum())

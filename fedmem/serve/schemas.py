@@ -30,7 +30,13 @@ Vector = Annotated[
 ]
 
 
-class Asked(BaseModel):
+class Described(BaseModel):
+    """A part of the API, whose fields are described by what stands below them."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Asked(Described):
     """A part of a request; what it does not know it refuses."""
 
     model_config = ConfigDict(extra="forbid")
@@ -74,7 +80,7 @@ class RecommendRequest(Asked):
         return self
 
 
-class Item(BaseModel):
+class Item(Described):
     """An item as it is shown."""
 
     id: str
@@ -85,7 +91,7 @@ class Item(BaseModel):
     """Whether there is one."""
 
 
-class Parts(BaseModel):
+class Parts(Described):
     """What a score is made of; the parts add up to it."""
 
     sequence: float
@@ -94,14 +100,14 @@ class Parts(BaseModel):
     memory: float
 
 
-class Effect(BaseModel):
+class Effect(Described):
     """An item that spoke for another one, or, below 0, against it."""
 
     item: Item
     effect: float
 
 
-class Reasons(BaseModel):
+class Reasons(Described):
     """What spoke for an item."""
 
     latest: list[Effect]
@@ -122,13 +128,13 @@ class RecommendedItem(Item):
     why: Reasons | None = None
 
 
-class Result(BaseModel):
+class Result(Described):
     """What is recommended for one history, the best first."""
 
     items: list[RecommendedItem]
 
 
-class RecommendResponse(BaseModel):
+class RecommendResponse(Described):
     """A result for each history that was asked for."""
 
     stage: str
@@ -137,35 +143,35 @@ class RecommendResponse(BaseModel):
     results: list[Result]
 
 
-class UserSummary(BaseModel):
+class UserSummary(Described):
     """A user who lives at this node."""
 
     id: str
     items: int
 
 
-class Users(BaseModel):
+class Users(Described):
     """Users who live at this node: all, or a few that were searched for."""
 
     total: int
     users: list[UserSummary]
 
 
-class UserHistory(BaseModel):
+class UserHistory(Described):
     """A user's history, oldest first."""
 
     id: str
     items: list[Item]
 
 
-class ShortTermItem(BaseModel):
+class ShortTermItem(Described):
     """An entry of the short-term tier."""
 
     item: Item
     why: str
 
 
-class LongTermItem(BaseModel):
+class LongTermItem(Described):
     """An entry of the long-term tier."""
 
     item: Item
@@ -180,7 +186,7 @@ class LongTermItem(BaseModel):
     why: str
 
 
-class MemoryView(BaseModel):
+class MemoryView(Described):
     """What a user's memory holds now."""
 
     user: str
@@ -195,7 +201,7 @@ class MemoryView(BaseModel):
     long_term: list[LongTermItem]
 
 
-class Forgotten(BaseModel):
+class Forgotten(Described):
     """What was forgotten, and what was not."""
 
     user: str
@@ -207,7 +213,7 @@ class Forgotten(BaseModel):
     says: list[str]
 
 
-class StageDeparture(BaseModel):
+class StageDeparture(Described):
     """What left during one stage."""
 
     stage: str
@@ -220,7 +226,7 @@ class StageDeparture(BaseModel):
     """Parts of the model whose change is sent; nothing else is."""
 
 
-class Departures(BaseModel):
+class Departures(Described):
     """What left this device, and what protects it."""
 
     source: str
@@ -233,7 +239,7 @@ class Departures(BaseModel):
     """What never leaves."""
 
 
-class Exposure(BaseModel):
+class Exposure(Described):
     """What whoever sees one upload of stage 1 learns of the history, measured on this model."""
 
     history: int
@@ -245,7 +251,7 @@ class Exposure(BaseModel):
     says: str
 
 
-class Health(BaseModel):
+class Health(Described):
     """What is served."""
 
     status: str
@@ -265,7 +271,7 @@ class Health(BaseModel):
     """Whether the stage can rank items by content alone."""
 
 
-class Refusal(BaseModel):
+class Refusal(Described):
     """Why a request was not answered."""
 
     detail: str

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedmem.core.model.kernels.read_out_moments import Moments, read_out_moments, shared_moments
+from fedmem.core.model.rows import rows_of
 
 SHARPNESS = 4.0
 """With one head an attention logit is at first this times cos(candidate, entry): attention starts
@@ -102,7 +103,7 @@ class MemoryExpert(nn.Module):
         shared = len(candidates) == 1 and not torch.is_grad_enabled() and items.device.type == "cpu"
         moments_of = self._shared_moments if shared else self._moments
         o_u, o_sum, o_o = moments_of(tables, candidates, items)
-        shift = F.embedding(candidates, tables.shift[:, None])  # [X, C, 1]
+        shift = rows_of(tables.shift[:, None], candidates)  # [X, C, 1]
         read = o_u * self._scale(o_sum, o_o) + shift
         return read.mT * (items > 0).any(-1).unsqueeze(2)
 
@@ -169,7 +170,7 @@ class MemoryExpert(nn.Module):
 
     def _rows(self, table: Tensor, items: Tensor) -> Tensor:
         """Rows of a table [I + 1, D] for items [X, N], by head: [X, H, N, D/H]."""
-        rows = F.embedding(items, table)
+        rows = rows_of(table, items)
         return rows.view(*items.shape, self.heads, -1).transpose(1, 2)
 
 
