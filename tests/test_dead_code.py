@@ -9,7 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("fedmem", "strategies", "clients", "benchmarks")
 CALLED_BY_LIBRARIES = {"items_with_rows", "forward", "setup_context", "get_parameters", "describe"}
-"""What torch and Flower look for by name, and a function that `app.query` registers."""
+CALLED_BY_LIBRARIES |= {"model_config"}
+"""What torch, Flower and pydantic look for by name, and a function that `app.query` registers."""
 LISTED_BY = {"check"}
 """Decorators of functions that nobody calls by name: a table of their module is made of them."""
 

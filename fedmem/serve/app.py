@@ -44,7 +44,6 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     413: {"model": s.Refusal, "description": "Too large"},
     422: {"model": s.Refusal, "description": "Cannot be answered; the detail says why"},
 }
-UserId = Annotated[str, Query(max_length=512)]
 
 
 @dataclass

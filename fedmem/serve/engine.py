@@ -13,7 +13,7 @@ import numpy as np
 
 from fedmem.core.arrays import Ints, UserIndices
 from fedmem.core.checkpoint import find_checkpoint
-from fedmem.core.data.forgotten import forget, forgotten_path, read_forgotten
+from fedmem.core.data.forgotten import forget, read_forgotten
 from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.memory import Account
 from fedmem.core.memory.memory_store import NodeStore
@@ -198,11 +198,6 @@ class Engine:
             self.served = served.after_forgetting(index)
             rewritten = sum(NodeStore(each).forget(index, digest) for each in self._stores())
             return gone, rewritten
-
-    @property
-    def list_of_forgotten(self) -> Path:
-        """Where it is kept what was forgotten."""
-        return forgotten_path(self.settings.data)
 
     @staticmethod
     def index_of(served: ServedModel, user: str) -> int:

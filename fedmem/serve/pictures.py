@@ -45,7 +45,7 @@ class Pictures:
         else:
             raise FedmemError(
                 f"data.pictures={place} is neither a folder nor a zip: give one that holds "
-                f"<item id>.jpg and the like."
+                "<item id>.jpg, .jpeg, .png or .webp."
             )
         paths = {name: PurePosixPath(name) for name in names}
         self._files = {

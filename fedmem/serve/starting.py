@@ -12,7 +12,7 @@ from fedmem.core.data import load_histories
 from fedmem.core.data.sampling import participants
 from fedmem.core.memory.memory_store import FILE as MEMORY
 from fedmem.core.settings import Settings
-from fedmem.federation.node_config import read_node_config
+from fedmem.federation.node_config import read_node_config, require_whole
 from fedmem.federation.node_settings import residents, settle_here, users_here
 from fedmem.runs.folder import NODES
 from fedmem.serve.app import Desk
@@ -36,6 +36,7 @@ def find_node(
     """
     if node_config:
         config = read_node_config(node_config)
+        require_whole(config)
         settings = settle_here(settings, config)
         return (
             settings,

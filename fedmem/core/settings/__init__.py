@@ -111,8 +111,8 @@ class DataSettings(Section, key="data"):
     """Index of the first user, where nodes bring data of their own; the users of one data set are
     counted from 0."""
     pictures: str | None
-    """Folder or zip of the items' pictures, `<item id>.jpg` and the like, which the page of
-    `fedmem.serve` shows; null: it draws cards."""
+    """Folder or zip of the items' pictures, each `<item id>.jpg`, .jpeg, .png or .webp, which the
+    page of `fedmem.serve` shows; null: it draws cards."""
     forgotten_file: str | None
     """List of what users had forgotten, which every history is read without; null:
     `forgotten.json` beside the interactions, see docs/serve.md."""

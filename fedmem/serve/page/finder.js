@@ -12,7 +12,7 @@ export function finder(label, find, words, choose) {
   made += 1;
   const id = `finder-${made}`;
   let choices = [], at = -1;
-  const list = h("ul", { class: "options", role: "listbox", id: `${id}-list`, "aria-label": label });
+  const list = h("ul", { class: "options", role: "listbox", id: `${id}-list`, "aria-label": "Suggestions" });
   const field = h("input", {
     id, type: "text", role: "combobox", autocomplete: "off", spellcheck: "false",
     "aria-expanded": "false", "aria-controls": `${id}-list`, "aria-autocomplete": "list",

@@ -257,7 +257,7 @@ def test_forget_works_and_survives_a_restart(start: Start, browser: Any) -> None
 def test_a_token_is_asked_for_and_kept(start: Start, browser: Any, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("a-token-of-some-length\n")
     tab = Tab(browser, start("--token-file", str(tmp_path / "token")))
-    tab.page.get_by_label("Token").fill("a-token-of-some-length")
+    tab.page.get_by_role("textbox", name="Token").fill("a-token-of-some-length")
     tab.page.click("text=Go on")
     tab.page.wait_for_selector(".card")
     tab.page.reload()

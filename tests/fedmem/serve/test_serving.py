@@ -223,7 +223,7 @@ def test_mistakes_end_the_command_in_a_line(
     for arguments, words in (
         (["checkpoint.dir=nowhere"], "There is no checkpoint of any stage in nowhere"),
         (["--token-file", "none"], "--token-file none cannot be read"),
-        (["--node-config", "users"], "neither a TOML file nor settings"),
+        (["--node-config", "threads=1"], "node-config: data is missing"),
         (["--stage", "last"], "no stage 'last'"),
         (["data.picture=x"], "data.picture is no setting"),
     ):
