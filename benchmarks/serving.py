@@ -89,12 +89,12 @@ def histories_of(interactions: Interactions, count: int) -> list[list[str]]:
 
 def timed(client: httpx.Client, asked: Sequence[dict[str, object]]) -> Seconds:
     """Seconds of each request, after a few that do not count."""
-    seconds = []
-    for body in [*asked[:WARM], *asked]:
+    seconds, first = [], asked[:WARM]
+    for body in [*first, *asked]:
         began = time.perf_counter()
         client.post("/recommend", json=body).raise_for_status()
         seconds.append(time.perf_counter() - began)
-    return seconds[WARM:]
+    return seconds[len(first) :]
 
 
 @torch.no_grad()
