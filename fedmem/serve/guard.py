@@ -127,7 +127,8 @@ async def _body(headers: Headers, receive: Receive) -> bytes | None:
     declared = headers.get("content-length", "0")
     if not declared.isdecimal() or int(declared) > MAX_BODY:
         return None
-    parts, size = [], 0
+    parts: list[bytes] = []
+    size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":

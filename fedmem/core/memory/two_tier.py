@@ -115,8 +115,8 @@ class TwoTierMemory:
     ) -> None:
         self._settings = settings
         self._threshold = threshold
-        made = isinstance(vectors, kernel.Catalogue)
-        self._catalogue = vectors if made else catalogue_of(vectors)
+        made = vectors if isinstance(vectors, kernel.Catalogue) else catalogue_of(vectors)
+        self._catalogue = made
         self._state = state or MemoryState.empty()
 
     @property
