@@ -5,38 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from fastapi import FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI, Query
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
-from fedmem.core.errors import FedmemError
 from fedmem.serve import schemas as s
 from fedmem.serve.departures import departures
 from fedmem.serve.engine import Engine, NotHere, search
 from fedmem.serve.exposure import exposure
+from fedmem.serve.files import add_page
 from fedmem.serve.guard import Access, Guard
 from fedmem.serve.metrics import Metrics
 from fedmem.serve.model import Asker, ServedModel
 from fedmem.serve.new_items import Encoders, make_new_items
 from fedmem.serve.pictures import Pictures
+from fedmem.serve.refusals import add_refusals
 from fedmem.serve.views import Views
 
 T = TypeVar("T")
 LOOK_EVERY = 1.0
 """Seconds between two looks for a new checkpoint."""
-TYPES = {
-    ".html": "text/html",
-    ".css": "text/css",
-    ".js": "text/javascript",
-    ".svg": "image/svg+xml",
-}
 REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"model": s.Refusal, "description": "A token is needed"},
     403: {"model": s.Refusal, "description": "Asked by another name, or by another site"},
@@ -130,8 +123,8 @@ def make_app(desk: Desk, access: Access) -> FastAPI:
         responses=REFUSALS,
     )
     app.add_middleware(Guard, access=access, metrics=metrics)
-    _add_errors(app)
-    _add_page(app)
+    add_refusals(app)
+    add_page(app)
 
     @app.post("/recommend", response_model=s.RecommendResponse)
     async def recommend(asked: s.RecommendRequest) -> Response:
@@ -211,7 +204,7 @@ def make_app(desk: Desk, access: Access) -> FastAPI:
     @app.get("/device")
     async def device() -> s.Departures:
         """What left this device: rounds, bytes, parts of the model, and what was spent of ε."""
-        return await computed(departures, desk.run, desk.node, engine.served.model)
+        return await computed(departures, desk.run, desk.node, engine.served)
 
     @app.get("/health")
     async def health() -> s.Health:
@@ -269,64 +262,3 @@ def _said_of_forgetting(rewritten: int) -> list[str]:
         "What earlier rounds sent cannot be recalled, nor what the shared model learned of it.",
         "The file that your history came from is yours and was not changed.",
     ]
-
-
-def _add_errors(app: FastAPI) -> None:
-    @app.exception_handler(RequestValidationError)
-    async def not_as_described(_: Request, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse({"detail": _faults(error.errors())}, 422)
-
-    @app.exception_handler(NotHere)
-    async def not_here(request: Request, error: NotHere) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 404 if request.method != "POST" else 422)
-
-    @app.exception_handler(FedmemError)
-    async def cannot(_: Request, error: FedmemError) -> JSONResponse:
-        return JSONResponse({"detail": " ".join(str(error).split())}, 422)
-
-    @app.exception_handler(OSError)
-    async def disk(_: Request, error: OSError) -> JSONResponse:
-        reason = error.strerror or type(error).__name__
-        detail = f"The disk does not take it ({reason}); nothing was changed."
-        return JSONResponse({"detail": detail}, 507)
-
-
-def _faults(errors: Sequence[Any]) -> str:
-    """The first faults in words, without what was sent: it may be large, and it is somebody's."""
-    lines = [
-        f"{'.'.join(map(str, each['loc'][1:])) or 'body'}: {each['msg']}" for each in errors[:3]
-    ]
-    more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
-    return "; ".join(lines) + more
-
-
-def _add_page(app: FastAPI) -> None:
-    """The page's files, read once: no path of a request touches the disk."""
-    folder = resources.files("fedmem.serve") / "page"
-    files = {
-        each.name: (each.read_bytes(), TYPES[Path(each.name).suffix])
-        for each in folder.iterdir()
-        if Path(each.name).suffix in TYPES
-    }
-
-    def answer(name: str) -> Response:
-        if name not in files:
-            raise NotHere(f"There is no page {name}.")
-        content, kind = files[name]
-        return Response(content, media_type=kind, headers={"cache-control": "no-cache"})
-
-    @app.get("/", include_in_schema=False)
-    async def start() -> Response:
-        return answer("index.html")
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        return answer("docs.html")
-
-    @app.get("/favicon.ico", include_in_schema=False)
-    async def icon() -> Response:
-        return answer("icon.svg")
-
-    @app.get("/page/{name}", include_in_schema=False)
-    async def file(name: str) -> Response:
-        return answer(name)

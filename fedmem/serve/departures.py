@@ -11,13 +11,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fedmem.core.errors import FedmemError
 from fedmem.core.model import Recommender
+from fedmem.core.privacy.accounting import epsilon as epsilon_of
+from fedmem.core.privacy.ledger import releases_of
 from fedmem.core.stages import STAGES, Stage
 from fedmem.federation.sent import FILE as SENT
 from fedmem.federation.sent import read_sent
 from fedmem.runs.checkpoints import hashes_of
 from fedmem.runs.folder import RESULTS, ROUNDS, STATE, shown
 from fedmem.runs.state import LAST
+from fedmem.serve.model import ServedModel
 from fedmem.serve.schemas import Departures, StageDeparture
 
 NEVER = [
@@ -26,8 +30,6 @@ NEVER = [
     "what is recommended to you, and what you try here",
     "what you had forgotten",
 ]
-PRIVACY = ("privacy", "differential_privacy", "dp")
-"""Keys under which a run's state or results may say what was spent."""
 
 
 def find_run(runs: Path, stage: str, checkpoint: str) -> Path | None:
@@ -39,15 +41,16 @@ def find_run(runs: Path, stage: str, checkpoint: str) -> Path | None:
     return None
 
 
-def departures(run: Path | None, node: Path | None, model: Recommender) -> Departures:
+def departures(run: Path | None, node: Path | None, served: ServedModel) -> Departures:
     """What is recorded.
 
     Args:
         run: folder of the run that trained, where it is on this machine.
         node: folder that a real node keeps as its own.
-        model: that is served; it says what a stage's scope is.
+        served: says what a stage's scope is, and what the checkpoint says of its privacy.
     """
-    epsilon, delta = spent(run) if run is not None else (None, None)
+    model = served.model
+    epsilon, delta = spent(run, served)
     if node is not None and (node / SENT).is_file():
         return Departures(
             source=shown(node / SENT),
@@ -77,15 +80,24 @@ def departures(run: Path | None, node: Path | None, model: Recommender) -> Depar
     )
 
 
-def spent(run: Path) -> tuple[float | None, float | None]:
-    """(ε, δ) that a run's results say were spent; None where they say nothing of it."""
-    with contextlib.suppress(OSError, ValueError):
-        results = json.loads((run / RESULTS).read_text(encoding="utf-8"))
-        for key in PRIVACY:
-            found = results.get(key)
-            if isinstance(found, dict) and isinstance(found.get("epsilon"), int | float):
-                delta = found.get("delta")
-                return float(found["epsilon"]), float(delta) if delta is not None else None
+def spent(run: Path | None, served: ServedModel) -> tuple[float | None, float | None]:
+    """(ε, δ) that were spent: by the run's records, else by the checkpoint's releases at the δ of
+    the settings. Both are None where neither keeps a ledger, ε alone where it cannot be counted
+    here: some releases take dp-accounting, an extra.
+    """
+    delta = served.node.settings.privacy.delta
+    lines = _lines(run / ROUNDS) if run is not None else []
+    found = [each["epsilon"] for each in lines if each.get("epsilon") is not None]
+    if found and run is not None:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            results = json.loads((run / RESULTS).read_text(encoding="utf-8"))
+            delta = float(results["settings"]["privacy"]["delta"])
+        return float(found[-1]), delta
+    released = served.checkpoint.released
+    if released is not None:
+        with contextlib.suppress(FedmemError):
+            return epsilon_of(releases_of(released), delta), delta
+        return None, delta
     return None, None
 
 

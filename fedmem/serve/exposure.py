@@ -33,7 +33,7 @@ def exposure(node: Node, parameters: Parameters, user: int) -> Exposure:
     own = node.model(stage).state_dict()
     node.load(stage, {name: parameters[name] for name in own})
     key = RoundKey(node.settings.seed, stage.name, 1)
-    filters = make_filters(node.settings.strategy)
+    filters = make_filters(node.settings)
     update = train_each_user(node.trainer(stage), np.array([user]), key, filters)
     lengths = torch.linalg.vector_norm(update.change[ITEM_TABLE].float(), dim=1)[1:]
     in_history = torch.zeros(len(lengths), dtype=torch.bool)

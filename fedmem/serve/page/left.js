@@ -55,6 +55,12 @@ function attack(seen) {
 }
 
 function budget(gone) {
+  if (gone.epsilon === null && gone.delta !== null) {
+    return [
+      h("p", { class: "big" }, "not counted"),
+      h("p", { class: "lead" }, "The run that made this model kept an account of privacy, but to add it up takes dp-accounting, which is not installed here."),
+    ];
+  }
   if (gone.epsilon === null) {
     return [
       h("p", { class: "big" }, "no bound"),

@@ -7,7 +7,7 @@ import io
 import json
 import threading
 import zipfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from PIL import Image
 
 from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.errors import FedmemError
+from fedmem.core.privacy.accounting import Release, epsilon
 from fedmem.core.settings import Settings
 from fedmem.federation.sent import note_sent
 from fedmem.serve.__main__ import main
@@ -186,7 +187,7 @@ def test_texts_and_pictures_of_new_items_are_encoded_here(trained: Settings) -> 
 def test_what_left_is_read_from_the_run_or_from_the_node(
     whole_run: WholeRun, desk: Desk, tmp_path: Path
 ) -> None:
-    model = desk.engine.served.model
+    served = desk.engine.served
     run = tmp_path / "run"
     run.mkdir()
     lines = [
@@ -197,22 +198,32 @@ def test_what_left_is_read_from_the_run_or_from_the_node(
     ]
     text = "".join(f"{json.dumps(line)}\n" for line in lines)
     (run / "metrics.jsonl").write_text(text + '{"stage": "align')  # it is being written
-    found = departures(run, None, model)
+    found = departures(run, None, served)
     assert [(e.stage, e.rounds, e.messages, e.bytes_up, e.bytes_down) for e in found.stages] == [
         ("pretrain_sasrec", 2, 4, 100, 120),
         ("align_projectors", 1, 2, 5, 6),
     ]
     assert found.stages[1].scope == ["visual_proj", "text_proj", "align_gating"]
     assert found.epsilon is None
-    privacy = {"privacy": {"epsilon": 4, "delta": 1e-5}}
-    (run / "results.json").write_text(json.dumps(privacy))
-    assert (departures(run, None, model).epsilon, departures(run, None, model).delta) == (4, 1e-5)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write("\n" + json.dumps({"stage": "align_projectors", "round": 2, "epsilon": 4.5}))
+    found = departures(run, None, served)
+    assert (found.epsilon, found.delta) == (4.5, served.node.settings.privacy.delta)
+    settings = {"settings": {"privacy": {"delta": 1e-7}}}
+    (run / "results.json").write_text(json.dumps(settings))
+    found = departures(run, None, served)
+    assert (found.epsilon, found.delta) == (4.5, 1e-7)
+    noisy = asdict(Release("update", noise=3.0, times=10, rate=1.0))
+    served.checkpoint = replace(served.checkpoint, released=[noisy])
+    assert departures(None, None, served).epsilon == pytest.approx(
+        epsilon([Release(**noisy)], served.node.settings.privacy.delta)
+    )
     node = tmp_path / "node"
     note_sent(node, {"kind": "train", "stage": "pretrain_sasrec", "round": 3, "bytes": 11})
     note_sent(node, {"kind": "evaluate", "stage": "pretrain_sasrec", "round": 3, "bytes": 4})
-    own = departures(run, node, model)
+    own = departures(run, node, served)
     assert (own.stages[0].rounds, own.stages[0].messages, own.stages[0].bytes_up) == (1, 2, 15)
-    assert departures(None, None, model).stages == []
+    assert departures(None, None, served).stages == []
     hash_ = whole_run.checkpoints["finetune_moe"].hash
     assert find_run(tmp_path, "finetune_moe", hash_) is None
 
