@@ -36,6 +36,7 @@ import torch
 from common import Machine, figure, make_table, report
 
 from fedmem.core.checkpoint import Checkpoint, checkpoint_path
+from fedmem.core.console import say
 from fedmem.core.data import load_histories
 from fedmem.core.data.interactions import Interactions
 from fedmem.core.model.dropout import NO_DROPOUT
@@ -170,10 +171,10 @@ def load(
             sizes: list[tuple[float, float]] = []
             while (now := time.monotonic() - began) < seconds:
                 body = {"history": histories[asked % len(histories)], "top_k": TOP_K}
-                try:
-                    errors += client.post("/recommend", json=body).status_code != 200
-                except httpx.HTTPError:
-                    errors += 1
+                trouble = failure(client, body)
+                if trouble and not errors:
+                    say(f"the first error, after {now:.0f} s and {asked} requests: {trouble}")
+                errors += bool(trouble)
                 asked += 1
                 if now > (replaced + 1) * REPLACED_EVERY:
                     replaced += 1
@@ -195,6 +196,15 @@ def load(
         "MB at last": after,
         "growth": after / before - 1,
     }
+
+
+def failure(client: httpx.Client, body: dict[str, object]) -> str:
+    """What went wrong with a request; empty: nothing."""
+    try:
+        answer = client.post("/recommend", json=body)
+    except httpx.HTTPError as error:
+        return repr(error)
+    return "" if answer.status_code == 200 else f"{answer.status_code} {answer.text[:200]}"
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 import webbrowser
 from collections.abc import Sequence
@@ -91,12 +92,27 @@ def run(arguments: Sequence[str] | None) -> None:
             ssl_keyfile=args.key,
         )
     )
+    place = listening(args.host, args.port)
     if args.open:
         threading.Timer(1, webbrowser.open, [f"http://127.0.0.1:{args.port}/"]).start()
-    server.run()
-    if not server.started:
-        raise FedmemError(f"Port {args.port} of {args.host} is in use: give another, --port N.")
+    server.run(sockets=[place])
     raise KeyboardInterrupt
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket at an address.
+
+    Raises:
+        FedmemError: it cannot be had; another may be listening there.
+    """
+    try:
+        family = socket.getaddrinfo(host, port)[0][0]
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FedmemError(
+            f"Port {port} of {host} cannot be listened on: {reason}. Give another with --port N."
+        ) from error
 
 
 def parser() -> Parser:

@@ -60,14 +60,14 @@ class Desk:
     run: Path | None = None
     node: Path | None = None
     look_every: float = LOOK_EVERY
-    _views: Views | None = None
-    _of: ServedModel | None = None
+    _shown: tuple[ServedModel, Views] | None = None
 
     def views(self, served: ServedModel) -> Views:
         """How the items of this model are shown; kept until another is served."""
-        if self._views is None or self._of is not served:
-            self._views, self._of = Views(served, self.titles, self.pictures), served
-        return self._views
+        shown = self._shown  # read and replaced whole: threads share it
+        if shown is None or shown[0] is not served:
+            shown = self._shown = served, Views(served, self.titles, self.pictures)
+        return shown[1]
 
     def recommend(self, asked: s.RecommendRequest) -> dict[str, Any]:
         """What `POST /recommend` answers, as JSON has it.
@@ -160,10 +160,11 @@ def make_app(desk: Desk, access: Access) -> FastAPI:
         served, items, account = await computed(engine.account, user)
         return desk.views(served).memory(user, len(items), account)
 
-    @app.delete("/users/{user}/items/{item}")
+    @app.delete("/users/{user}/items/{item:path}")
     async def forget(user: str, item: str) -> s.Forgotten:
         """Remove an item from a user's history and memory on the disk, for good."""
-        gone, rewritten = await computed(engine.forget, user, item)
+        # Not where all others wait: a checkpoint may just be taken over.
+        gone, rewritten = await asyncio.to_thread(engine.forget, user, item)
         return s.Forgotten(
             user=user,
             item=item,
@@ -189,7 +190,7 @@ def make_app(desk: Desk, access: Access) -> FastAPI:
         known = [(own, desk.titles.get(own, "")) for own in served.item_ids[1:]]
         return [views.item(served.item_indices[own]) for own, _ in search(known, search_for)]
 
-    @app.get("/items/{item}/picture", response_class=Response)
+    @app.get("/items/{item:path}/picture", response_class=Response)
     async def picture(item: str) -> Response:
         """An item's picture, small."""
         found = None

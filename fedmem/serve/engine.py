@@ -104,7 +104,7 @@ class Engine:
                 if self.is_current:
                     return False
                 fresh = self._load(self.served)
-            except (FedmemError, OSError) as error:
+            except (FedmemError, OSError, RuntimeError, ValueError) as error:
                 self.trouble = first_line(error)
                 return False
             self.reloads += fresh.hash != self.served.hash

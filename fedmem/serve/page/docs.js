@@ -46,7 +46,7 @@ function operation(path, verb, about) {
 }
 
 main.append(
-  h("pre", { class: "doc" }, h("code", {}, `curl -X POST ${location.origin}/recommend -H 'content-type: application/json' \\\n  -d '{"history": ["1", "2", "3"], "top_k": 5}'`)),
+  h("div", { class: "doc" }, h("pre", {}, `curl -X POST ${location.origin}/recommend -H 'content-type: application/json' \\\n  -d '{"history": ["1", "2", "3"], "top_k": 5}'`)),
   h("h2", { class: "block", id: "requests" }, "Requests"),
   ...Object.entries(description.paths).flatMap(([path, verbs]) =>
     Object.entries(verbs).map(([verb, about]) => operation(path, verb, about))),

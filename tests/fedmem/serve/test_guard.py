@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from fedmem.core.errors import FedmemError
-from fedmem.serve.__main__ import read_token, run
+from fedmem.serve.__main__ import listening, read_token, run
 from fedmem.serve.app import Desk
 from fedmem.serve.guard import MAX_BODY
 from tests.helpers.serving import PORT, client_of
@@ -113,6 +113,15 @@ def test_nothing_but_the_loopback_without_a_token(
         read_token(None)
     monkeypatch.setenv("FEDMEM_TOKEN", TOKEN)
     assert read_token(None) == TOKEN
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with listening("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(FedmemError, match=f"Port {port} of 127.0.0.1 cannot be listened on"):
+            listening("127.0.0.1", port)
+    with pytest.raises(FedmemError, match="Port 99999 of"):
+        listening("127.0.0.1", 99999)
 
 
 def test_the_log_has_routes_and_nothing_of_a_history(

@@ -7,6 +7,7 @@ import io
 import json
 import threading
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.errors import FedmemError
 from fedmem.core.privacy.accounting import Release, epsilon
 from fedmem.core.settings import Settings
-from fedmem.federation.sent import note_sent
+from fedmem.federation.sent import note_sent, read_sent
 from fedmem.serve.__main__ import main
 from fedmem.serve.app import Desk
 from fedmem.serve.departures import departures, find_run
 from fedmem.serve.new_items import Encoders
 from fedmem.serve.pictures import SIDE, Pictures
+from tests.helpers.in_process_grid import InProcessGrid, run_in_process
 from tests.helpers.serving import client_of, desk_of, ids, moved, recommended
 from tests.helpers.shared_runs import WholeRun
 from tests.helpers.small_world import TEXT_WIDTH, VISUAL_WIDTH
@@ -226,6 +228,27 @@ def test_what_left_is_read_from_the_run_or_from_the_node(
     assert departures(None, None, served).stages == []
     hash_ = whole_run.checkpoints["finetune_moe"].hash
     assert find_run(tmp_path, "finetune_moe", hash_) is None
+
+
+def test_a_real_node_writes_down_what_it_sends(
+    make_settings: Callable[..., Settings], data_dir: Path, tmp_path: Path
+) -> None:
+    settings = make_settings("stage=pretrain_sasrec", "federation.rounds=2")
+    grid = InProcessGrid(2)
+    for place, context in enumerate(grid.contexts.values()):
+        own = {"data": str(data_dir), "state-dir": str(tmp_path / f"state-{place}"), "threads": 1}
+        context.node_config = {**context.node_config, **own}
+    _, watcher, _ = run_in_process(settings, grid)
+    sent = [list(read_sent(tmp_path / f"state-{place}")) for place in (0, 1)]
+    trained = [record for record in watcher.records if record.round]
+    for record in trained:
+        own = [
+            e for node in sent for e in node if (e["kind"], e["round"]) == ("train", record.round)
+        ]
+        assert sum(e["bytes"] for e in own) == record.bytes_up
+        assert sum(e["users"] for e in own) == record.users
+        assert all(e["stage"] == "pretrain_sasrec" and e["parameters"] > 1000 for e in own)
+    assert any(e["kind"] == "evaluate" for node in sent for e in node)
 
 
 def test_mistakes_end_the_command_in_a_line(
