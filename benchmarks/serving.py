@@ -68,10 +68,7 @@ def served(
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
-            for _ in range(1200):
-                with contextlib.suppress(httpx.TransportError):
-                    client.get("/health")
-                    break
+            while not is_up(client):
                 if process.poll() is not None:
                     raise SystemExit(f"the server ended with code {process.returncode}")
                 time.sleep(0.1)
@@ -79,6 +76,13 @@ def served(
     finally:
         process.terminate()
         process.wait()
+
+
+def is_up(client: httpx.Client) -> bool:
+    """Whether the server answers."""
+    with contextlib.suppress(httpx.TransportError):
+        return client.get("/health").status_code == 200
+    return False
 
 
 def histories_of(interactions: Interactions, count: int) -> list[list[str]]:

@@ -65,8 +65,8 @@ def departures(run: Path | None, node: Path | None, served: ServedModel) -> Depa
             source="",
             nodes="no record of a run is on this device",
             stages=[],
-            epsilon=None,
-            delta=None,
+            epsilon=epsilon,
+            delta=delta,
             never=NEVER,
         )
     records = [record for record in _lines(run / ROUNDS) if record.get("round")]

@@ -190,7 +190,7 @@ def test_what_left_is_read_from_the_run_or_from_the_node(
     whole_run: WholeRun, desk: Desk, tmp_path: Path
 ) -> None:
     served = desk.engine.served
-    run = tmp_path / "run"
+    run = tmp_path / "a-run"
     run.mkdir()
     lines = [
         {"stage": "pretrain_sasrec", "round": 0, "bytes_up": 7},
