@@ -55,14 +55,12 @@ Seconds = list[float]
 
 
 @contextlib.contextmanager
-def served(
-    overrides: Sequence[str], stage: str, threads: int
-) -> Iterator[tuple[httpx.Client, int]]:
+def served(overrides: Sequence[str], stage: str) -> Iterator[tuple[httpx.Client, int]]:
     """A server in a process of its own on two cores; a client of it, and its process id."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    options = ["--port", str(port), "--stage", stage, f"simulation.threads={threads}"]
+    options = ["--port", str(port), "--stage", stage]
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:2]))
     command = ["taskset", "-c", cores, sys.executable, "-m", "fedmem.serve", *options, *overrides]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -134,7 +132,7 @@ def measure(
     users = [str(own) for own in interactions.user_ids[: requests // 2]]
     checkpoint = Checkpoint.load(checkpoint_path(settings.checkpoint, stage.name))
     found: dict[str, float] = {}
-    with served(overrides, stage.name, threads=1) as (client, process):
+    with served(overrides, stage.name) as (client, process):
         of_server = psutil.Process(process)
         busy = sum(of_server.cpu_times()[:2])
         one = timed(client, [{"history": each, "top_k": TOP_K} for each in histories])
@@ -165,7 +163,7 @@ def load(
             shutil.copy(path, place)
         path = Path(place) / f"{stage.name}.safetensors"
         first = Checkpoint.load(path)
-        with served([*overrides, f"checkpoint.dir={place}"], stage.name, threads=1) as (
+        with served([*overrides, f"checkpoint.dir={place}"], stage.name) as (
             client,
             pid,
         ):

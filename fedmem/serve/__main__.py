@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+# Before torch: threads that wait for one another let others work, as what trains on this machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 import uvicorn
@@ -34,6 +36,8 @@ from fedmem.serve.starting import find_encoders, find_node, make_desk
 
 TOKEN = "FEDMEM_TOKEN"
 LEAST_TOKEN = 16
+THREADS = 2
+"""Of torch, unless `simulation.threads` says otherwise: one history keeps no more of them busy."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -60,7 +64,7 @@ def run(arguments: Sequence[str] | None) -> None:
     settings, residents, users, node = find_node(
         compose_settings(args.settings), args.node_config or ""
     )
-    torch.set_num_threads(settings.simulation.threads or 1)
+    torch.set_num_threads(settings.simulation.threads or min(THREADS, os.cpu_count() or 1))
     encoding = settings.data.encoding
     titles = (
         read_titles(args.titles, encoding=encoding)
