@@ -60,5 +60,6 @@ async function showServed() {
 }
 
 document.getElementById("who").addEventListener("click", () => person.ask(state.user, () => refresh()));
-window.addEventListener("hashchange", () => draw({ focus: true }));
+// Before it is known who it is there is nothing to show; the first look shows what is wanted then.
+window.addEventListener("hashchange", () => { if (state.user !== null) draw({ focus: true }); });
 refresh().catch((error) => main.replaceChildren(h("p", { class: "notice warn", role: "alert" }, error.message)));
