@@ -1,4 +1,4 @@
-"""Plan privacy, read what was spent, and attack our own uploads.
+"""Plan privacy, read a ledger, and attack our own uploads.
 
     python -m fedmem.privacy plan data=ml-1m data.dir=FOLDER privacy=central
 
