@@ -8,10 +8,10 @@ needed. The upload is made as a node makes it, through all filters of the run.
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from fedmem.core.model.parameters import Parameters
 from fedmem.core.node import Node
+from fedmem.core.privacy.attack import auc, precision, row_lengths
 from fedmem.core.stages import PRETRAIN_SASREC
 from fedmem.core.training.batches import RoundKey
 from fedmem.core.updates.cohort import train_each_user
@@ -35,32 +35,17 @@ def exposure(node: Node, parameters: Parameters, user: int) -> Exposure:
     key = RoundKey(node.settings.seed, stage.name, 1)
     filters = make_filters(node.settings)
     update = train_each_user(node.trainer(stage), np.array([user]), key, filters)
-    lengths = torch.linalg.vector_norm(update.change[ITEM_TABLE].float(), dim=1)[1:]
-    in_history = torch.zeros(len(lengths), dtype=torch.bool)
-    in_history[torch.from_numpy(np.unique(node.interactions.training(user))).long() - 1] = True
-    size = int(in_history.sum())
+    own_items = np.unique(node.interactions.training(user))
+    size, lengths = len(own_items), row_lengths(update.change[ITEM_TABLE].cpu())
     if not size or size == len(lengths):
         return Exposure(history=size, found=0, auc=0.5, says="There is nothing to find.")
-    guessed = torch.zeros_like(in_history)
-    guessed[lengths.topk(size).indices] = True
-    found = int((guessed & in_history).sum())
+    found = round(size * precision(lengths, own_items))
     return Exposure(
         history=size,
         found=found,
-        auc=_auc(lengths, in_history),
+        auc=auc(lengths, own_items),
         says=(
             f"Whoever sees one upload of stage 1 names {found} of the {size} items that it was "
             f"trained on, by looking at which rows changed most."
         ),
     )
-
-
-def _auc(values: torch.Tensor, positive: torch.Tensor) -> float:
-    """Chance that a positive has the higher value; a tie counts half."""
-    _, inverse, counts = torch.unique(values, return_inverse=True, return_counts=True)
-    ends = counts.cumsum(0).double()
-    ranks = (ends - (counts.double() - 1) / 2)[inverse]  # from 1, ties at their mean
-    positives = int(positive.sum())
-    negatives = len(values) - positives
-    above = float(ranks[positive].sum()) - positives * (positives + 1) / 2
-    return above / (positives * negatives)
