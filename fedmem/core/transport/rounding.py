@@ -1,0 +1,96 @@
+"""Rounding of tensors to integers of few bits, and back.
+
+D. Alistarh et al., "QSGD: Communication-Efficient SGD via Gradient Quantization and Encoding",
+NeurIPS 2017: rounded at random to one of the two neighbours on a grid, so that the mean is right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmem.core.arrays import Floats, Ints
+from fedmem.core.training.batches import RoundKey
+
+FLOAT_BITS = 32
+"""From so many bits a coordinate there is nothing to round: a float32 travels as it is."""
+
+
+def rounding_generator(key: RoundKey, who: str, name: str) -> np.random.Generator:
+    """The random numbers by which `who` rounds the tensor of this name in a round.
+
+    They are counted from a key that is made of these words alone (J. K. Salmon et al., "Parallel
+    Random Numbers: As Easy as 1, 2, 3", SC 2011), so that a run that goes on rounds as before, in
+    whichever process and order.
+    """
+    words = f"{key.seed} {key.stage} {key.round} {who} {name}"
+    digest = hashlib.sha256(words.encode()).digest()
+    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], "<u8")))
+
+
+def largest_integer(bits: int) -> int:
+    """The largest integer of a grid of so many bits; the smallest is its negative."""
+    return max(1, (1 << (bits - 1)) - 1)
+
+
+def scales_by_range(values: Floats, bits: int) -> Floats:
+    """The finest scale [R] of each row of [R, C] at which no coordinate is beyond the grid."""
+    largest = np.abs(values).max(1, initial=0.0).astype(np.float64)
+    return rounded_up(largest / largest_integer(bits))
+
+
+def scales_by_size(values: Floats, step: float) -> Floats:
+    """A scale [R] of so many root mean squares of each row of [R, C]."""
+    squares = np.square(values, dtype=np.float64).mean(1) if values.shape[1] else 0.0
+    return rounded_up(step * np.sqrt(squares) * np.ones(len(values)))
+
+
+def rounded_up(scales: npt.NDArray[np.floating]) -> Floats:
+    """Scales as 16 bits can carry them: the upper half of a float32, the next above each scale."""
+    words = scales.astype(np.float32).view(np.uint32)
+    # A float32 below its float64 is one unit further; so is a zero that was not zero before.
+    words = words + (words.view(np.float32) < scales)
+    up = (words + np.uint32(0xFFFF)) & np.uint32(0xFFFF0000)
+    return np.where(np.isfinite(scales), up.view(np.float32), scales).astype(np.float32)
+
+
+def quantise(
+    values: Floats,
+    scale: Floats | float,
+    bits: int,
+    generator: np.random.Generator | None = None,
+) -> Ints:
+    """Integers [R, C] whose product with the scale stands for values [R, C].
+
+    Args:
+        values: what to round.
+        scale: distance of two neighbours on the grid, one for all or one a row [R]. Where it is 0
+            or not finite all integers are 0.
+        bits: of an integer, 1 to 32: those from −L to L with L = 2^(bits − 1) − 1; of one bit −1
+            and 1. Coordinates beyond the grid become its ends.
+        generator: by which to round at random, so that the mean is right within the grid; None: to
+            the nearest.
+    """
+    scales = np.broadcast_to(np.asarray(scale, np.float64), len(values))[:, None]
+    known = np.isfinite(scales) & (scales > 0)
+    inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=known)
+    with np.errstate(invalid="ignore"):
+        # In float64, which has all integers of 32 bits.
+        steps: npt.NDArray[np.float64] = np.multiply(values, inverse, dtype=np.float64)
+    np.nan_to_num(steps, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    if bits == 1:  # neighbours are two apart
+        steps = (steps + 1) / 2
+    steps += 0.5 if generator is None else generator.random(steps.shape)
+    np.floor(steps, out=steps)
+    if bits == 1:
+        return np.where(known, steps.clip(0, 1) * 2 - 1, 0).astype(np.int32)
+    largest = largest_integer(bits)
+    return steps.clip(-largest, largest).astype(np.int32)
+
+
+def dequantise(integers: Ints, scale: Floats | float) -> Floats:
+    """What integers [R, C] stand for, at one scale or one a row [R]: the same bits everywhere."""
+    scales = np.broadcast_to(np.asarray(scale, np.float32), len(integers))
+    return integers.astype(np.float32) * scales[:, None]
