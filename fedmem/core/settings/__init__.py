@@ -375,6 +375,30 @@ class PrivacySettings(Section, key="privacy"):
 
 
 @dataclass(frozen=True)
+class TransportSettings(Section, key="transport"):
+    """How parameters and updates travel, see docs/transport.md."""
+
+    bits: Annotated[int, within("[1, 32]")]
+    """Bits of a coordinate; 32: float32, and nothing is rounded. Vectors, which are few, have at
+    least 8."""
+    share: Annotated[float, within("(0, 1]")] | None
+    """Share of a row's coordinates that travel: the largest, as their signs and the mean of their
+    sizes; the others wait for the next message. null: all of them travel, each rounded."""
+    feedback: bool
+    """Whether what rounding left of an update, or of the server's step, is added to the next, and
+    rounding is to the nearest; if not, it is at random, so that the mean is right."""
+    entropy_coded: bool
+    """Whether frequent integers take fewer bits than rare ones."""
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Signs that have more bits than they need, or coordinates that would never travel."""
+        if self.share is not None and self.bits != 2:
+            yield "share", f"null with transport.bits={self.bits}: signs and zeros have 2"
+        if self.share is not None and not self.feedback:
+            yield "share", "null with transport.feedback=false: what does not travel would be lost"
+
+
+@dataclass(frozen=True)
 class FederationSettings(Section, key="federation"):
     """Who takes part, and for how long."""
 
@@ -473,6 +497,7 @@ class Settings(Section):
     client: ClientSettings
     strategy: StrategySettings
     privacy: PrivacySettings
+    transport: TransportSettings
     federation: FederationSettings
     loss: LossSettings
     evaluation: EvaluationSettings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +18,11 @@ def pack_bits(integers: Ints, bits: int) -> npt.NDArray[np.uint8]:
     flat = integers.reshape(-1)
     if bits == 1:
         return np.packbits(flat > 0, bitorder="little")
+    if 8 % bits == 0:
+        fields = np.zeros((-(-flat.size // (8 // bits)), 8 // bits), np.uint8)
+        fields.reshape(-1)[: flat.size] = flat.astype(np.uint8) & ((1 << bits) - 1)
+        packed: npt.NDArray[np.uint8] = np.bitwise_or.reduce(fields << _places(bits), axis=1)
+        return packed
     kind = _narrowest(bits)
     octets = flat.astype(kind).view(np.uint8).reshape(flat.size, kind.itemsize)
     return np.packbits(
@@ -25,9 +32,9 @@ def pack_bits(integers: Ints, bits: int) -> npt.NDArray[np.uint8]:
 
 def unpack_bits(packed: npt.NDArray[np.uint8], bits: int, count: int) -> Ints:
     """The inverse of `pack_bits`: so many integers [count]."""
+    if 8 % bits == 0:
+        return _fields_of_bytes(bits)[packed].reshape(-1)[:count].astype(np.int32)
     each = np.unpackbits(packed, count=count * bits, bitorder="little").reshape(count, bits)
-    if bits == 1:
-        return each[:, 0].astype(np.int32) * 2 - 1
     kind = _narrowest(bits)
     width = 8 * kind.itemsize
     extended = np.concatenate([each, np.repeat(each[:, -1:], width - bits, axis=1)], axis=1)
@@ -38,6 +45,20 @@ def unpack_bits(packed: npt.NDArray[np.uint8], bits: int, count: int) -> Ints:
 def packed_bytes(bits: int, count: int) -> int:
     """Bytes that so many integers take."""
     return -(-bits * count // 8)
+
+
+def _places(bits: int) -> npt.NDArray[np.uint8]:
+    """Where in a byte the fields of so many bits begin."""
+    return np.arange(0, 8, bits, dtype=np.uint8)
+
+
+@cache
+def _fields_of_bytes(bits: int) -> npt.NDArray[np.int8]:
+    """[256, 8 / bits]: the integers in every byte."""
+    fields = (np.arange(256)[:, None] >> _places(bits)) & ((1 << bits) - 1)
+    if bits == 1:
+        return (fields * 2 - 1).astype(np.int8)
+    return (fields - ((fields >> (bits - 1)) << bits)).astype(np.int8)
 
 
 def _narrowest(bits: int) -> np.dtype[np.signedinteger]:

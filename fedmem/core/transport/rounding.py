@@ -17,6 +17,10 @@ from fedmem.core.training.batches import RoundKey
 FLOAT_BITS = 32
 """From so many bits a coordinate there is nothing to round: a float32 travels as it is."""
 
+SCALE_UNIT = np.uint32(1 << 20)
+"""Of the word that a scale is as a float32: scales have twelve bits, which is fine enough for a
+grid, and beside integers of a bit or two the rest of their digits would be dear."""
+
 
 def rounding_generator(key: RoundKey, who: str, name: str) -> np.random.Generator:
     """The random numbers by which `who` rounds the tensor of this name in a round.
@@ -41,18 +45,12 @@ def scales_by_range(values: Floats, bits: int) -> Floats:
     return rounded_up(largest / largest_integer(bits))
 
 
-def scales_by_size(values: Floats, step: float) -> Floats:
-    """A scale [R] of so many root mean squares of each row of [R, C]."""
-    squares = np.square(values, dtype=np.float64).mean(1) if values.shape[1] else 0.0
-    return rounded_up(step * np.sqrt(squares) * np.ones(len(values)))
-
-
 def rounded_up(scales: npt.NDArray[np.floating]) -> Floats:
-    """Scales as 16 bits can carry them: the upper half of a float32, the next above each scale."""
+    """The next above each scale that is a float32 of three binary places, see `SCALE_UNIT`."""
     words = scales.astype(np.float32).view(np.uint32)
     # A float32 below its float64 is one unit further; so is a zero that was not zero before.
     words = words + (words.view(np.float32) < scales)
-    up = (words + np.uint32(0xFFFF)) & np.uint32(0xFFFF0000)
+    up = (words + (SCALE_UNIT - np.uint32(1))) & ~(SCALE_UNIT - np.uint32(1))
     return np.where(np.isfinite(scales), up.view(np.float32), scales).astype(np.float32)
 
 
@@ -79,15 +77,38 @@ def quantise(
     with np.errstate(invalid="ignore"):
         # In float64, which has all integers of 32 bits.
         steps: npt.NDArray[np.float64] = np.multiply(values, inverse, dtype=np.float64)
-    np.nan_to_num(steps, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    if not known.all():
+        steps[~known[:, 0]] = 0.0
     if bits == 1:  # neighbours are two apart
         steps = (steps + 1) / 2
     steps += 0.5 if generator is None else generator.random(steps.shape)
     np.floor(steps, out=steps)
     if bits == 1:
-        return np.where(known, steps.clip(0, 1) * 2 - 1, 0).astype(np.int32)
+        return np.where(known, np.fmax(np.fmin(steps, 1), 0) * 2 - 1, 0).astype(np.int32)
     largest = largest_integer(bits)
-    return steps.clip(-largest, largest).astype(np.int32)
+    np.fmax(np.fmin(steps, largest, out=steps), -largest, out=steps)  # NaN becomes an end, too
+    return steps.astype(np.int32)
+
+
+def signs_of_largest(values: Floats, share: float) -> tuple[Ints, Floats]:
+    """The signs [R, C] of the largest so many coordinates of each row of [R, C], and their mean
+    sizes [R]; all others are 0.
+
+    F. Sattler et al., "Robust and Communication-Efficient Federated Learning From Non-i.i.d. Data",
+    TNNLS 2020: sparse ternary compression, here row by row.
+    """
+    rows, columns = values.shape
+    count = min(max(1, round(share * columns)), columns)
+    sizes = np.abs(values)
+    largest = np.argpartition(sizes, columns - count, axis=1)[:, columns - count :]
+    chosen = np.take_along_axis(sizes, largest, 1).mean(1, dtype=np.float64)
+    scales = rounded_up(chosen)
+    integers = np.zeros((rows, columns), np.int32)
+    with np.errstate(invalid="ignore"):
+        signs = np.sign(np.take_along_axis(values, largest, 1))
+    known = (np.isfinite(scales) & (scales > 0))[:, None]
+    np.put_along_axis(integers, largest, np.where(known, signs, 0).astype(np.int32), 1)
+    return integers, scales
 
 
 def dequantise(integers: Ints, scale: Floats | float) -> Floats:

@@ -7,13 +7,14 @@ import pytest
 
 from fedmem.core.training.batches import RoundKey
 from fedmem.core.transport.rounding import (
+    SCALE_UNIT,
     dequantise,
     largest_integer,
     quantise,
     rounded_up,
     rounding_generator,
     scales_by_range,
-    scales_by_size,
+    signs_of_largest,
 )
 
 KEY = RoundKey(3, "pretrain_sasrec", 7)
@@ -83,18 +84,35 @@ def test_the_same_words_give_the_same_numbers_and_others_give_others() -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 32])
-def test_scales_by_range_reach_every_coordinate_with_16_bits_of_their_own(bits: int) -> None:
+def test_scales_by_range_reach_every_coordinate_with_few_digits(bits: int) -> None:
     scales = scales_by_range(VALUES, bits)
     assert (np.abs(VALUES).max(1) <= scales * np.float64(largest_integer(bits))).all()
-    assert not (scales.view(np.uint32) & 0xFFFF).any()
-    assert (scales <= np.abs(VALUES).max(1) / largest_integer(bits) * (1 + 2**-7)).all()
+    assert not (scales.view(np.uint32) % SCALE_UNIT).any()
+    assert (scales <= np.abs(VALUES).max(1) / largest_integer(bits) * (1 + 2**-3)).all()
     assert scales[2] == 0 < scales[3]
 
 
-def test_scales_by_size_are_root_mean_squares() -> None:
-    values = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
-    np.testing.assert_allclose(scales_by_size(values, 2.0), [2 * np.sqrt(12.5), 0.0], rtol=2**-7)
-    assert scales_by_size(np.zeros((2, 0), np.float32), 2.0).tolist() == [0.0, 0.0]
+def test_the_largest_of_a_row_travel_as_signs_and_their_mean_size() -> None:
+    values = np.array([[1, -8, 0.5, 6], [0, 0, 0, 0], [2, 2, -2, 2]], np.float32)
+    integers, scales = signs_of_largest(values, 0.5)
+    assert integers[0].tolist() == [0, -1, 0, 1]
+    np.testing.assert_allclose(scales, [7.0, 0.0, 2.0])
+    assert not integers[1].any()
+    assert np.abs(integers[2]).sum() == 2  # of equal ones so many, not all
+    assert (integers[2] * np.sign(values[2]) >= 0).all()
+
+
+def test_at_least_one_of_a_row_travels() -> None:
+    integers, scales = signs_of_largest(np.array([[1.0, -3.0, 2.0]], np.float32), 0.01)
+    assert integers.tolist() == [[0, -1, 0]]
+    assert scales.tolist() == [3.0]
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_the_mean_size_of_what_is_not_finite_is_not_either(odd: float) -> None:
+    integers, scales = signs_of_largest(np.array([[1.0, odd, 2.0]], np.float32), 0.4)
+    assert not np.isfinite(scales).any()
+    assert not integers.any()
 
 
 def test_scales_that_are_not_finite_stay_so() -> None:
