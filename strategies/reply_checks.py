@@ -9,6 +9,8 @@ from flwr.app import ArrayRecord, Message
 
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
+from fedmem.core.transport.codec import Codec
+from fedmem.core.transport.payload import PayloadError
 from fedmem.core.updates.filter import Refusal, Reply
 from fedmem.core.updates.update import Update
 from fedmem.messaging.messages import update_from_record
@@ -24,6 +26,7 @@ class ReplyChecks:
 
     def __init__(self, settings: Settings, stage: Stage) -> None:
         self._stage = stage
+        self._codec = Codec(settings.transport)
         self._most_targets = settings.client.windows * settings.model.max_length
 
     def sort_out(
@@ -36,12 +39,16 @@ class ReplyChecks:
             asked: users that each node was to train, by node id.
             scope: the parameters that were sent.
         """
+        shapes = {name: array.shape for name, array in scope.items()}
         replies: list[Reply] = []
         refused: list[Refusal] = []
         for message in messages:
             node = message.metadata.src_node_id
             try:
-                update = update_from_record(message.content)
+                update = update_from_record(message.content, self._codec, shapes)
+            except PayloadError as error:
+                refused.append(Refusal(node, f"its payload {error}"))
+                continue
             except (KeyError, TypeError, ValueError) as error:
                 reason = f"is no result of training: {type(error).__name__} {error}"
                 refused.append(Refusal(node, reason))

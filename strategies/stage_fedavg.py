@@ -33,6 +33,7 @@ from fedmem.messaging.exchange import nothing
 from fedmem.messaging.messages import (
     EvaluateResult,
     NeedsFrozen,
+    NeedsScope,
     Task,
     from_array_record,
     payload_bytes,
@@ -43,6 +44,7 @@ from fedmem.messaging.roster import Roster
 from fedmem.runs.records import RoundRecord
 from fedmem.runs.stage_progress import StageProgress
 from fedmem.strategies.aggregation import require_enough, robust_strategy
+from fedmem.strategies.parameter_sender import ParameterSender, Scope
 from fedmem.strategies.reply_checks import ReplyChecks
 from fedmem.strategies.server_optimizer import ServerOptimizer
 
@@ -82,6 +84,7 @@ class StageFedAvg(FedAvg):
         self._frozen = to_array_record(frozen)
         self._frozen_hash = content_hash(frozen)
         self._threshold = progress.threshold
+        self._sender = ParameterSender(settings, stage, progress.owed)
         self._checks = ReplyChecks(settings, stage)
         self._private: PrivateRounds | None = None
         if progress.ledger is not None:
@@ -114,11 +117,12 @@ class StageFedAvg(FedAvg):
             FedmemError: fewer replies were usable than `strategy.min_nodes` asks for.
             Interrupted: the run was asked to stop.
         """
-        number, scope = progress.round, to_array_record(progress.parameters)
+        number, scope = progress.round, self._sender.scope(progress.parameters)
         homes = self._sampled_at(number)
-        replies, sent, frozen = self._ask(self._train_messages(number, scope, homes), meanwhile)
+        messages = self._train_messages(number, scope, homes)
+        replies, sent, frozen = self._ask(messages, scope, meanwhile)
         asked = {node: len(users) for node, users in homes.items()}
-        usable, refused = self._checks.sort_out(replies, asked, scope)
+        usable, refused = self._checks.sort_out(replies, asked, scope.full)
         usable, implausible = filter_replies(self._filters, usable)
         lines = [str(refusal) for refusal in [*refused, *implausible]]
         required = min(self._settings.strategy.min_nodes, len(homes))
@@ -151,7 +155,8 @@ class StageFedAvg(FedAvg):
                 change, loss = self._averaged(number, trained)
             change = filter_average(self._filters, change, record.targets, number)
             pace = progress.schedule.pace(number)
-            parameters = self._optimizer.step(parameters, change, pace)
+            stepped = self._optimizer.step(parameters, change, pace)
+            parameters = self._sender.step(parameters, stepped, number)
             finite = all(bool(value.isfinite().all()) for value in parameters.values())
             record = replace(record, loss=loss if finite else math.nan)
         if self._private is not None:  # what it has seen of single rounds is no part of the promise
@@ -162,6 +167,7 @@ class StageFedAvg(FedAvg):
             progress,
             parameters=parameters,
             optimizer=self._optimizer.state,
+            owed=self._sender.owed,
             filters=states_of(self._filters),
         )
         return progress, record
@@ -188,16 +194,17 @@ class StageFedAvg(FedAvg):
             Interrupted: the run was asked to stop.
         """
         began = time.monotonic()
-        scope = to_array_record(parameters)
+        scope = self._sender.scope(parameters)
         asked = {
             "split": split,
             "rankings": ",".join(rankings or self._stage.validated_by),
             "ranks": ranks,
         }
-        replies, sent, _ = self._ask(
+        messages = (
             self._message(node, MessageType.EVALUATE, server_round, scope, **asked)
             for node in self._roster.look()
         )
+        replies, sent, _ = self._ask(messages, scope)
         if not replies:
             raise FedmemError(
                 f"{self._stage.name}: no node answered the evaluation. "
@@ -254,7 +261,7 @@ class StageFedAvg(FedAvg):
         return {node: users for node, users in homes.items() if len(users)}
 
     def _train_messages(
-        self, server_round: int, scope: ArrayRecord, homes: dict[int, np.ndarray]
+        self, server_round: int, scope: Scope, homes: dict[int, np.ndarray]
     ) -> Iterator[Message]:
         present = self._roster.look()
         for node, users in homes.items():
@@ -265,7 +272,7 @@ class StageFedAvg(FedAvg):
                 )
 
     def _message(
-        self, node: int, kind: str, server_round: int, scope: ArrayRecord, **asked: Any
+        self, node: int, kind: str, server_round: int, scope: Scope, **asked: Any
     ) -> Message:
         """A task for a node; on first contact it brings the frozen rest."""
         first_contact = node not in self._informed
@@ -273,7 +280,7 @@ class StageFedAvg(FedAvg):
         task = Task(
             settings=self._settings.to_json(),
             stage=self._stage.name,
-            scope=scope,
+            **self._sender.for_node(node, scope),
             frozen_hash=self._frozen_hash,
             frozen=self._frozen if first_contact else None,
             threshold=self._threshold,
@@ -283,30 +290,41 @@ class StageFedAvg(FedAvg):
         return Message(content=task.to_record(), dst_node_id=node, message_type=kind)
 
     def _ask(
-        self, messages: Iterable[Message], meanwhile: Callable[[], None] = nothing
+        self, messages: Iterable[Message], scope: Scope, meanwhile: Callable[[], None] = nothing
     ) -> tuple[list[Message], int, int]:
         """Replies to messages, bytes sent, and the part of them that brought the frozen rest.
 
-        A node that lacks the frozen rest is asked again.
+        A node that lacks the frozen rest, or what the steps to the scope go from, is asked again.
         """
         sent, timeout = list(messages), self._settings.strategy.round_timeout
         replies = self._roster.ask(sent, timeout, meanwhile)
-        lacking = {r.metadata.src_node_id for r in replies if NeedsFrozen.is_in(r.content)}
+        lacking = {r.metadata.src_node_id: self._lacking(r.content, scope) for r in replies}
         again = [
             Message(
-                content=RecordDict({**message.content, "frozen": self._frozen}),
+                content=RecordDict({**message.content, **lacking[message.metadata.dst_node_id]}),
                 dst_node_id=message.metadata.dst_node_id,
                 message_type=message.metadata.message_type,
             )
             for message in sent
-            if message.metadata.dst_node_id in lacking
+            if lacking.get(message.metadata.dst_node_id)
         ]
         if again:
-            replies = [r for r in replies if not NeedsFrozen.is_in(r.content)]
+            replies = [r for r in replies if not lacking[r.metadata.src_node_id]]
             replies += self._roster.ask(again, timeout)
-        first, second = _payload(sent), _payload(again)
-        brought = sum(self._frozen.count_bytes() for message in sent if "frozen" in message.content)
-        return replies, first + second, brought + second
+        for reply in replies:
+            self._sender.arrived(reply.metadata.src_node_id, scope)
+        both = [*sent, *again]
+        brought = sum(self._frozen.count_bytes() for message in both if "frozen" in message.content)
+        return replies, _payload(both), brought
+
+    def _lacking(self, reply: RecordDict, scope: Scope) -> dict[str, ArrayRecord]:
+        """What a node says that it lacks, as parts of the message to it."""
+        lacking = {}
+        if NeedsFrozen.is_in(reply):
+            lacking["frozen"] = self._frozen
+        if NeedsScope.is_in(reply):
+            lacking |= {"scope": scope.full, "steps": ArrayRecord()}
+        return lacking
 
 
 def _payload(messages: Iterable[Message]) -> int:

@@ -42,6 +42,7 @@ def forget() -> None:
     """What the end of all processes does to what they held in memory."""
     client_app._cached_node.cache_clear()
     client_app._frozen_store.cache_clear()
+    client_app._scope_store.cache_clear()
 
 
 def run_anew(settings: Settings) -> list[StageResult]:
