@@ -1,11 +1,11 @@
-"""What the server sends of a scope's parameters to a node: no more than it lacks."""
+"""What the server sends of a stage's parameters to a node: no more than it lacks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
-from flwr.app import ArrayRecord
+from flwr.app import ArrayRecord, Message, RecordDict
 
 from fedmem.core.model.parameters import Parameters, content_hash
 from fedmem.core.settings import Settings
@@ -13,38 +13,54 @@ from fedmem.core.stages import Stage
 from fedmem.core.training.batches import RoundKey
 from fedmem.core.transport.codec import Codec
 from fedmem.core.transport.down import StepCoder
-from fedmem.messaging.messages import to_array_record, to_coded_record
+from fedmem.messaging.exchange import nothing
+from fedmem.messaging.messages import NeedsFrozen, NeedsScope, to_array_record, to_coded_record
+from fedmem.messaging.roster import Roster
+from fedmem.messaging.traffic import Kinds, bytes_by_kind
 
 
-@dataclass(frozen=True)
-class Scope:
-    """Parameters of a scope that are on their way to nodes.
-
-    Attributes:
-        full: all of them, as they are.
-        hash: of their content; empty where they always travel in full.
-    """
+class Scope(NamedTuple):
+    """Parameters of a scope that are on their way to nodes."""
 
     full: ArrayRecord
+    """all of them, as they are"""
     hash: str
+    """of their content; empty where they always travel in full"""
+
+
+class Answers(NamedTuple):
+    """Replies of nodes, and what they and the messages to them cost."""
+
+    replies: list[Message]
+    down: Kinds
+    up: Kinds
 
 
 class ParameterSender:
-    """Sends the server's steps to nodes that hold what they go from, and full copies to others.
+    """Sends the frozen rest once, and the server's steps to nodes that hold what they go from.
 
-    It knows what a node holds by what it was sent and has answered; a node that lost it says so.
+    It knows what a node holds by what it was sent and has answered. A node that lost it says so,
+    and is asked again with all of it.
 
     Args:
         settings: of the run.
-        stage: whose scope it is.
+        stage: whose parameters they are.
+        roster: the nodes.
+        frozen: parameters outside the scope.
         owed: see `StepCoder`.
     """
 
-    def __init__(self, settings: Settings, stage: Stage, owed: Parameters) -> None:
+    def __init__(
+        self, settings: Settings, stage: Stage, roster: Roster, frozen: Parameters, owed: Parameters
+    ) -> None:
         self._codec = Codec(settings.transport)
         self._steps = StepCoder(self._codec, owed)
-        self._seed = settings.seed
+        self._settings = settings
         self._stage = stage.name
+        self._roster = roster
+        self._frozen = to_array_record(frozen)
+        self._frozen_hash = content_hash(frozen)
+        self._informed: set[int] = set()
         self._held: dict[int, str] = {}
 
     @property
@@ -54,7 +70,7 @@ class ParameterSender:
 
     def step(self, before: Parameters, after: Parameters, server_round: int) -> Parameters:
         """What both sides go on from, where the round's step would lead to `after`."""
-        key = RoundKey(self._seed, self._stage, server_round)
+        key = RoundKey(self._settings.seed, self._stage, server_round)
         return self._steps.step(before, after, key)
 
     def scope(self, parameters: Parameters) -> Scope:
@@ -62,19 +78,53 @@ class ParameterSender:
         known = "" if self._codec.exact else content_hash(parameters)
         return Scope(to_array_record(parameters), known)
 
-    def for_node(self, node: int, scope: Scope) -> dict[str, Any]:
-        """The fields of a `Task` that bring a scope to a node."""
+    def fields_for(self, node: int, scope: Scope) -> dict[str, Any]:
+        """The fields of a `Task` that bring parameters; on first contact the frozen rest too."""
+        first_contact = node not in self._informed
+        self._informed.add(node)
+        frozen = self._frozen if first_contact else None
+        fields = {"frozen_hash": self._frozen_hash, "frozen": frozen}
         if not scope.hash:
-            return {"scope": scope.full}
+            return {**fields, "scope": scope.full}
         steps = self._steps.path(self._held.get(node), scope.hash)
         if steps is None:
-            return {"scope": scope.full, "path": [scope.hash]}
-        return {
-            "scope": ArrayRecord(),
-            "path": [*(step.before for step in steps), scope.hash],
-            "steps": to_coded_record([step.payload for step in steps]),
-        }
+            return {**fields, "scope": scope.full, "path": [scope.hash]}
+        path = [*(step.before for step in steps), scope.hash]
+        payloads = to_coded_record([step.payload for step in steps])
+        return {**fields, "scope": ArrayRecord(), "path": path, "steps": payloads}
 
-    def arrived(self, node: int, scope: Scope) -> None:
-        """Note that a node has answered, so that it holds what it was sent."""
-        self._held[node] = scope.hash
+    def ask(
+        self, messages: Iterable[Message], scope: Scope, meanwhile: Callable[[], None] = nothing
+    ) -> Answers:
+        """Send messages with the scope, and wait for their replies.
+
+        Raises:
+            FedmemError: a simulated node failed.
+            Interrupted: the run was asked to stop.
+        """
+        sent, timeout = list(messages), self._settings.strategy.round_timeout
+        replies = self._roster.ask(sent, timeout, meanwhile)
+        lacking = {r.metadata.src_node_id: self._lacking(r.content, scope) for r in replies}
+        again = [
+            Message(
+                content=RecordDict({**message.content, **lacking[message.metadata.dst_node_id]}),
+                dst_node_id=message.metadata.dst_node_id,
+                message_type=message.metadata.message_type,
+            )
+            for message in sent
+            if lacking.get(message.metadata.dst_node_id)
+        ]
+        if again:
+            replies = [r for r in replies if not lacking[r.metadata.src_node_id]]
+            replies += self._roster.ask(again, timeout)
+        self._held |= {reply.metadata.src_node_id: scope.hash for reply in replies}
+        return Answers(replies, bytes_by_kind([*sent, *again]), bytes_by_kind(replies))
+
+    def _lacking(self, reply: RecordDict, scope: Scope) -> dict[str, ArrayRecord]:
+        """What a node says that it lacks, as parts of the message to it."""
+        lacking = {}
+        if NeedsFrozen.is_in(reply):
+            lacking["frozen"] = self._frozen
+        if NeedsScope.is_in(reply):
+            lacking |= {"scope": scope.full, "steps": ArrayRecord()}
+        return lacking

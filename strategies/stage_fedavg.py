@@ -10,14 +10,14 @@ from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Message, MessageType, MetricRecord
 from flwr.serverapp.strategy import FedAvg
 
 from fedmem.core.data.sampling import sample_round
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import Evaluation, joined
 from fedmem.core.evaluation.protocol import means
-from fedmem.core.model.parameters import Parameters, content_hash
+from fedmem.core.model.parameters import Parameters
 from fedmem.core.privacy.rounds import PrivateRounds
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
@@ -32,12 +32,8 @@ from fedmem.core.updates.filters import (
 from fedmem.messaging.exchange import nothing
 from fedmem.messaging.messages import (
     EvaluateResult,
-    NeedsFrozen,
-    NeedsScope,
     Task,
     from_array_record,
-    payload_bytes,
-    to_array_record,
     update_to_record,
 )
 from fedmem.messaging.roster import Roster
@@ -81,10 +77,8 @@ class StageFedAvg(FedAvg):
         self._settings = settings
         self._stage = stage
         self._roster = roster
-        self._frozen = to_array_record(frozen)
-        self._frozen_hash = content_hash(frozen)
         self._threshold = progress.threshold
-        self._sender = ParameterSender(settings, stage, progress.owed)
+        self._sender = ParameterSender(settings, stage, roster, frozen, progress.owed)
         self._checks = ReplyChecks(settings, stage)
         self._private: PrivateRounds | None = None
         if progress.ledger is not None:
@@ -95,7 +89,6 @@ class StageFedAvg(FedAvg):
         mechanism = None if self._private is None else self._private.mechanism
         self._filters = make_filters(settings, states=progress.filters, mechanism=mechanism)
         self._optimizer = ServerOptimizer(settings.strategy, progress.optimizer)
-        self._informed: set[int] = set()
 
     def train(
         self, progress: StageProgress, meanwhile: Callable[[], None] = nothing
@@ -120,7 +113,7 @@ class StageFedAvg(FedAvg):
         number, scope = progress.round, self._sender.scope(progress.parameters)
         homes = self._sampled_at(number)
         messages = self._train_messages(number, scope, homes)
-        replies, sent, frozen = self._ask(messages, scope, meanwhile)
+        replies, down, up = self._sender.ask(messages, scope, meanwhile)
         asked = {node: len(users) for node, users in homes.items()}
         usable, refused = self._checks.sort_out(replies, asked, scope.full)
         usable, implausible = filter_replies(self._filters, usable)
@@ -142,9 +135,10 @@ class StageFedAvg(FedAvg):
             left_out=sum(update.left_out for update in updates),
             targets=sum(update.weight for update in updates),
             messages=len(replies),
-            bytes_down=sent,
-            bytes_frozen=frozen,
-            bytes_up=_payload(replies),
+            bytes_down=sum(down.values()),
+            bytes_frozen=down.get("frozen", 0),
+            bytes_up=sum(up.values()),
+            traffic={"train_down": down, "train_up": up},
             refused=lines,
         )
         parameters = progress.parameters
@@ -204,7 +198,7 @@ class StageFedAvg(FedAvg):
             self._message(node, MessageType.EVALUATE, server_round, scope, **asked)
             for node in self._roster.look()
         )
-        replies, sent, _ = self._ask(messages, scope)
+        replies, down, up = self._sender.ask(messages, scope)
         if not replies:
             raise FedmemError(
                 f"{self._stage.name}: no node answered the evaluation. "
@@ -221,7 +215,7 @@ class StageFedAvg(FedAvg):
             memory=_summed(result.memory for result in results) or None,
             outcomes=joined([result.outcomes for result in results if result.outcomes]),
             seconds=time.monotonic() - began,
-            bytes=sent + _payload(replies),
+            traffic={"evaluate_down": down, "evaluate_up": up},
         )
 
     def aggregate_train(
@@ -274,61 +268,16 @@ class StageFedAvg(FedAvg):
     def _message(
         self, node: int, kind: str, server_round: int, scope: Scope, **asked: Any
     ) -> Message:
-        """A task for a node; on first contact it brings the frozen rest."""
-        first_contact = node not in self._informed
-        self._informed.add(node)
+        """A task for a node, with what it lacks of the parameters."""
         task = Task(
             settings=self._settings.to_json(),
             stage=self._stage.name,
-            **self._sender.for_node(node, scope),
-            frozen_hash=self._frozen_hash,
-            frozen=self._frozen if first_contact else None,
             threshold=self._threshold,
             round=server_round,
+            **self._sender.fields_for(node, scope),
             **asked,
         )
         return Message(content=task.to_record(), dst_node_id=node, message_type=kind)
-
-    def _ask(
-        self, messages: Iterable[Message], scope: Scope, meanwhile: Callable[[], None] = nothing
-    ) -> tuple[list[Message], int, int]:
-        """Replies to messages, bytes sent, and the part of them that brought the frozen rest.
-
-        A node that lacks the frozen rest, or what the steps to the scope go from, is asked again.
-        """
-        sent, timeout = list(messages), self._settings.strategy.round_timeout
-        replies = self._roster.ask(sent, timeout, meanwhile)
-        lacking = {r.metadata.src_node_id: self._lacking(r.content, scope) for r in replies}
-        again = [
-            Message(
-                content=RecordDict({**message.content, **lacking[message.metadata.dst_node_id]}),
-                dst_node_id=message.metadata.dst_node_id,
-                message_type=message.metadata.message_type,
-            )
-            for message in sent
-            if lacking.get(message.metadata.dst_node_id)
-        ]
-        if again:
-            replies = [r for r in replies if not lacking[r.metadata.src_node_id]]
-            replies += self._roster.ask(again, timeout)
-        for reply in replies:
-            self._sender.arrived(reply.metadata.src_node_id, scope)
-        both = [*sent, *again]
-        brought = sum(self._frozen.count_bytes() for message in both if "frozen" in message.content)
-        return replies, _payload(both), brought
-
-    def _lacking(self, reply: RecordDict, scope: Scope) -> dict[str, ArrayRecord]:
-        """What a node says that it lacks, as parts of the message to it."""
-        lacking = {}
-        if NeedsFrozen.is_in(reply):
-            lacking["frozen"] = self._frozen
-        if NeedsScope.is_in(reply):
-            lacking |= {"scope": scope.full, "steps": ArrayRecord()}
-        return lacking
-
-
-def _payload(messages: Iterable[Message]) -> int:
-    return sum(payload_bytes(message.content) for message in messages)
 
 
 def _summed(parts: Iterable[dict[str, float]]) -> dict[str, float]:

@@ -54,15 +54,6 @@ def to_metric_record(values: Mapping[str, float]) -> MetricRecord:
     return MetricRecord({name: value for name, value in values.items()})  # noqa: C416 - widens
 
 
-def payload_bytes(record: RecordDict) -> int:
-    """Bytes of a message: those of its arrays and numbers, and of its settings as text."""
-    arrays = sum(part.count_bytes() for part in record.array_records.values())
-    numbers = sum(part.count_bytes() for part in record.metric_records.values())
-    # ConfigRecord counts its own bytes too, but not those of an empty string (Flower 1.41 raises).
-    texts = [f"{k}{v!r}" for part in record.config_records.values() for k, v in part.items()]
-    return arrays + numbers + sum(map(len, texts))
-
-
 @dataclass(frozen=True)
 class Task:
     """Server to node: train or evaluate with these parameters.

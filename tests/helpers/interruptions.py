@@ -79,7 +79,7 @@ def outcome(settings: Settings) -> dict[str, Any]:
 
 
 def timeless(record: dict[str, Any]) -> dict[str, Any]:
-    apart = (*TIMES, "bytes_frozen", "evaluation_bytes", "checkpoint")
+    apart = (*TIMES, "bytes_frozen", "evaluation_bytes", "traffic", "test_bytes", "checkpoint")
     return {k: v for k, v in record.items() if k not in apart}
 
 

@@ -13,11 +13,11 @@ from fedmem.messaging.messages import (
     NeedsFrozen,
     Task,
     from_array_record,
-    payload_bytes,
     to_array_record,
     update_from_record,
     update_to_record,
 )
+from fedmem.messaging.traffic import payload_bytes
 from tests.helpers.settings import composed
 
 PARAMETERS = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.tensor(0.5)}
@@ -68,4 +68,7 @@ def test_results_and_descriptions_come_back_as_they_were() -> None:
 
 def test_bytes_are_those_of_the_arrays_and_little_more() -> None:
     task = Task("{}", "finetune_moe", to_array_record({"w": torch.zeros(1000)}), "", None, None, 1)
-    assert 4000 <= payload_bytes(task.to_record()) < 4500
+    counted = payload_bytes(task.to_record())
+    assert counted.keys() == {"about", "scope", "hints"}
+    assert 4000 <= counted["scope"] < 4300
+    assert sum(counted.values()) < 4500
