@@ -12,18 +12,19 @@ from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
 from fedmem.core.training.batches import RoundKey
 from fedmem.core.transport.codec import Codec
-from fedmem.core.transport.down import StepCoder
+from fedmem.core.transport.down import ChangeCoder, Step, Steps, joined, size_of
 from fedmem.messaging.exchange import nothing
 from fedmem.messaging.messages import NeedsFrozen, NeedsScope, to_array_record, to_coded_record
 from fedmem.messaging.roster import Roster
 from fedmem.messaging.traffic import Kinds, bytes_by_kind
+from fedmem.runs.stage_progress import StageProgress
 
 
 class Scope(NamedTuple):
     """Parameters of a scope that are on their way to nodes."""
 
     full: ArrayRecord
-    """all of them, as they are"""
+    """all of them, and of the optimizer's state what is needed to step on from them"""
     hash: str
     """of their content; empty where they always travel in full"""
 
@@ -47,36 +48,64 @@ class ParameterSender:
         stage: whose parameters they are.
         roster: the nodes.
         frozen: parameters outside the scope.
-        owed: see `StepCoder`.
+        progress: where the stage stands.
     """
 
     def __init__(
-        self, settings: Settings, stage: Stage, roster: Roster, frozen: Parameters, owed: Parameters
+        self,
+        settings: Settings,
+        stage: Stage,
+        roster: Roster,
+        frozen: Parameters,
+        progress: StageProgress,
     ) -> None:
-        self._codec = Codec(settings.transport)
-        self._steps = StepCoder(self._codec, owed)
         self._settings = settings
         self._stage = stage.name
         self._roster = roster
         self._frozen = to_array_record(frozen)
         self._frozen_hash = content_hash(frozen)
         self._informed: set[int] = set()
+        self._codec = Codec(settings.transport)
+        self._coder = ChangeCoder(self._codec, progress.owed)
+        self._steps = Steps()
+        self._payload = b""
         self._held: dict[int, str] = {}
+        self._parameters, self._optimizer = progress.parameters, progress.optimizer
+        self._hash = self._hash_of_current()
 
     @property
     def owed(self) -> Parameters:
-        """What rounding has left of the steps so far."""
-        return self._steps.owed
+        """What rounding has left of the changes so far."""
+        return self._coder.owed
 
-    def step(self, before: Parameters, after: Parameters, server_round: int) -> Parameters:
-        """What both sides go on from, where the round's step would lead to `after`."""
+    def rounded(self, change: Parameters, server_round: int) -> Parameters:
+        """The change that both sides step along, in place of a round's mean change."""
+        if self._codec.exact:
+            return change
         key = RoundKey(self._settings.seed, self._stage, server_round)
-        return self._steps.step(before, after, key)
+        change, self._payload = self._coder(change, key)
+        return change
+
+    def stepped(self, parameters: Parameters, optimizer: Parameters, pace: float) -> None:
+        """Note where a step along what was `rounded` last has led."""
+        self._parameters, self._optimizer = parameters, optimizer
+        if self._codec.exact:
+            return
+        before, self._hash = self._hash, self._hash_of_current()
+        full = size_of(joined(parameters, optimizer))
+        self._steps.append(Step(before, self._hash, pace, self._payload), full)
 
     def scope(self, parameters: Parameters) -> Scope:
-        """Parameters to be sent."""
-        known = "" if self._codec.exact else content_hash(parameters)
-        return Scope(to_array_record(parameters), known)
+        """Parameters to be sent: those after the latest step, or others, to be evaluated."""
+        if self._codec.exact:
+            return Scope(to_array_record(parameters), "")
+        if parameters is self._parameters:
+            return Scope(to_array_record(joined(parameters, self._optimizer)), self._hash)
+        return Scope(to_array_record(parameters), content_hash(parameters))
+
+    def _hash_of_current(self) -> str:
+        held = joined(self._parameters, self._optimizer)
+        return "" if self._codec.exact else content_hash(held)
 
     def fields_for(self, node: int, scope: Scope) -> dict[str, Any]:
         """The fields of a `Task` that bring parameters; on first contact the frozen rest too."""
@@ -89,9 +118,13 @@ class ParameterSender:
         steps = self._steps.path(self._held.get(node), scope.hash)
         if steps is None:
             return {**fields, "scope": scope.full, "path": [scope.hash]}
-        path = [*(step.before for step in steps), scope.hash]
-        payloads = to_coded_record([step.payload for step in steps])
-        return {**fields, "scope": ArrayRecord(), "path": path, "steps": payloads}
+        return {
+            **fields,
+            "scope": ArrayRecord(),
+            "path": [*(step.before for step in steps), scope.hash],
+            "paces": [step.pace for step in steps],
+            "steps": to_coded_record([step.payload for step in steps]),
+        }
 
     def ask(
         self, messages: Iterable[Message], scope: Scope, meanwhile: Callable[[], None] = nothing

@@ -78,7 +78,7 @@ class StageFedAvg(FedAvg):
         self._stage = stage
         self._roster = roster
         self._threshold = progress.threshold
-        self._sender = ParameterSender(settings, stage, roster, frozen, progress.owed)
+        self._sender = ParameterSender(settings, stage, roster, frozen, progress)
         self._checks = ReplyChecks(settings, stage)
         self._private: PrivateRounds | None = None
         if progress.ledger is not None:
@@ -115,7 +115,7 @@ class StageFedAvg(FedAvg):
         messages = self._train_messages(number, scope, homes)
         replies, down, up = self._sender.ask(messages, scope, meanwhile)
         asked = {node: len(users) for node, users in homes.items()}
-        usable, refused = self._checks.sort_out(replies, asked, scope.full)
+        usable, refused = self._checks.sort_out(replies, asked, progress.parameters)
         usable, implausible = filter_replies(self._filters, usable)
         lines = [str(refusal) for refusal in [*refused, *implausible]]
         required = min(self._settings.strategy.min_nodes, len(homes))
@@ -149,8 +149,9 @@ class StageFedAvg(FedAvg):
                 change, loss = self._averaged(number, trained)
             change = filter_average(self._filters, change, record.targets, number)
             pace = progress.schedule.pace(number)
-            stepped = self._optimizer.step(parameters, change, pace)
-            parameters = self._sender.step(parameters, stepped, number)
+            change = self._sender.rounded(change, number)
+            parameters = self._optimizer.step(parameters, change, pace)
+            self._sender.stepped(parameters, self._optimizer.state, pace)
             finite = all(bool(value.isfinite().all()) for value in parameters.values())
             record = replace(record, loss=loss if finite else math.nan)
         if self._private is not None:  # what it has seen of single rounds is no part of the promise

@@ -171,18 +171,18 @@ def _client(task: Task, context: Context) -> UserClient | RecordDict:
     stage = find_stage(task.stage)
     node = _node(task.settings, context)
     scope, _ = stage.split(node.model(stage).state_dict())
-    differing = set(task.scope) ^ set(scope)
-    if differing and (task.scope or not task.path):
-        raise FedmemError(
-            f"The server's message does not match the scope of {task.stage}: "
-            + ", ".join(sorted(differing))
-        )
     store = _frozen_store(node.settings.output_dir)
     if task.frozen is not None:
         store.put(from_array_record(task.frozen))
     frozen = store.get(task.frozen_hash)
     held = _scope_store(node.settings.output_dir)
-    parameters = scope_of(task, held, Codec(node.settings.transport))
+    parameters = scope_of(task, held, node.settings)
+    differing = set() if parameters is None else set(parameters) ^ set(scope)
+    if differing:
+        raise FedmemError(
+            f"The server's message does not match the scope of {task.stage}: "
+            + ", ".join(sorted(differing))
+        )
     if frozen is None or parameters is None:
         lacking = {} if frozen is not None else NeedsFrozen(task.frozen_hash).to_record()
         more = {} if parameters is not None else NeedsScope(task.path[-1]).to_record()

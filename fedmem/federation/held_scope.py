@@ -4,49 +4,54 @@ from __future__ import annotations
 
 from fedmem.core.errors import FedmemError
 from fedmem.core.model.parameters import Parameters
-from fedmem.core.transport.codec import Codec
-from fedmem.core.transport.down import take_step
+from fedmem.core.settings import Settings
+from fedmem.core.transport.codec import Codec, shapes_of, values_of
+from fedmem.core.transport.down import joined, parted
 from fedmem.core.transport.payload import PayloadError
 from fedmem.federation.parameter_store import ParameterStore
 from fedmem.messaging.messages import Task, from_array_record, from_coded_record
+from fedmem.strategies.server_optimizer import ServerOptimizer
 
 
-def scope_of(task: Task, store: ParameterStore, codec: Codec) -> Parameters | None:
+def scope_of(task: Task, store: ParameterStore, settings: Settings) -> Parameters | None:
     """The scope's parameters; None where the node holds nothing that the task's steps go from.
 
     Args:
         task: of the server.
         store: what the node holds; it keeps what comes of the task.
-        codec: of the run.
+        settings: of the run.
 
     Raises:
         FedmemError: a step, or a full copy, is damaged.
     """
     if not task.path:
         return from_array_record(task.scope)
-    wanted = task.path[-1]
     if task.scope:
-        parameters = from_array_record(task.scope)
-        if store.put(parameters) != wanted:
+        sent = from_array_record(task.scope)
+        if store.put(sent) != task.path[-1]:
             raise FedmemError("The server's parameters do not have the hash that it names.")
-        return parameters
+        return parted(sent)[0]
     for place, known in reversed(list(enumerate(task.path))):
         held = store.get(known)
         if held is not None:
-            return _after(held, task, place, store, codec)
+            reached = _after(held, task, place, settings)
+            if reached is not held and store.put(reached) != task.path[-1]:
+                return None  # another processor may round otherwise
+            return parted(reached)[0]
     return None
 
 
-def _after(
-    held: Parameters, task: Task, place: int, store: ParameterStore, codec: Codec
-) -> Parameters | None:
-    """What the steps from this place on lead to; None where it is not what the server has."""
-    parameters = held
-    for payload in from_coded_record(task.steps)[place:]:
+def _after(held: Parameters, task: Task, place: int, settings: Settings) -> Parameters:
+    """What the task's steps from this place on lead to, as the server's optimizer takes them."""
+    payloads = from_coded_record(task.steps)[place:]
+    if not payloads:
+        return held
+    parameters, state = parted(held)
+    codec, optimizer = Codec(settings.transport), ServerOptimizer(settings.strategy, state)
+    for payload, pace in zip(payloads, task.paces[place:], strict=True):
         try:
-            parameters = take_step(parameters, payload, codec)
+            change = values_of(codec.from_bytes(payload, shapes_of(parameters)))
         except PayloadError as error:
             raise FedmemError(f"The server's step {error}.") from error
-    if parameters is held or store.put(parameters) == task.path[-1]:
-        return parameters
-    return None
+        parameters = optimizer.step(parameters, change, pace)
+    return joined(parameters, optimizer.state)

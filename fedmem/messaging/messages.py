@@ -73,7 +73,8 @@ class Task:
         ranks: for evaluation: whether to answer with each user's ranks too.
         path: where the scope is coded: hashes of what each of the `steps` goes from, and of the
             scope, which is empty unless it travels in full.
-        steps: of the server, as payloads.
+        paces: of the steps.
+        steps: of the server: the changes that they are made along, as payloads.
     """
 
     settings: str
@@ -89,6 +90,7 @@ class Task:
     hints: Mapping[str, float] = field(default_factory=dict)
     ranks: bool = False
     path: Sequence[str] = ()
+    paces: Sequence[float] = ()
     steps: ArrayRecord = field(default_factory=ArrayRecord)
 
     def to_record(self) -> RecordDict:
@@ -106,7 +108,8 @@ class Task:
         if self.frozen is not None:
             record["frozen"] = self.frozen
         if self.path:
-            record["path"] = ConfigRecord({"path": list(self.path)})
+            path = {"path": list(self.path), "paces": list(self.paces)}
+            record["path"] = ConfigRecord(cast(dict[str, Any], path))
             record["steps"] = self.steps
         return record
 
@@ -121,6 +124,7 @@ class Task:
             users=None if users is None else users["users"].numpy(),
             hints={name: cast(float, x) for name, x in record.metric_records["hints"].items()},
             path=cast(list[str], path["path"]) if path is not None else (),
+            paces=cast(list[float], path["paces"]) if path is not None else (),
             steps=record.array_records.get("steps", ArrayRecord()),
             **about,
         )

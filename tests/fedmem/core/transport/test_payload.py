@@ -18,7 +18,7 @@ from fedmem.core.transport.payload import HEADER, PayloadError, Rounded
 from tests.helpers.settings import composed
 
 KEY = RoundKey(0, "pretrain_sasrec", 1)
-CODECS = ("int8", "int4", "coded")
+CODECS = ("int8", "int4", "coded", "signs")
 
 
 def tensors() -> Parameters:
@@ -77,7 +77,7 @@ def test_rows_of_zeros_do_not_travel() -> None:
 
 def test_a_payload_is_close_to_its_entropy() -> None:
     values = {"w": torch.randn(2000, 128, generator=torch.Generator().manual_seed(0))}
-    for name in ("coded", "int4"):
+    for name in ("coded", "signs", "int4"):
         own = Codec(composed(f"transport={name}", "transport.entropy_coded=true").transport)
         rounded = own.round(values, KEY, "node 0")
         _, counts = np.unique(rounded["w"].integers, return_counts=True)
@@ -91,7 +91,7 @@ def test_another_codec_and_another_version_are_refused() -> None:
     data[4] = 2
     assert "is of version 2.1 of the codec" in refusal(bytes(data))
     assert refusal(b"PK" + bytes(data[2:])) == "is of another codec"
-    assert refusal(coded("int4")) == "has table in 4 bits, not 2 (transport.bits)"
+    assert refusal(coded("int4")) == "has table in 4 bits, not 3 (transport.bits)"
     assert refusal(b"") == "ends after 0 bytes, within its header"
 
 

@@ -15,7 +15,7 @@ from fedmem.core.transport.up import KEPT, Remainders, code_update
 from fedmem.core.updates.update import Update
 from tests.helpers.settings import composed
 
-CODED = Codec(composed("transport=coded").transport)
+CODED = Codec(composed("transport=signs").transport)
 
 
 def change_of(number: int) -> Parameters:
