@@ -265,6 +265,9 @@ class ClientSettings(Section, key="client"):
     """Full-batch steps a round."""
     windows: Count
     """Training windows of `model.max_length` a user, counted from the latest."""
+    candidates: Count | None
+    """Items beside a target in the loss of stage 1, drawn for each round and the same for all
+    users, so that a message brings no more rows than these and the histories'; null: all items."""
     negatives: Count
     """Sampled negatives a window, where a stage's score is too dear for all items."""
     positions: Count
@@ -303,6 +306,9 @@ class StrategySettings(Section, key="strategy"):
     """Decay of the mean squared change a round."""
     epsilon: Positive
     """Added to the root of the mean squared change."""
+    lazy: bool
+    """Whether Adam leaves rows where they are that nobody's training has changed in a round, as
+    those of items that `client.candidates` has not drawn."""
     patience: Count
     """Validations without a better HR@10 after which a stage cools down, and then ends."""
     min_nodes: Count
