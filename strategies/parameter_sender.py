@@ -12,7 +12,7 @@ from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
 from fedmem.core.training.batches import RoundKey
 from fedmem.core.transport.codec import Codec
-from fedmem.core.transport.down import ChangeCoder, Step, Steps, joined, size_of
+from fedmem.core.transport.down import ChangeCoder, Step, Steps, joined, size_of, starts_by_itself
 from fedmem.messaging.exchange import nothing
 from fedmem.messaging.messages import NeedsFrozen, NeedsScope, to_array_record, to_coded_record
 from fedmem.messaging.roster import Roster
@@ -40,8 +40,8 @@ class Answers(NamedTuple):
 class ParameterSender:
     """Sends the frozen rest once, and the server's steps to nodes that hold what they go from.
 
-    It knows what a node holds by what it was sent and has answered. A node that lost it says so,
-    and is asked again with all of it.
+    It knows what a node holds by what it was sent and has answered, or can make from the seed. A
+    node that lost it, or cannot, says so, and is asked again with all of it.
 
     Args:
         settings: of the run.
@@ -72,6 +72,8 @@ class ParameterSender:
         self._held: dict[int, str] = {}
         self._parameters, self._optimizer = progress.parameters, progress.optimizer
         self._hash = self._hash_of_current()
+        fresh = progress.round <= 0 and starts_by_itself(settings, stage)
+        self._start = self._hash if fresh else None
 
     @property
     def owed(self) -> Parameters:
@@ -115,7 +117,7 @@ class ParameterSender:
         fields = {"frozen_hash": self._frozen_hash, "frozen": frozen}
         if not scope.hash:
             return {**fields, "scope": scope.full}
-        steps = self._steps.path(self._held.get(node), scope.hash)
+        steps = self._steps.path(self._held.get(node, self._start), scope.hash)
         if steps is None:
             return {**fields, "scope": scope.full, "path": [scope.hash]}
         return {

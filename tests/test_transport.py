@@ -16,6 +16,7 @@ from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.model.parameters import content_hash
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
+from fedmem.core.transport.codec import Codec, shapes_of
 from fedmem.core.transport.payload import HEADER
 from fedmem.federation import client_app
 from fedmem.federation.parameter_store import ParameterStore
@@ -30,6 +31,11 @@ from tests.helpers.small_world import write_small_data
 MakeSettings = Callable[..., Settings]
 STAGE = ("stage=pretrain_sasrec", "federation.rounds=4")
 TRANSPORTS = ("int4", "coded", "signs")
+
+
+def _trained(settings: Settings) -> dict[str, torch.Tensor]:
+    path = Path(settings.checkpoint.dir) / "pretrain_sasrec.safetensors"
+    return Checkpoint.load(path).parameters
 
 
 def trained_in(settings: Settings, stage: str = "pretrain_sasrec") -> str:
@@ -47,11 +53,11 @@ def test_messages_are_small_and_validations_bring_what_training_needs(
     asked = make_settings(*STAGE, f"transport={transport}", "federation.fraction=1.0")
     _, watcher, grid = run_in_process(asked)
     trained, ranked = tasks(grid, "train"), tasks(grid, "evaluate")
-    assert [bool(task.scope) for task in trained] == [True, True] + [False] * 6
+    assert not any(task.scope for task in trained)  # the start is made from the seed
     assert not any(task.steps for task in trained)  # they are there since the validation
     assert [len(task.steps) for task in ranked[:8]] == [1] * 8
-    first, *later = watcher.records
-    assert all(record.bytes_down < first.bytes_down / 5 for record in later)
+    scope = sum(value.numel() * 4 for value in _trained(asked).values())
+    assert all(record.bytes_down < 2 * scope / 5 for record in watcher.records)
     assert all(record.refused == [] for record in watcher.records)
 
 
@@ -67,6 +73,44 @@ def test_what_is_kept_is_what_the_nodes_hold(make_settings: MakeSettings) -> Non
         ranked = {task.path[-1] for task in tested if task.stage == stage}
         last = checkpoint.round == asked.federation.rounds  # which are held with the optimizer's
         assert last or ranked == {kept}
+
+
+def test_a_start_that_a_node_does_not_draw_alike_is_sent(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = make_settings(*STAGE, "transport=coded")
+    run_in_process(asked)
+    alike = trained_in(asked)
+    drawn = client_app._fresh
+    monkeypatch.setattr(
+        client_app, "_fresh", lambda *of: {n: v + 1e-7 for n, v in drawn(*of).items()}
+    )
+    client_app._scope_store.cache_clear()
+    _, _, grid = run_in_process(asked)
+    assert trained_in(asked) == alike
+    lacking = [NeedsScope.is_in(reply.content) for _, reply in grid.log]
+    assert sum(lacking) == 2  # both nodes, once
+
+
+def test_few_rows_of_a_large_catalogue_travel(make_settings: MakeSettings) -> None:
+    asked = make_settings(
+        *STAGE, "transport=coded", "client.candidates=3", "client.windows=1",
+        "model.max_length=3", "strategy.lazy=true", "federation.fraction=0.1",
+        "federation.rounds=1", "federation.nodes=1",
+    )  # fmt: skip
+    _, _, grid = run_in_process(asked)
+    (task,) = tasks(grid, "train")
+    (update,) = [r for m, r in grid.log if m.metadata.message_type == "train"]
+    codec, parameters = Codec(asked.transport), _trained(asked)
+    shapes = shapes_of(parameters)
+    (data,) = from_coded_record(update.content.array_records[CODED])
+    up = codec.from_bytes(data, shapes)["sasrec.item_emb.weight"]
+    (ranked, *_) = [each for each in tasks(grid, "evaluate") if each.steps]
+    (data,) = from_coded_record(ranked.steps)
+    down = codec.from_bytes(data, shapes)["sasrec.item_emb.weight"]
+    assert task.users is not None
+    assert 3 <= len(up.rows) <= 3 + 4 * len(task.users) < 40
+    assert up.rows.tolist() == down.rows.tolist()
 
 
 class Forgetful(InProcessGrid):
@@ -140,7 +184,7 @@ def test_a_node_that_was_away_is_sent_the_steps_that_it_missed(
         if message.metadata.dst_node_id == 101 and message.metadata.message_type == "train"
     ]
     assert [(task.round, len(task.steps), bool(task.scope)) for task in own] == [
-        (1, 0, True), (2, 1, False), (3, 1, False), (6, 3, False), (7, 1, False)
+        (1, 0, False), (2, 1, False), (3, 1, False), (6, 3, False), (7, 1, False)
     ]  # fmt: skip
     assert not any(NeedsScope.is_in(reply.content) for _, reply in grid.log)
     assert any("is back" in line for record in watcher.records for line in record.nodes)

@@ -20,10 +20,10 @@ from fedmem.core.files.home import at_home
 from fedmem.core.memory import MemoryBank
 from fedmem.core.memory.memory_store import NodeStore, memory_key
 from fedmem.core.model.item_start import content_rows
-from fedmem.core.model.parameters import content_hash
+from fedmem.core.model.parameters import Parameters, content_hash, initial_parameters
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
-from fedmem.core.stages import find_stage
+from fedmem.core.stages import Stage, find_stage
 from fedmem.core.training.batches import RoundKey
 from fedmem.core.transport.codec import Codec
 from fedmem.core.transport.up import Remainders, code_update
@@ -176,7 +176,7 @@ def _client(task: Task, context: Context) -> UserClient | RecordDict:
         store.put(from_array_record(task.frozen))
     frozen = store.get(task.frozen_hash)
     held = _scope_store(node.settings.output_dir)
-    parameters = scope_of(task, held, node.settings)
+    parameters = scope_of(task, held, node.settings, lambda: _fresh(node, stage))
     differing = set() if parameters is None else set(parameters) ^ set(scope)
     if differing:
         raise FedmemError(
@@ -190,6 +190,12 @@ def _client(task: Task, context: Context) -> UserClient | RecordDict:
     node.load(stage, {**frozen, **parameters}, task.frozen_hash)
     kind = UserClient if len(node.users) == 1 else CohortClient
     return kind(node, stage, task.users)
+
+
+def _fresh(node: Node, stage: Stage) -> Parameters:
+    """What a stage that inherits nothing starts from."""
+    settings, items = node.settings, node.interactions.num_items
+    return initial_parameters(settings.model, stage, items, (0, 0), settings.seed, {})
 
 
 def _as_sent(update: Update, client: UserClient, task: Task, context: Context) -> RecordDict:

@@ -17,6 +17,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from fedmem.core.model.parameters import Parameters
+from fedmem.core.settings import Settings
+from fedmem.core.stages import Stage
 from fedmem.core.training.batches import RoundKey
 from fedmem.core.transport.codec import Codec, values_of
 
@@ -86,6 +88,11 @@ class Steps:
         starts = [place for place, each in enumerate(steps) if each.before == held]
         ends = [place for place, each in enumerate(steps) if each.after == wanted]
         return steps[starts[-1] : ends[-1] + 1] or None if starts and ends else None
+
+
+def starts_by_itself(settings: Settings, stage: Stage) -> bool:
+    """Whether a node can make what a stage starts from, without being sent it."""
+    return not stage.requires and settings.model.item_start == "random"
 
 
 def joined(parameters: Mapping[str, Tensor], optimizer: Mapping[str, Tensor]) -> Parameters:
