@@ -58,7 +58,13 @@ def test_messages_are_small_and_validations_bring_what_training_needs(
     assert [len(task.steps) for task in ranked[:8]] == [1] * 8
     scope = sum(value.numel() * 4 for value in _trained(asked).values())
     assert all(record.bytes_down < 2 * scope / 5 for record in watcher.records)
-    assert all(record.refused == [] for record in watcher.records)
+    for record in watcher.records:
+        assert record.refused == []
+        assert record.bytes_down == sum(record.traffic["train_down"].values())
+        assert record.bytes_up == sum(record.traffic["train_up"].values())
+        both = (record.traffic[f"evaluate_{way}"] for way in ("down", "up"))
+        assert record.evaluation_bytes == sum(sum(kinds.values()) for kinds in both)
+        assert record.traffic["evaluate_down"]["scope"] == 0 < record.traffic["train_up"]["coded"]
 
 
 def test_what_is_kept_is_what_the_nodes_hold(make_settings: MakeSettings) -> None:

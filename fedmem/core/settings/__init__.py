@@ -525,6 +525,8 @@ class Settings(Section):
         """Settings that would release more than the ledger counts: key, value, what to do."""
         if self.strategy.aggregation != "mean":
             yield "strategy.aggregation", self.strategy.aggregation, "take mean"
+        if self.transport.bits < 32:  # what rounding does to a bounded update is not bounded
+            yield "transport.bits", self.transport.bits, "take transport=float32"
         if self.privacy.schedule == "all" and self.federation.fraction != 1:
             yield "privacy.schedule", "all", "set federation.fraction=1, or another schedule"
         if self.model.item_length == "auto" and self.starts_from_content:
