@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from flwr.app import ArrayRecord, Message, RecordDict
@@ -20,13 +22,22 @@ from fedmem.messaging.traffic import Kinds, bytes_by_kind
 from fedmem.runs.stage_progress import StageProgress
 
 
-class Scope(NamedTuple):
-    """Parameters of a scope that are on their way to nodes."""
+@dataclass(frozen=True)
+class Scope:
+    """Parameters of a scope that are on their way to nodes.
 
-    full: ArrayRecord
-    """all of them, and of the optimizer's state what is needed to step on from them"""
+    Attributes:
+        held: all of them, and of the optimizer's state what is needed to step on from them.
+        hash: of their content; empty where they always travel in full.
+    """
+
+    held: Parameters
     hash: str
-    """of their content; empty where they always travel in full"""
+
+    @cached_property
+    def full(self) -> ArrayRecord:
+        """All of it, as it is; made for the first node that needs it."""
+        return to_array_record(self.held)
 
 
 class Answers(NamedTuple):
@@ -100,10 +111,10 @@ class ParameterSender:
     def scope(self, parameters: Parameters) -> Scope:
         """Parameters to be sent: those after the latest step, or others, to be evaluated."""
         if self._codec.exact:
-            return Scope(to_array_record(parameters), "")
+            return Scope(parameters, "")
         if parameters is self._parameters:
-            return Scope(to_array_record(joined(parameters, self._optimizer)), self._hash)
-        return Scope(to_array_record(parameters), content_hash(parameters))
+            return Scope(joined(parameters, self._optimizer), self._hash)
+        return Scope(parameters, content_hash(parameters))
 
     def _hash_of_current(self) -> str:
         held = joined(self._parameters, self._optimizer)
