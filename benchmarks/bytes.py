@@ -173,14 +173,17 @@ def main() -> None:
                 own = [record for record in records if record["stage"] == name]
                 found.append(moved(transport, own, settings, asked.of, scope))
     plain = {each.stage: each.seconds for each in found if each.transport == "float32"}
-    columns = ("transport", "stage", "down", "up", "full", "rest", f"{asked.of} rounds")
-    table = make_table("MB", [*columns, "coding ms", "of a round"])
+    columns = ("down", "up", "full", "rest", f"{asked.of} rounds")
+    table = make_table("MB", ["transport", *columns, "coding ms", "share"])
     for each in found:
         share = each.coding / plain.get(each.stage, each.seconds)
         sizes = (each.down, each.up, each.full, each.rest, each.whole)
         cells = [*map(figure, sizes), figure(1e3 * each.coding), f"{share:.1%}"]
-        table.add_row(each.transport, each.stage, *cells)
-    notes = "down, up and rest: of a training message to a node, and its reply"
+        table.add_row(f"{each.transport}, {each.stage}", *cells)
+    notes = (
+        "down, up and rest: of a training message to a node, and its reply\n"
+        "share: of coding in a round that trains as float32 does"
+    )
     report(Path(asked.out), table, notes, machine, [asdict(each) for each in found])
 
 
