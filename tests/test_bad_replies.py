@@ -15,14 +15,13 @@ from flwr.common.constant import ErrorCode
 from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
-from fedmem.core.transport.codec import Codec
 from fedmem.core.updates.update import Update
 from fedmem.federation.server_app import Run
 from fedmem.messaging.messages import update_from_record, update_to_record
 from fedmem.runs.folder import STATE, RunFolder
 from fedmem.runs.state import RunState
 from tests.helpers.in_process_grid import InProcessGrid, Watcher
-from tests.helpers.settings import composed, small_settings
+from tests.helpers.settings import small_settings
 from tests.helpers.small_world import write_small_data
 
 MakeSettings = Callable[..., Settings]
@@ -35,8 +34,7 @@ def spoiled(change: Callable[[Update], Update]) -> Spoil:
     """What makes another result of training of one."""
 
     def spoil(reply: Message) -> Message:
-        update = update_from_record(reply.content, Codec(composed().transport), {})
-        reply.content = update_to_record(change(update))
+        reply.content = update_to_record(change(update_from_record(reply.content)))
         return reply
 
     return spoil

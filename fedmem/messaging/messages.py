@@ -147,21 +147,23 @@ def update_to_record(update: Update, coded: bytes | None = None) -> RecordDict:
     return RecordDict({name: change, "metrics": to_metric_record(metrics)})
 
 
-def update_from_record(record: RecordDict, codec: Codec, shapes: Shapes) -> Update:
-    """The inverse of `update_to_record`, of a change of these shapes.
+def update_from_record(
+    record: RecordDict, codec: Codec | None = None, shapes: Shapes | None = None
+) -> Update:
+    """The inverse of `update_to_record`; where a codec rounds, of a change of these shapes.
 
     Raises:
         PayloadError: the change is coded in another way.
         KeyError, TypeError, ValueError: the record is of another kind.
     """
     metrics = record.metric_records["metrics"]
-    if (CODED in record) == codec.exact:
+    if (CODED in record) == (codec is None or codec.exact):
         raise PayloadError("is of another codec than transport.bits asks for")
-    if codec.exact:
+    if codec is None or codec.exact:
         change = from_array_record(record.array_records["change"])
     else:
         (data,) = from_coded_record(record.array_records[CODED])
-        change = values_of(codec.from_bytes(data, shapes))
+        change = values_of(codec.from_bytes(data, shapes or {}))
     return Update(
         change=change,
         weight=cast(int, metrics["num-examples"]),
