@@ -22,6 +22,7 @@ from fedmem.federation import client_app
 from fedmem.federation.parameter_store import ParameterStore
 from fedmem.federation.server_app import Run
 from fedmem.messaging.messages import CODED, NeedsScope, Task, from_coded_record, to_coded_record
+from fedmem.messaging.packing import pack_messages_of
 from fedmem.runs.folder import FROZEN, RunFolder
 from tests.helpers.in_process_grid import InProcessGrid, Watcher, run_in_process
 from tests.helpers.interruptions import AT_THE_EDGE, let_go_on, outcome, photographed
@@ -196,7 +197,7 @@ def test_a_node_that_was_away_is_sent_the_steps_that_it_missed(
     assert any("is back" in line for record in watcher.records for line in record.nodes)
 
 
-@pytest.mark.parametrize("every", [25, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [50, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_it_ends_with_the_same_bits(
     every: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -229,6 +230,17 @@ def test_the_order_of_nodes_changes_nothing(make_settings: MakeSettings) -> None
     grid.contexts = dict(reversed(grid.contexts.items()))
     run_in_process(asked, grid)
     assert trained_in(asked) == first
+
+
+def test_through_a_superlink_they_come_to_the_same(make_settings: MakeSettings) -> None:
+    asked = make_settings(*STAGE, "transport=coded")
+    run_in_process(asked)
+    plain = trained_in(asked)
+    grid = InProcessGrid(2)
+    pack_messages_of(grid)
+    _, watcher, _ = run_in_process(asked, grid)
+    assert trained_in(asked) == plain
+    assert all(record.refused == [] for record in watcher.records)
 
 
 def spoiled(data: bytes, how: str) -> bytes:
