@@ -140,9 +140,9 @@ class ParameterSender:
         }
 
     def ask(
-        self, messages: Iterable[Message], scope: Scope, meanwhile: Callable[[], None] = nothing
+        self, scope: Scope, messages: Iterable[Message], meanwhile: Callable[[], None] = nothing
     ) -> Answers:
-        """Send messages with the scope, and wait for their replies.
+        """Send messages, those that are tasks with the scope, and wait for their replies.
 
         Raises:
             FedmemError: a simulated node failed.
@@ -163,7 +163,9 @@ class ParameterSender:
         if again:
             replies = [r for r in replies if not lacking[r.metadata.src_node_id]]
             replies += self._roster.ask(again, timeout)
-        self._held |= {reply.metadata.src_node_id: scope.hash for reply in replies}
+        tasked = {message.metadata.dst_node_id for message in sent if "scope" in message.content}
+        answered = {reply.metadata.src_node_id for reply in replies}
+        self._held |= dict.fromkeys(tasked & answered, scope.hash)
         return Answers(replies, bytes_by_kind([*sent, *again]), bytes_by_kind(replies))
 
     def _lacking(self, reply: RecordDict, scope: Scope) -> dict[str, ArrayRecord]:

@@ -23,12 +23,15 @@ class ReplyChecks:
     Args:
         settings: of the run.
         stage: whose scope is asked for.
+
+    Attributes:
+        most_targets: that a user can train on.
     """
 
     def __init__(self, settings: Settings, stage: Stage) -> None:
         self._stage = stage
+        self.most_targets = settings.client.windows * settings.model.max_length
         self._codec = Codec(settings.transport)
-        self._most_targets = settings.client.windows * settings.model.max_length
 
     def sort_out(
         self, messages: Iterable[Message], asked: Mapping[int, int], scope: Mapping[str, Tensor]
@@ -54,7 +57,7 @@ class ReplyChecks:
                 reason = f"is no result of training: {type(error).__name__} {error}"
                 refused.append(Refusal(node, reason))
                 continue
-            fault = self._fault_of_arrays(update, scope) or self._fault_of_counts(
+            fault = self._fault_of_arrays(update, scope) or self.fault_of_counts(
                 update, asked.get(node, 0)
             )
             if fault:
@@ -81,11 +84,12 @@ class ReplyChecks:
                 return "{} is of type {}, not {}".format(name, *kinds)
         return None
 
-    def _fault_of_counts(self, update: Update, most: int) -> str | None:
+    def fault_of_counts(self, update: Update, most: int) -> str | None:
+        """What is wrong with the counts of an update, of which so many users were asked."""
         counts = (update.users, update.left_out, update.weight)
         if min(counts) < 0 or update.users + update.left_out > most:
             return f"reports {update.users} users, and was asked for {most}"
-        at_most = update.users * self._most_targets
+        at_most = update.users * self.most_targets
         if update.weight > at_most:
             return f"claims {update.weight} targets; {update.users} users have at most {at_most}"
         return None

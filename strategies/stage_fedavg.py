@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn, cast
 
@@ -22,13 +23,7 @@ from fedmem.core.privacy.rounds import PrivateRounds
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
 from fedmem.core.updates.filter import Reply
-from fedmem.core.updates.filters import (
-    filter_average,
-    filter_replies,
-    hints_for,
-    make_filters,
-    states_of,
-)
+from fedmem.core.updates.filters import filter_average, hints_for, make_filters
 from fedmem.messaging.exchange import nothing
 from fedmem.messaging.messages import (
     EvaluateResult,
@@ -40,8 +35,10 @@ from fedmem.messaging.roster import Roster
 from fedmem.runs.records import RoundRecord
 from fedmem.runs.stage_progress import StageProgress
 from fedmem.strategies.aggregation import require_enough, robust_strategy
+from fedmem.strategies.collection import PlainCollection, Round
 from fedmem.strategies.parameter_sender import ParameterSender, Scope
 from fedmem.strategies.reply_checks import ReplyChecks
+from fedmem.strategies.secure_collection import SecureCollection
 from fedmem.strategies.server_optimizer import ServerOptimizer
 
 
@@ -59,7 +56,7 @@ class StageFedAvg(FedAvg):
         progress: where the stage stands.
 
     Raises:
-        FedmemError: there are too few nodes for the aggregation.
+        FedmemError: there are too few nodes for the aggregation, or too many for a secure sum.
     """
 
     def __init__(
@@ -79,7 +76,6 @@ class StageFedAvg(FedAvg):
         self._roster = roster
         self._threshold = progress.threshold
         self._sender = ParameterSender(settings, stage, roster, frozen, progress)
-        self._checks = ReplyChecks(settings, stage)
         self._private: PrivateRounds | None = None
         if progress.ledger is not None:
             users = len(roster.users)
@@ -88,6 +84,14 @@ class StageFedAvg(FedAvg):
             )
         mechanism = None if self._private is None else self._private.mechanism
         self._filters = make_filters(settings, states=progress.filters, mechanism=mechanism)
+        self._collection: PlainCollection | SecureCollection
+        checks = ReplyChecks(settings, stage)
+        if settings.privacy.secure_sum.enabled:
+            self._collection = SecureCollection(
+                settings, stage, roster, checks, self._filters, progress.filters
+            )
+        else:
+            self._collection = PlainCollection(checks, self._filters)
         self._optimizer = ServerOptimizer(settings.strategy, progress.optimizer)
 
     def train(
@@ -111,39 +115,39 @@ class StageFedAvg(FedAvg):
             Interrupted: the run was asked to stop.
         """
         number, scope = progress.round, self._sender.scope(progress.parameters)
-        homes = self._sampled_at(number)
-        messages = self._train_messages(number, scope, homes)
-        replies, down, up = self._sender.ask(messages, scope, meanwhile)
-        asked = {node: len(users) for node, users in homes.items()}
-        usable, refused = self._checks.sort_out(replies, asked, progress.parameters)
-        usable, implausible = filter_replies(self._filters, usable)
-        lines = [str(refusal) for refusal in [*refused, *implausible]]
+        homes, present = self._sampled_at(number), self._roster.look()
+        asked = {node: len(users) for node, users in homes.items() if node in present}
+        tasks = functools.partial(self._tasks, number, scope, homes)
+        ask = functools.partial(self._sender.ask, scope)
+        collected = self._collection.collect(
+            Round(number, progress.parameters, asked, tasks, ask, meanwhile)
+        )
         required = min(self._settings.strategy.min_nodes, len(homes))
         # With none usable the stage stops by itself; a private one would go on with noise alone.
-        none = homes and not (usable if self._private else replies)
-        if none or 0 < len(usable) < required:
+        none = homes and not (collected.usable if self._private else collected.messages)
+        if none or 0 < collected.nodes < required:
             raise FedmemError(
-                f"{self._stage.name}, round {number}: {len(usable)} usable replies, and "
+                f"{self._stage.name}, round {number}: {collected.nodes} usable replies, and "
                 f"{max(required, 1)} are needed (strategy.min_nodes): "
-                + "; ".join(self._roster.news() + lines)
+                + "; ".join(self._roster.news() + collected.refused)
             )
-        updates = [reply.update for reply in usable]
+        updates = [reply.update for reply in collected.usable]
         record = RoundRecord(
             self._stage.name,
             number,
             users=sum(update.users for update in updates),
             left_out=sum(update.left_out for update in updates),
             targets=sum(update.weight for update in updates),
-            messages=len(replies),
-            bytes_down=sum(down.values()),
-            bytes_frozen=down.get("frozen", 0),
-            bytes_up=sum(up.values()),
-            traffic={"train_down": down, "train_up": up},
-            refused=lines,
+            messages=collected.messages,
+            bytes_down=sum(collected.down.values()),
+            bytes_frozen=collected.down.get("frozen", 0),
+            bytes_up=sum(collected.up.values()),
+            traffic={"train_down": collected.down, "train_up": collected.up},
+            refused=collected.refused,
         )
         parameters = progress.parameters
         if record.targets or self._private:
-            trained = [reply for reply in usable if reply.update.weight]
+            trained = [reply for reply in collected.usable if reply.update.weight]
             change, loss = {n: torch.zeros_like(v) for n, v in parameters.items()}, 0.0
             if trained:
                 change, loss = self._averaged(number, trained)
@@ -163,7 +167,7 @@ class StageFedAvg(FedAvg):
             parameters=parameters,
             optimizer=self._optimizer.state,
             owed=self._sender.owed,
-            filters=states_of(self._filters),
+            filters=self._collection.state,
         )
         return progress, record
 
@@ -199,7 +203,7 @@ class StageFedAvg(FedAvg):
             self._message(node, MessageType.EVALUATE, server_round, scope, **asked)
             for node in self._roster.look()
         )
-        replies, down, up = self._sender.ask(messages, scope)
+        replies, down, up = self._sender.ask(scope, messages)
         if not replies:
             raise FedmemError(
                 f"{self._stage.name}: no node answered the evaluation. "
@@ -255,16 +259,16 @@ class StageFedAvg(FedAvg):
         homes = {n: np.intersect1d(sampled, users) for n, users in self._roster.homes.items()}
         return {node: users for node, users in homes.items() if len(users)}
 
-    def _train_messages(
-        self, server_round: int, scope: Scope, homes: dict[int, np.ndarray]
-    ) -> Iterator[Message]:
-        present = self._roster.look()
-        for node, users in homes.items():
-            if node in present:
-                hints = hints_for(self._filters, len(users))
-                yield self._message(
-                    node, MessageType.TRAIN, server_round, scope, users=users, hints=hints
-                )
+    def _tasks(
+        self, server_round: int, scope: Scope, homes: dict[int, np.ndarray], to: Sequence[int]
+    ) -> list[Message]:
+        """A round's tasks for these nodes, in the order of the homes."""
+        asked = {node: users for node, users in homes.items() if node in to}
+        hints = {node: hints_for(self._filters, len(users)) for node, users in asked.items()}
+        return [
+            self._message(n, MessageType.TRAIN, server_round, scope, users=users, hints=hints[n])
+            for n, users in asked.items()
+        ]
 
     def _message(
         self, node: int, kind: str, server_round: int, scope: Scope, **asked: Any

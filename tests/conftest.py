@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +10,19 @@ import pytest
 import torch
 
 from fedmem.core.settings import Settings
+from tests.helpers.in_process_grid import run_in_process
+from tests.helpers.secure_runs import ASKED, Ran, own_folder
 from tests.helpers.settings import small_settings
 from tests.helpers.shared_runs import TrainOnce, WholeRun
 from tests.helpers.small_world import write_small_data
 
-PROCESSES = ("test_cluster", "test_deployment", "test_federation_demo", "test_simulate")
+PROCESSES = (
+    "test_cluster",
+    "test_deployment",
+    "test_federation_demo",
+    "test_secure_deployment",
+    "test_simulate",
+)
 """Modules whose tests start processes that fill a machine of two cores."""
 
 
@@ -64,3 +73,25 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> WholeRun:
 @pytest.fixture(scope="session")
 def train_once(tmp_path_factory: pytest.TempPathFactory) -> TrainOnce:
     return TrainOnce(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def make_masked(make_settings: Callable[..., Settings], tmp_path: Path) -> Callable[..., Settings]:
+    """Settings of runs under masks, each with a folder of its own."""
+    made = itertools.count()
+
+    def make(*overrides: str) -> Settings:
+        return make_settings(*ASKED, *own_folder(tmp_path / f"run-{next(made)}"), *overrides)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def masked_run(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A run under masks, whose nodes may be asked again."""
+    place = tmp_path_factory.mktemp("masked")
+    write_small_data(place / "data")
+    torch.set_num_threads(1)
+    settings = small_settings(place, *ASKED, *own_folder(place / "run"))
+    _, watcher, grid = run_in_process(settings)
+    return Ran(settings, watcher.records, grid)

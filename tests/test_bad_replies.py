@@ -20,7 +20,7 @@ from fedmem.federation.server_app import Run
 from fedmem.messaging.messages import update_from_record, update_to_record
 from fedmem.runs.folder import STATE, RunFolder
 from fedmem.runs.state import RunState
-from tests.helpers.in_process_grid import InProcessGrid, Watcher
+from tests.helpers.in_process_grid import InProcessGrid, run_on
 from tests.helpers.settings import small_settings
 from tests.helpers.small_world import write_small_data
 
@@ -86,14 +86,6 @@ class WithoutIt(InProcessGrid):
         connected = [node for node in self.contexts if not (self.met and node == BAD)]
         self.met = True
         return connected
-
-
-def run_on(grid: InProcessGrid, settings: Settings) -> Watcher:
-    """A run on nodes that may fail, as those of a simulation may not."""
-    watcher = Watcher()
-    with RunFolder.start(settings) as folder:
-        Run(settings, [watcher], folder=folder)(grid)
-    return watcher
 
 
 def trained_in(settings: Settings) -> str:

@@ -29,6 +29,7 @@ from fedmem.core.transport.codec import Codec
 from fedmem.core.transport.up import Remainders, code_update
 from fedmem.core.updates.filters import make_filters
 from fedmem.core.updates.update import Update
+from fedmem.federation import masking
 from fedmem.federation.held_scope import scope_of
 from fedmem.federation.node_config import ConfigValue, is_simulated
 from fedmem.federation.node_settings import settle_here, users_here
@@ -91,17 +92,39 @@ def items_with_rows(message: Message, context: Context) -> Message:
     return Message(replace(here, rows=rows).to_record(), reply_to=message)
 
 
+@app.query("offer_keys")
+def offer_keys(message: Message, context: Context) -> Message:
+    """Step 1 of a secure sum."""
+    return Message(masking.offer_keys(message, context), reply_to=message)
+
+
+@app.query("share_secrets")
+def share_secrets(message: Message, context: Context) -> Message:
+    """Step 2 of a secure sum."""
+    return Message(masking.share_secrets(message, context), reply_to=message)
+
+
+@app.query("reveal_shares")
+def reveal_shares(message: Message, context: Context) -> Message:
+    """Step 4 of a secure sum."""
+    return Message(masking.reveal_shares(message, context), reply_to=message)
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Train the task's users."""
+    """Train the task's users, and answer as it is or, in step 3 of a secure sum, under masks."""
     task = Task.from_record(message.content)
     client = _client(task, context)
     if isinstance(client, RecordDict):
         return Message(client, reply_to=message)
+    masks = masking.masking_of(message, context)
     if client.stage.memory:
         _bring_memory(client, "validation", task, context)
     filters = make_filters(client.node.settings, hints=task.hints)
     update = client.train(task.round, filters)
+    if masks is not None:
+        answer = masks.answer(update, client.node.settings.seed, int(client.users[0]))
+        return Message(answer, reply_to=message)
     return Message(_as_sent(update, client, task, context), reply_to=message)
 
 

@@ -8,6 +8,7 @@
     first-index=1000            or all users of data of its own, counted from here
     catalogue="/srv/items.txt"  the federation's items, an id a line, where each node has seen some
     device="cpu" threads=4      as in conf/simulation/
+    min-members=3               answer under masks only, in sums of at least so many nodes
 
 Kept apart from what is made of it, so that a SuperNode can look at it without loading torch.
 """
@@ -22,8 +23,10 @@ ConfigValue = bool | int | float | str
 NodeConfig = Mapping[str, ConfigValue]
 
 PARTITION = ("partition-id", "num-partitions")
+MIN_MEMBERS = "min-members"
 KEYS = (
-    "data", "state-dir", "users", *PARTITION, "first-index", "catalogue", "device", "threads"
+    "data", "state-dir", "users", *PARTITION, "first-index", "catalogue", "device", "threads",
+    MIN_MEMBERS,
 )  # fmt: skip
 
 
@@ -36,7 +39,7 @@ def require_whole(node_config: NodeConfig) -> None:
     """Check the keys of a real node's configuration.
 
     Raises:
-        FedmemError: one is unknown, or data or state-dir are missing.
+        FedmemError: one is unknown, data or state-dir are missing, or a minimum is none.
     """
     unknown = sorted(set(node_config) - set(KEYS))
     if unknown:
@@ -44,3 +47,6 @@ def require_whole(node_config: NodeConfig) -> None:
     for key in ("data", "state-dir"):
         if key not in node_config:
             raise FedmemError(f'node-config: {key} is missing: give {key}="/a/path".')
+    fewest = node_config.get(MIN_MEMBERS, 2)
+    if type(fewest) is not int or fewest < 2:
+        raise FedmemError(f"node-config: {MIN_MEMBERS}={fewest} must be a whole number from 2.")

@@ -82,8 +82,9 @@ class Roster:
             FedmemError: as many are there, and some of them cannot take part.
             Interrupted: `stop` was set.
         """
-        wanted, end = self._settings.federation.nodes, time.monotonic() + QUERY_SECONDS
-        wanted = self._settings.strategy.min_nodes if wanted == "auto" else wanted
+        settings, end = self._settings, time.monotonic() + QUERY_SECONDS
+        fewest = max(settings.strategy.min_nodes, settings.privacy.fewest_nodes)
+        wanted = fewest if settings.federation.nodes == "auto" else settings.federation.nodes
         while len(self.look()) < wanted:
             met = len(self.homes) + len(self._refused)
             if self._refused and met >= wanted and not self._asked:

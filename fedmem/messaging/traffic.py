@@ -20,12 +20,19 @@ def bytes_by_kind(messages: Iterable[Message]) -> Kinds:
 
 
 def payload_bytes(record: RecordDict) -> Kinds:
-    """Bytes of one message: of arrays, of numbers, and of settings as text."""
+    """Bytes of one message: of arrays, of numbers, of settings as text, and raw."""
     arrays = {kind: part.count_bytes() for kind, part in record.array_records.items()}
     numbers = {kind: part.count_bytes() for kind, part in record.metric_records.items()}
     # ConfigRecord counts its own bytes too, but not those of an empty string (Flower 1.41 raises).
     texts = {
-        kind: sum(len(f"{key}{value!r}") for key, value in part.items())
+        kind: sum(len(key) + _bytes_of(value) for key, value in part.items())
         for kind, part in record.config_records.items()
     }
     return {**arrays, **numbers, **texts}
+
+
+def _bytes_of(value: object) -> int:
+    """Bytes of a setting, or of a list of such."""
+    if isinstance(value, list) and value and isinstance(value[0], bytes):
+        return sum(map(len, value))
+    return len(value) if isinstance(value, bytes) else len(repr(value))

@@ -5,16 +5,19 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
 from fedmem.federation.client_app import app
 from fedmem.federation.server_app import Run as FederatedRun
+from fedmem.runs.folder import RunFolder
 from fedmem.runs.records import RoundRecord, StageResult
 
 
@@ -102,3 +105,42 @@ def run_in_process(
     grid = grid or InProcessGrid(settings.federation.nodes)
     watcher = Watcher()
     return FederatedRun(settings, [watcher])(grid), watcher, grid
+
+
+class RealNodes(InProcessGrid):
+    """Nodes that may fail, as those of a simulation may not: what their app raises is their answer.
+
+    Args:
+        nodes: how many.
+        lost: whether a node is gone before it answers a message.
+        tamper: changes a reply before the server sees it.
+    """
+
+    def __init__(
+        self,
+        nodes: int,
+        lost: Callable[[Message], bool] = lambda _: False,
+        tamper: Callable[[Message], Message] = lambda m: m,
+    ) -> None:
+        super().__init__(nodes, tamper)
+        served = self.app
+
+        def answer(message: Message, context: Context) -> Message:
+            if lost(message):
+                error = Error(ErrorCode.NODE_UNAVAILABLE, "gone")
+                return Message(error, reply_to=message)
+            try:
+                return served(message, context)
+            except FedmemError as error:
+                code = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+                return Message(Error(code, str(error)), reply_to=message)
+
+        self.app = answer  # type: ignore[assignment]
+
+
+def run_on(grid: InProcessGrid, settings: Settings) -> Watcher:
+    """A run on nodes that may fail."""
+    watcher = Watcher()
+    with RunFolder.start(settings) as folder:
+        FederatedRun(settings, [watcher], folder=folder)(grid)
+    return watcher

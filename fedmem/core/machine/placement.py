@@ -87,6 +87,7 @@ def place(settings: Settings, machines: Sequence[Machine], num_users: int) -> Pl
         FedmemError: the machines have no GPU, or no room for so many workers.
     """
     simulation, nodes = settings.simulation, settings.federation.nodes
+    fewest = settings.privacy.fewest_nodes
     device = resolve_device(simulation.device, sum(machine.gpus for machine in machines))
 
     def room(cpus: int, workers_per_gpu: int) -> int:
@@ -111,7 +112,7 @@ def place(settings: Settings, machines: Sequence[Machine], num_users: int) -> Pl
     share = math.floor(RAY_RESOLUTION / on_a_gpu) / RAY_RESOLUTION
     return Placement(
         workers=workers,
-        nodes=min(workers, num_users) if nodes == "auto" else nodes,
+        nodes=max(min(workers, num_users), fewest) if nodes == "auto" else nodes,
         cpus=cpus,
         gpus=share if device == "cuda" else 0.0,
         threads=simulation.threads or cpus,

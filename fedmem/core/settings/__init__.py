@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Generic, TypeVar
 
 from fedmem.core.errors import FedmemError
+from fedmem.core.secure_sum import FEWEST, MODULI
 from fedmem.core.settings.ranges import Range, above, at_least, is_encoding, one_of, some_of, within
 from fedmem.core.settings.schema import Auto, Section
 from fedmem.core.stages import ALL_STAGES, CENTRALISED, Stage
@@ -42,6 +43,7 @@ Weight = TypeVar("Weight")
 Momentum = Annotated[float, within("[0, 1)")]
 Multiple = Annotated[float, above(1)]
 NonNegative = Annotated[float, at_least(0)]
+Modulus = Range("16 or 32", lambda value: value in MODULI)
 Address = Range("host:port", lambda value: re.fullmatch(r"[^\s/]+:\d+", value) is not None)
 
 
@@ -314,7 +316,7 @@ class StrategySettings(Section, key="strategy"):
     min_nodes: Count
     """Nodes whose replies must be usable in a round, or all that were asked where they are fewer;
     else the run stops. Where `federation.nodes` is `auto`, a run on real nodes waits for so many at
-    its start."""
+    its start, or for those that a secure sum asks for."""
     round_timeout: Positive
     """Seconds to wait for the replies of a round; a node that takes longer is left out of it."""
     aggregation: Annotated[str, one_of("mean", "median", "trimmed_mean", "krum")]
@@ -332,6 +334,25 @@ class StrategySettings(Section, key="strategy"):
     """A loss above this many times the stage's lowest stops the stage; null: none does."""
     collapse: Annotated[float, within("(0, 1)")] | None
     """A validation HR@10 below this share of the best stops the stage; null: none does."""
+
+
+@dataclass(frozen=True)
+class SecureSumSettings(Section, key="privacy.secure_sum"):
+    """The nodes' changes as a sum that the server cannot take apart, docs/secure-aggregation.md."""
+
+    enabled: bool
+    """Whether nodes send their changes under masks that cancel in the sum."""
+    threshold: Annotated[float, within("(0.5, 1]")]
+    """Share of a round's nodes that must remain until its sum is opened; with fewer of them the
+    round is given up, and the run stops."""
+    min_members: Annotated[int, at_least(2)]
+    """Nodes that must remain in any case, the fewest whose sum is ever opened. A round begins with
+    three at least."""
+    modulus_bits: Annotated[int, Modulus]
+    """Bits of the integers that are summed, for each number."""
+    range: Positive | Auto
+    """Largest change of a number that a node sends whole; it cuts what is larger. `auto`: a
+    multiple of the largest in the sum of the round before."""
 
 
 @dataclass(frozen=True)
@@ -364,11 +385,17 @@ class PrivacySettings(Section, key="privacy"):
     without privacy, outside of the guarantee, for research on public data."""
     figures_noise: Positive
     """Noise multiplier of the figures, where they are noised."""
+    secure_sum: SecureSumSettings
 
     @property
     def on(self) -> bool:
         """Whether updates are private."""
         return self.mode != "none"
+
+    @property
+    def fewest_nodes(self) -> int:
+        """Nodes that a run has to have at its start."""
+        return max(FEWEST, self.secure_sum.min_members) if self.secure_sum.enabled else 1
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """A bound without a number, noise without a budget, schedules that fit no mechanism."""
@@ -415,7 +442,8 @@ class FederationSettings(Section, key="federation"):
     num_clients: Count | None
     """Users that take part at all; null: everybody."""
     nodes: Count | Auto
-    """Simulated nodes that share the users' work evenly; `auto`: one a worker."""
+    """Simulated nodes that share the users' work evenly; `auto`: one a worker, and as many as a
+    secure sum asks for."""
     evaluate_every: Count
     """Rounds between two validations."""
 
@@ -516,10 +544,15 @@ class Settings(Section):
 
     def __post_init__(self, at: str | None) -> None:
         super().__post_init__(at)
-        for key, value, instead in self._not_private() if self.privacy.on else ():
-            raise FedmemError(
-                f"{key}={value} does not go with privacy.mode={self.privacy.mode}: {instead}."
-            )
+        privacy = self.privacy
+        found: dict[str, Iterator[tuple[str, Any, str]]] = {}
+        if privacy.on:
+            found[f"privacy.mode={privacy.mode}"] = self._not_private()
+        if privacy.secure_sum.enabled:
+            found["privacy.secure_sum.enabled=true"] = self._not_summed()
+        for beside, those in found.items():
+            for key, value, instead in those:
+                raise FedmemError(f"{key}={value} does not go with {beside}: {instead}.")
 
     def _not_private(self) -> Iterator[tuple[str, Any, str]]:
         """Settings that would release more than the ledger counts: key, value, what to do."""
@@ -539,6 +572,20 @@ class Settings(Section):
             yield "evaluation.cold_items", self.evaluation.cold_items, "take privacy.figures=exact"
         if CENTRALISED.name in self.stage:
             yield "stage", CENTRALISED.name, "pooled training knows no privacy"
+
+    def _not_summed(self) -> Iterator[tuple[str, Any, str]]:
+        """Settings that look at single nodes, where these are summed unseen: the same."""
+        strategy, nodes, fewest = self.strategy, self.federation.nodes, self.privacy.fewest_nodes
+        if strategy.aggregation != "mean":
+            yield "strategy.aggregation", strategy.aggregation, "take mean"
+        if strategy.guard_ratio is not None and not self.privacy.on:
+            yield "strategy.guard_ratio", strategy.guard_ratio, "no single change is seen; set null"
+        if strategy.guard_direction and not self.privacy.on:
+            yield "strategy.guard_direction", "true", "no single change is seen; set false"
+        if self.transport.bits < 32:  # what is summed are integers of a code that all nodes share
+            yield "transport.bits", self.transport.bits, "take transport=float32"
+        if nodes != "auto" and nodes < fewest:
+            yield "federation.nodes", nodes, f"take at least {fewest}"
 
     def of_stage(self, name: str) -> StageSettings:
         """The numbers of a stage: its own, but for those that the run sets for all of its stages.

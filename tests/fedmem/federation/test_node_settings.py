@@ -73,6 +73,8 @@ def test_only_users_who_take_part_live_anywhere(
         ({"users": "a"}, 'users="a" must be indices'),
         ({"users": f"0-{NUM_USERS}"}, f"below {NUM_USERS}"),
         ({"user": "0"}, "user is unknown; there are data, state-dir"),
+        ({"users": "0", "min_members": 1}, "min-members=1 must be a whole number from 2"),
+        ({"users": "0", "min_members": "3"}, "min-members=3 must be a whole number from 2"),
     ],
 )
 def test_mistakes_are_named(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from flwr.app import ConfigRecord, RecordDict
 
 from fedmem.core.updates.update import Update
 from fedmem.messaging.messages import (
@@ -70,3 +71,10 @@ def test_bytes_are_those_of_the_arrays_and_little_more() -> None:
     assert counted.keys() == {"about", "scope", "hints"}
     assert 4000 <= counted["scope"] < 4300
     assert sum(counted.values()) < 4500
+
+
+def test_raw_bytes_count_as_they_are_and_words_as_text() -> None:
+    said = ConfigRecord(
+        {"box": b"\0" * 50, "boxes": [b"\0" * 7, b"\1" * 9], "stage": "a", "none": ""}
+    )
+    assert payload_bytes(RecordDict({"sum": said})) == {"sum": 3 + 50 + 5 + 16 + 5 + 3 + 4 + 2}
