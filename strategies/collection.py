@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from flwr.app import ArrayRecord, Message
+from flwr.app import Message
 
+from fedmem.core.model.parameters import Parameters
 from fedmem.core.updates.filter import Reply, UpdateFilter
 from fedmem.core.updates.filters import FilterStates, filter_replies, states_of
-from fedmem.messaging.messages import payload_bytes
+from fedmem.messaging.traffic import Kinds
+from fedmem.strategies.parameter_sender import Answers
 from fedmem.strategies.reply_checks import ReplyChecks
 
 Meanwhile = Callable[[], None]
@@ -19,14 +21,9 @@ Tasks = Callable[[Sequence[int]], list[Message]]
 
 
 class Ask(Protocol):
-    """Sends messages, calls what is to be done meanwhile, and waits for the replies.
+    """Sends messages, calls what is to be done meanwhile, and waits for the replies."""
 
-    Gives the replies, the bytes that were sent, and the part of them that was the frozen rest.
-    """
-
-    def __call__(
-        self, messages: Iterable[Message], meanwhile: Meanwhile = ..., /
-    ) -> tuple[list[Message], int, int]:
+    def __call__(self, messages: Iterable[Message], meanwhile: Meanwhile = ..., /) -> Answers:
         """Ask."""
 
 
@@ -36,16 +33,18 @@ class Round:
 
     Attributes:
         number: from 1.
-        scope: the parameters that are sent.
+        parameters: of the scope, that are trained from.
         users: how many each connected node is to train, by node.
         tasks: makes the messages.
+        ask: sends them, and others that the round takes.
         meanwhile: is called while the nodes train.
     """
 
     number: int
-    scope: ArrayRecord
+    parameters: Parameters
     users: Mapping[int, int]
     tasks: Tasks
+    ask: Ask
     meanwhile: Meanwhile
 
 
@@ -58,50 +57,42 @@ class Collected:
         refused: what was left out, and why.
         nodes: whose updates are in it.
         messages: replies to the tasks.
-        bytes_down, bytes_frozen, bytes_up: as of `fedmem.runs.records.RoundRecord`.
+        down: bytes of all messages to the nodes, by kind.
+        up: of all replies.
     """
 
     usable: list[Reply] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     nodes: int = 0
     messages: int = 0
-    bytes_down: int = 0
-    bytes_frozen: int = 0
-    bytes_up: int = 0
-
-
-def payload(messages: Iterable[Message]) -> int:
-    """Bytes of messages."""
-    return sum(payload_bytes(message.content) for message in messages)
+    down: Kinds = field(default_factory=dict)
+    up: Kinds = field(default_factory=dict)
 
 
 class PlainCollection:
     """Every node's update as it sent it, through the checks and the filters.
 
     Args:
-        ask: how messages are sent.
         checks: of a reply's form.
         filters: of the server.
     """
 
-    def __init__(self, ask: Ask, checks: ReplyChecks, filters: Sequence[UpdateFilter]) -> None:
-        self._ask = ask
+    def __init__(self, checks: ReplyChecks, filters: Sequence[UpdateFilter]) -> None:
         self._checks = checks
         self._filters = filters
 
     def collect(self, asked: Round) -> Collected:
         """Send the tasks of a round and collect what is usable of the replies."""
-        replies, sent, frozen = self._ask(asked.tasks(list(asked.users)), asked.meanwhile)
-        usable, refused = self._checks.sort_out(replies, asked.users, asked.scope)
+        replies, down, up = asked.ask(asked.tasks(list(asked.users)), asked.meanwhile)
+        usable, refused = self._checks.sort_out(replies, asked.users, asked.parameters)
         usable, implausible = filter_replies(self._filters, usable)
         return Collected(
             usable,
             [str(refusal) for refusal in [*refused, *implausible]],
             nodes=len(usable),
             messages=len(replies),
-            bytes_down=sent,
-            bytes_frozen=frozen,
-            bytes_up=payload(replies),
+            down=down,
+            up=up,
         )
 
     @property

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from flwr.app import ArrayRecord, Message
+from flwr.app import Message
+from torch import Tensor
 
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
+from fedmem.core.transport.codec import Codec, shapes_of
+from fedmem.core.transport.payload import PayloadError
 from fedmem.core.updates.filter import Refusal, Reply
 from fedmem.core.updates.update import Update
 from fedmem.messaging.messages import update_from_record
@@ -28,9 +31,10 @@ class ReplyChecks:
     def __init__(self, settings: Settings, stage: Stage) -> None:
         self._stage = stage
         self.most_targets = settings.client.windows * settings.model.max_length
+        self._codec = Codec(settings.transport)
 
     def sort_out(
-        self, messages: Iterable[Message], asked: Mapping[int, int], scope: ArrayRecord
+        self, messages: Iterable[Message], asked: Mapping[int, int], scope: Mapping[str, Tensor]
     ) -> tuple[list[Reply], list[Refusal]]:
         """The replies of the right form, in an order of their own, and the others.
 
@@ -39,12 +43,16 @@ class ReplyChecks:
             asked: users that each node was to train, by node id.
             scope: the parameters that were sent.
         """
+        shapes = shapes_of(scope)
         replies: list[Reply] = []
         refused: list[Refusal] = []
         for message in messages:
             node = message.metadata.src_node_id
             try:
-                update = update_from_record(message.content)
+                update = update_from_record(message.content, self._codec, shapes)
+            except PayloadError as error:
+                refused.append(Refusal(node, f"its payload {error}"))
+                continue
             except (KeyError, TypeError, ValueError) as error:
                 reason = f"is no result of training: {type(error).__name__} {error}"
                 refused.append(Refusal(node, reason))
@@ -60,7 +68,7 @@ class ReplyChecks:
         replies.sort(key=_by_content)
         return replies, refused
 
-    def _fault_of_arrays(self, update: Update, scope: ArrayRecord) -> str | None:
+    def _fault_of_arrays(self, update: Update, scope: Mapping[str, Tensor]) -> str | None:
         outside = ", ".join(sorted(set(update.change) - set(scope)))
         missing = ", ".join(sorted(set(scope) - set(update.change)))
         if outside:
@@ -68,11 +76,12 @@ class ReplyChecks:
         if missing:
             return f"lacks parameters of the scope of {self._stage.name}: {missing}"
         for name, value in update.change.items():
-            shape, kind = tuple(value.shape), str(value.dtype).removeprefix("torch.")
-            if shape != tuple(scope[name].shape):
-                return f"{name} has shape {shape}, not {tuple(scope[name].shape)}"
-            if kind != scope[name].dtype:
-                return f"{name} is of type {kind}, not {scope[name].dtype}"
+            shape, wanted = tuple(value.shape), tuple(scope[name].shape)
+            if shape != wanted:
+                return f"{name} has shape {shape}, not {wanted}"
+            if value.dtype != scope[name].dtype:
+                kinds = (str(x.dtype).removeprefix("torch.") for x in (value, scope[name]))
+                return "{} is of type {}, not {}".format(name, *kinds)
         return None
 
     def fault_of_counts(self, update: Update, most: int) -> str | None:

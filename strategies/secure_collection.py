@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -43,7 +44,7 @@ from fedmem.messaging.secure_messages import (
     read_revealed,
     read_shares,
 )
-from fedmem.strategies.collection import Ask, Collected, Meanwhile, Round, payload
+from fedmem.strategies.collection import Ask, Collected, Meanwhile, Round
 from fedmem.strategies.reply_checks import ReplyChecks
 
 STATE = "secure-sum"
@@ -65,7 +66,6 @@ class SecureCollection:
         settings: of the run.
         stage: whose scope is asked for.
         roster: the nodes.
-        ask: how messages are sent.
         checks: of what an update may claim.
         filters: of the server; what they can see is the mean of all.
         states: what was carried from the rounds before.
@@ -79,7 +79,6 @@ class SecureCollection:
         settings: Settings,
         stage: Stage,
         roster: Roster,
-        ask: Ask,
         checks: ReplyChecks,
         filters: Sequence[UpdateFilter],
         states: FilterStates,
@@ -87,7 +86,6 @@ class SecureCollection:
         self._settings = settings.privacy.secure_sum
         self._stage = stage
         self._roster = roster
-        self._ask = ask
         self._checks = checks
         self._filters = filters
         # Of private updates, which have a length of 1 at most, nothing is learnt for the scale.
@@ -116,7 +114,7 @@ class SecureCollection:
         ahead, self._ahead = self._ahead, None
         ready = ahead and (ahead.name, ahead.needed, ahead.members) == (name, needed, nodes)
         begun = ahead if ahead and ready else Coordinator(name, needed, self._settings.modulus_bits)
-        steps = _Steps(self._ask, self._settings, begun)
+        steps = _Steps(asked.ask, self._settings, begun)
         try:
             if not ready:
                 steps.offer_keys(nodes)
@@ -142,7 +140,7 @@ class SecureCollection:
         if limit == "auto" and self._private:
             limit = 1.0
         levels = self._scale.levels(bits, len(members), most, limit)
-        shapes = {name: tuple(array.shape) for name, array in asked.scope.items()}
+        shapes = {name: tuple(value.shape) for name, value in asked.parameters.items()}
         tasks = []
         for task in asked.tasks(members):
             node = task.metadata.dst_node_id
@@ -170,9 +168,8 @@ class SecureCollection:
             refused,
             nodes=len(remaining) if kept else 0,
             messages=len(remaining),
-            bytes_down=steps.bytes_down,
-            bytes_frozen=steps.bytes_frozen,
-            bytes_up=steps.bytes_up,
+            down=dict(steps.down),
+            up=dict(steps.up),
         )
 
 
@@ -186,6 +183,9 @@ class _Steps:
         coordinator: of the sum.
         ahead: of the next one, whose first two steps are done beside the last two of this; None:
             they could not be.
+        refused: what was left out of this sum, and why.
+        down: bytes of all messages to the nodes, by kind.
+        up: of all replies.
     """
 
     ask: Ask
@@ -193,9 +193,8 @@ class _Steps:
     coordinator: Coordinator
     ahead: Coordinator | None = None
     refused: list[str] = field(default_factory=list)
-    bytes_down: int = 0
-    bytes_frozen: int = 0
-    bytes_up: int = 0
+    down: Counter[str] = field(default_factory=Counter)
+    up: Counter[str] = field(default_factory=Counter)
 
     def offer_keys(self, nodes: Iterable[int]) -> None:
         replies = self._query(OFFER_KEYS, nodes, named(self.coordinator.name))
@@ -249,10 +248,9 @@ class _Steps:
         return self._send([Message(content, dst_node_id=node, message_type=kind) for node in nodes])
 
     def _send(self, messages: list[Message], meanwhile: Meanwhile = nothing) -> list[Message]:
-        replies, sent, frozen = self.ask(messages, meanwhile)
-        self.bytes_down += sent
-        self.bytes_frozen += frozen
-        self.bytes_up += payload(replies)
+        replies, down, up = self.ask(messages, meanwhile)
+        self.down.update(down)
+        self.up.update(up)
         return replies
 
     def _read(self, replies: Iterable[Message], read: Callable[[Message], Read]) -> dict[int, Read]:

@@ -67,7 +67,8 @@ class ServerOptimizer:
 
 class FedAdam(Optimizer):
     """Adam that steps along a change: m ← β₁m + (1 − β₁)Δ, v ← β₂v + (1 − β₂)Δ², both corrected
-    for their start, x ← x + η · m̂ / (√v̂ + ε).
+    for their start, x ← x + η · m̂ / (√v̂ + ε). A lazy one does so row by row, where Δ is not zero,
+    and leaves the other rows and their moments, as `torch.optim.SparseAdam` does.
 
     `torch.optim.Adam` has the same formula and rounds otherwise. The last digits that differ grow
     over a hundred rounds to a point of HR@10 in a single seed, so all reported figures would move.
@@ -84,13 +85,19 @@ class FedAdam(Optimizer):
         for value in self.param_groups[0]["params"]:
             change, own = value.grad, self.state[value]
             steps = own.get("step", 0) + 1
-            mean = settings.beta_1 * own.get("exp_avg", 0) + (1 - settings.beta_1) * change
-            square = settings.beta_2 * own.get("exp_avg_sq", 0) + (1 - settings.beta_2) * change**2
-            own.update(step=torch.as_tensor(steps), exp_avg=mean, exp_avg_sq=square)
+            rows = change.flatten(1).any(1) if settings.lazy and value.dim() > 1 else ...
+            held = {name: own.get(name) for name in ("exp_avg", "exp_avg_sq")}
+            mean, square = (0 if each is None else each[rows] for each in held.values())
+            mean = settings.beta_1 * mean + (1 - settings.beta_1) * change[rows]
+            square = settings.beta_2 * square + (1 - settings.beta_2) * change[rows] ** 2
+            own["step"] = torch.as_tensor(steps)
+            for (name, each), new in zip(held.items(), (mean, square), strict=True):
+                own[name] = torch.zeros_like(value) if each is None else each
+                own[name][rows] = new
             mean = mean / (1 - settings.beta_1 ** int(steps))
             square = square / (1 - settings.beta_2 ** int(steps))
             root = torch.as_tensor(np.sqrt(square.numpy()))  # torch does not round it correctly
-            value += self.param_groups[0]["lr"] * mean / (root + settings.epsilon)
+            value[rows] += self.param_groups[0]["lr"] * mean / (root + settings.epsilon)
 
 
 def _make(settings: StrategySettings, values: list[Tensor]) -> Optimizer:

@@ -11,14 +11,14 @@ from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Message, MessageType, MetricRecord
 from flwr.serverapp.strategy import FedAvg
 
 from fedmem.core.data.sampling import sample_round
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import Evaluation, joined
 from fedmem.core.evaluation.protocol import means
-from fedmem.core.model.parameters import Parameters, content_hash
+from fedmem.core.model.parameters import Parameters
 from fedmem.core.privacy.rounds import PrivateRounds
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
@@ -27,17 +27,16 @@ from fedmem.core.updates.filters import filter_average, hints_for, make_filters
 from fedmem.messaging.exchange import nothing
 from fedmem.messaging.messages import (
     EvaluateResult,
-    NeedsFrozen,
     Task,
     from_array_record,
-    to_array_record,
     update_to_record,
 )
 from fedmem.messaging.roster import Roster
 from fedmem.runs.records import RoundRecord
 from fedmem.runs.stage_progress import StageProgress
 from fedmem.strategies.aggregation import require_enough, robust_strategy
-from fedmem.strategies.collection import PlainCollection, Round, payload
+from fedmem.strategies.collection import PlainCollection, Round
+from fedmem.strategies.parameter_sender import ParameterSender, Scope
 from fedmem.strategies.reply_checks import ReplyChecks
 from fedmem.strategies.secure_collection import SecureCollection
 from fedmem.strategies.server_optimizer import ServerOptimizer
@@ -75,9 +74,8 @@ class StageFedAvg(FedAvg):
         self._settings = settings
         self._stage = stage
         self._roster = roster
-        self._frozen = to_array_record(frozen)
-        self._frozen_hash = content_hash(frozen)
         self._threshold = progress.threshold
+        self._sender = ParameterSender(settings, stage, roster, frozen, progress)
         self._private: PrivateRounds | None = None
         if progress.ledger is not None:
             users = len(roster.users)
@@ -90,12 +88,11 @@ class StageFedAvg(FedAvg):
         checks = ReplyChecks(settings, stage)
         if settings.privacy.secure_sum.enabled:
             self._collection = SecureCollection(
-                settings, stage, roster, self._ask, checks, self._filters, progress.filters
+                settings, stage, roster, checks, self._filters, progress.filters
             )
         else:
-            self._collection = PlainCollection(self._ask, checks, self._filters)
+            self._collection = PlainCollection(checks, self._filters)
         self._optimizer = ServerOptimizer(settings.strategy, progress.optimizer)
-        self._informed: set[int] = set()
 
     def train(
         self, progress: StageProgress, meanwhile: Callable[[], None] = nothing
@@ -117,11 +114,14 @@ class StageFedAvg(FedAvg):
             FedmemError: fewer replies were usable than `strategy.min_nodes` asks for.
             Interrupted: the run was asked to stop.
         """
-        number, scope = progress.round, to_array_record(progress.parameters)
+        number, scope = progress.round, self._sender.scope(progress.parameters)
         homes, present = self._sampled_at(number), self._roster.look()
         asked = {node: len(users) for node, users in homes.items() if node in present}
         tasks = functools.partial(self._tasks, number, scope, homes)
-        collected = self._collection.collect(Round(number, scope, asked, tasks, meanwhile))
+        ask = functools.partial(self._sender.ask, scope)
+        collected = self._collection.collect(
+            Round(number, progress.parameters, asked, tasks, ask, meanwhile)
+        )
         required = min(self._settings.strategy.min_nodes, len(homes))
         # With none usable the stage stops by itself; a private one would go on with noise alone.
         none = homes and not (collected.usable if self._private else collected.messages)
@@ -139,9 +139,10 @@ class StageFedAvg(FedAvg):
             left_out=sum(update.left_out for update in updates),
             targets=sum(update.weight for update in updates),
             messages=collected.messages,
-            bytes_down=collected.bytes_down,
-            bytes_frozen=collected.bytes_frozen,
-            bytes_up=collected.bytes_up,
+            bytes_down=sum(collected.down.values()),
+            bytes_frozen=collected.down.get("frozen", 0),
+            bytes_up=sum(collected.up.values()),
+            traffic={"train_down": collected.down, "train_up": collected.up},
             refused=collected.refused,
         )
         parameters = progress.parameters
@@ -152,7 +153,9 @@ class StageFedAvg(FedAvg):
                 change, loss = self._averaged(number, trained)
             change = filter_average(self._filters, change, record.targets, number)
             pace = progress.schedule.pace(number)
+            change = self._sender.rounded(change, number)
             parameters = self._optimizer.step(parameters, change, pace)
+            self._sender.stepped(parameters, self._optimizer.state, pace)
             finite = all(bool(value.isfinite().all()) for value in parameters.values())
             record = replace(record, loss=loss if finite else math.nan)
         if self._private is not None:  # what it has seen of single rounds is no part of the promise
@@ -163,6 +166,7 @@ class StageFedAvg(FedAvg):
             progress,
             parameters=parameters,
             optimizer=self._optimizer.state,
+            owed=self._sender.owed,
             filters=self._collection.state,
         )
         return progress, record
@@ -189,16 +193,17 @@ class StageFedAvg(FedAvg):
             Interrupted: the run was asked to stop.
         """
         began = time.monotonic()
-        scope = to_array_record(parameters)
+        scope = self._sender.scope(parameters)
         asked = {
             "split": split,
             "rankings": ",".join(rankings or self._stage.validated_by),
             "ranks": ranks,
         }
-        replies, sent, _ = self._ask(
+        messages = (
             self._message(node, MessageType.EVALUATE, server_round, scope, **asked)
             for node in self._roster.look()
         )
+        replies, down, up = self._sender.ask(scope, messages)
         if not replies:
             raise FedmemError(
                 f"{self._stage.name}: no node answered the evaluation. "
@@ -215,7 +220,7 @@ class StageFedAvg(FedAvg):
             memory=_summed(result.memory for result in results) or None,
             outcomes=joined([result.outcomes for result in results if result.outcomes]),
             seconds=time.monotonic() - began,
-            bytes=sent + payload(replies),
+            traffic={"evaluate_down": down, "evaluate_up": up},
         )
 
     def aggregate_train(
@@ -255,7 +260,7 @@ class StageFedAvg(FedAvg):
         return {node: users for node, users in homes.items() if len(users)}
 
     def _tasks(
-        self, server_round: int, scope: ArrayRecord, homes: dict[int, np.ndarray], to: Sequence[int]
+        self, server_round: int, scope: Scope, homes: dict[int, np.ndarray], to: Sequence[int]
     ) -> list[Message]:
         """A round's tasks for these nodes, in the order of the homes."""
         asked = {node: users for node, users in homes.items() if node in to}
@@ -266,48 +271,18 @@ class StageFedAvg(FedAvg):
         ]
 
     def _message(
-        self, node: int, kind: str, server_round: int, scope: ArrayRecord, **asked: Any
+        self, node: int, kind: str, server_round: int, scope: Scope, **asked: Any
     ) -> Message:
-        """A task for a node; on first contact it brings the frozen rest."""
-        first_contact = node not in self._informed
-        self._informed.add(node)
+        """A task for a node, with what it lacks of the parameters."""
         task = Task(
             settings=self._settings.to_json(),
             stage=self._stage.name,
-            scope=scope,
-            frozen_hash=self._frozen_hash,
-            frozen=self._frozen if first_contact else None,
             threshold=self._threshold,
             round=server_round,
+            **self._sender.fields_for(node, scope),
             **asked,
         )
         return Message(content=task.to_record(), dst_node_id=node, message_type=kind)
-
-    def _ask(
-        self, messages: Iterable[Message], meanwhile: Callable[[], None] = nothing
-    ) -> tuple[list[Message], int, int]:
-        """Replies to messages, bytes sent, and the part of them that brought the frozen rest.
-
-        A node that lacks the frozen rest is asked again.
-        """
-        sent, timeout = list(messages), self._settings.strategy.round_timeout
-        replies = self._roster.ask(sent, timeout, meanwhile)
-        lacking = {r.metadata.src_node_id for r in replies if NeedsFrozen.is_in(r.content)}
-        again = [
-            Message(
-                content=RecordDict({**message.content, "frozen": self._frozen}),
-                dst_node_id=message.metadata.dst_node_id,
-                message_type=message.metadata.message_type,
-            )
-            for message in sent
-            if message.metadata.dst_node_id in lacking
-        ]
-        if again:
-            replies = [r for r in replies if not NeedsFrozen.is_in(r.content)]
-            replies += self._roster.ask(again, timeout)
-        first, second = payload(sent), payload(again)
-        brought = sum(self._frozen.count_bytes() for message in sent if "frozen" in message.content)
-        return replies, first + second, brought + second
 
 
 def _summed(parts: Iterable[dict[str, float]]) -> dict[str, float]:

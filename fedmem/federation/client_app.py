@@ -21,31 +21,38 @@ from fedmem.core.files.home import at_home
 from fedmem.core.memory import MemoryBank
 from fedmem.core.memory.memory_store import NodeStore, memory_key
 from fedmem.core.model.item_start import content_rows
-from fedmem.core.model.parameters import content_hash
+from fedmem.core.model.parameters import Parameters, content_hash, initial_parameters
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
-from fedmem.core.stages import find_stage
+from fedmem.core.stages import Stage, find_stage
+from fedmem.core.training.batches import RoundKey
+from fedmem.core.transport.codec import Codec
+from fedmem.core.transport.up import Remainders, code_update
 from fedmem.core.updates.filters import make_filters
+from fedmem.core.updates.update import Update
 from fedmem.federation import masking
-from fedmem.federation.frozen_store import FrozenStore
+from fedmem.federation.held_scope import scope_of
 from fedmem.federation.node_config import ConfigValue, is_simulated
 from fedmem.federation.node_settings import settle_here, users_here
+from fedmem.federation.parameter_store import ParameterStore
 from fedmem.federation.sent import note_sent
 from fedmem.messaging.messages import (
     Description,
     EvaluateResult,
     ItemsHere,
     NeedsFrozen,
+    NeedsScope,
     Task,
     from_array_record,
-    payload_bytes,
     update_to_record,
 )
 from fedmem.messaging.packing import answer_as_asked
+from fedmem.messaging.traffic import payload_bytes
 from fedmem.runs.folder import FROZEN, NODES
 
 MEMORY = "memory"
 MEMORY_ABOUT = "memory-about"
+SCOPE = "scope"
 
 app = ClientApp(mods=[answer_as_asked])
 
@@ -111,8 +118,8 @@ def train(message: Message, context: Context) -> Message:
     """Train the task's users, and answer as it is or, in step 3 of a secure sum, under masks."""
     task = Task.from_record(message.content)
     client = _client(task, context)
-    if client is None:
-        return Message(NeedsFrozen(task.frozen_hash).to_record(), reply_to=message)
+    if isinstance(client, RecordDict):
+        return Message(client, reply_to=message)
     masks = masking.masking_of(message, context)
     if client.stage.memory:
         _bring_memory(client, "validation", task, context)
@@ -121,7 +128,7 @@ def train(message: Message, context: Context) -> Message:
     if masks is not None:
         record = masks.answer(update, client.node.settings.seed, int(client.users[0]))
     else:
-        record = update_to_record(update)
+        record = _as_sent(update, client, task, context)
     numbers = sum(value.numel() for value in update.change.values())
     _note(record, "train", task, context, users=update.users, parameters=numbers)
     return Message(record, reply_to=message)
@@ -132,8 +139,8 @@ def evaluate(message: Message, context: Context) -> Message:
     """Rank the held-out items of all users who live here."""
     task = Task.from_record(message.content)
     client = _client(task, context)
-    if client is None:
-        return Message(NeedsFrozen(task.frozen_hash).to_record(), reply_to=message)
+    if isinstance(client, RecordDict):
+        return Message(client, reply_to=message)
     memory: dict[str, float] = {}
     split = cast(Split, task.split)
     if client.stage.memory:
@@ -162,9 +169,15 @@ def _cached_node(
 
 
 @functools.lru_cache(maxsize=1)
-def _frozen_store(output_dir: str) -> FrozenStore:
+def _frozen_store(output_dir: str) -> ParameterStore:
     """The run's frozen parameters, read once in a process."""
-    return FrozenStore(Path(output_dir) / FROZEN)
+    return ParameterStore(Path(output_dir) / FROZEN)
+
+
+@functools.lru_cache(maxsize=1)
+def _scope_store(output_dir: str) -> ParameterStore:
+    """The parameters that the server's steps go from, likewise."""
+    return ParameterStore(Path(output_dir) / FROZEN / SCOPE)
 
 
 def _node(settings_json: str, context: Context) -> Node:
@@ -189,30 +202,54 @@ def _items_here(query: Message, context: Context) -> ItemsHere:
     return ItemsHere(interactions, content_hash(vars(node.content)) if known else "")
 
 
-def _client(task: Task, context: Context) -> UserClient | None:
-    """A client whose model holds the task's parameters; None where the frozen rest is not here.
+def _client(task: Task, context: Context) -> UserClient | RecordDict:
+    """A client whose model holds the task's parameters; or what of them is not here, as a reply.
 
     Raises:
-        FedmemError: the server sent more or less than the stage's scope.
+        FedmemError: the server sent more or less than the stage's scope, or it is damaged.
     """
     stage = find_stage(task.stage)
     node = _node(task.settings, context)
     scope, _ = stage.split(node.model(stage).state_dict())
-    differing = set(task.scope) ^ set(scope)
+    store = _frozen_store(node.settings.output_dir)
+    if task.frozen is not None:
+        store.put(from_array_record(task.frozen))
+    frozen = store.get(task.frozen_hash)
+    held = _scope_store(node.settings.output_dir)
+    parameters = scope_of(task, held, node.settings, lambda: _fresh(node, stage))
+    differing = set() if parameters is None else set(parameters) ^ set(scope)
     if differing:
         raise FedmemError(
             f"The server's message does not match the scope of {task.stage}: "
             + ", ".join(sorted(differing))
         )
-    store = _frozen_store(node.settings.output_dir)
-    if task.frozen is not None:
-        store.put(from_array_record(task.frozen))
-    frozen = store.get(task.frozen_hash)
-    if frozen is None:
-        return None
-    node.load(stage, {**frozen, **from_array_record(task.scope)}, task.frozen_hash)
+    if frozen is None or parameters is None:
+        lacking = {} if frozen is not None else NeedsFrozen(task.frozen_hash).to_record()
+        more = {} if parameters is not None else NeedsScope(task.path[-1]).to_record()
+        return RecordDict({**lacking, **more})
+    node.load(stage, {**frozen, **parameters}, task.frozen_hash)
     kind = UserClient if len(node.users) == 1 else CohortClient
     return kind(node, stage, task.users)
+
+
+def _fresh(node: Node, stage: Stage) -> Parameters:
+    """What a stage that inherits nothing starts from."""
+    settings, items = node.settings, node.interactions.num_items
+    return initial_parameters(settings.model, stage, items, (0, 0), settings.seed, {})
+
+
+def _as_sent(update: Update, client: UserClient, task: Task, context: Context) -> RecordDict:
+    """An update as `transport` has it travel."""
+    settings, codec = client.node.settings, Codec(client.node.settings.transport)
+    if codec.exact:
+        return update_to_record(update)
+    remainders = None
+    if codec.feedback:
+        key = memory_key(settings, task.frozen_hash, task.stage)
+        remainders = Remainders(_own_folder(settings, context), key)
+    round_key = RoundKey(settings.seed, task.stage, task.round)
+    who = f"node of user {client.node.users[0]}"  # no two nodes share one
+    return update_to_record(update, code_update(update, codec, round_key, who, remainders))
 
 
 def _bring_memory(client: UserClient, split: Split, task: Task, context: Context) -> MemoryBank:
@@ -252,7 +289,7 @@ def _note(record: RecordDict, kind: str, task: Task, context: Context, **about: 
     """Write down at a real node what it sends, for the people who live there."""
     if not is_simulated(context.node_config):
         settings = _settled(task.settings, tuple(sorted(context.node_config.items())))
-        size = payload_bytes(record)
+        size = sum(payload_bytes(record).values())
         about = {"round": task.round, "bytes": size, **about}
         note_sent(_own_folder(settings, context), {"kind": kind, "stage": task.stage, **about})
 

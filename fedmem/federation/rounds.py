@@ -48,6 +48,7 @@ def run_rounds(
                     record,
                     evaluation_seconds=found.seconds,
                     evaluation_bytes=found.bytes,
+                    traffic=record.traffic | found.traffic,
                     validation=found.metrics,
                     memory=found.memory,
                 )

@@ -1,12 +1,13 @@
 """What server and nodes say to each other: typed payloads, and their form as Flower records.
 
 Arrays travel by parameter name, and only those of the stage's scope. A node gets the frozen rest
-once, under its content hash; a node that does not have it (any more) answers `NeedsFrozen`.
+once, under its content hash; a node that does not have it (any more) answers `NeedsFrozen`. So too
+with the scope where it is coded, and `NeedsScope`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -17,10 +18,13 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fedmem.core.evaluation.outcomes import Outcomes, from_arrays, to_arrays
 from fedmem.core.model.parameters import Parameters
+from fedmem.core.transport.codec import Codec, values_of
+from fedmem.core.transport.payload import PayloadError, Shapes
 from fedmem.core.updates.update import Update
 
 DESCRIBE = "query.describe"
 NOVELTY = "query.novelty"
+CODED = "coded"
 ITEMS, ITEMS_WITH_ROWS = "query.items", "query.items_with_rows"
 
 
@@ -34,25 +38,20 @@ def from_array_record(record: ArrayRecord) -> Parameters:
     return {name: torch.from_numpy(array.numpy().copy()) for name, array in record.items()}
 
 
+def to_coded_record(payloads: Sequence[bytes]) -> ArrayRecord:
+    """Payloads of `fedmem.core.transport.codec`, in order, as a record."""
+    octets = (np.frombuffer(payload, np.uint8) for payload in payloads)
+    return ArrayRecord({str(place): Array(each) for place, each in enumerate(octets)})
+
+
+def from_coded_record(record: ArrayRecord) -> list[bytes]:
+    """The inverse of `to_coded_record`."""
+    return [record[str(place)].numpy().tobytes() for place in range(len(record))]
+
+
 def to_metric_record(values: Mapping[str, float]) -> MetricRecord:
     """Numbers by name, as a record."""
     return MetricRecord({name: value for name, value in values.items()})  # noqa: C416 - widens
-
-
-def payload_bytes(record: RecordDict) -> int:
-    """Bytes of a message: those of its arrays and numbers, of its settings as text, and raw."""
-    arrays = sum(part.count_bytes() for part in record.array_records.values())
-    numbers = sum(part.count_bytes() for part in record.metric_records.values())
-    # ConfigRecord counts its own bytes too, but not those of an empty string (Flower 1.41 raises).
-    pairs = [pair for part in record.config_records.values() for pair in part.items()]
-    return arrays + numbers + sum(len(name) + _bytes_of(value) for name, value in pairs)
-
-
-def _bytes_of(value: object) -> int:
-    """Bytes of a setting, or of a list of such."""
-    if isinstance(value, list) and value and isinstance(value[0], bytes):
-        return sum(map(len, value))
-    return len(value) if isinstance(value, bytes) else len(repr(value))
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,10 @@ class Task:
         rankings: for evaluation, joined by commas.
         hints: for training: what the server's filters send to those at the node, by their names.
         ranks: for evaluation: whether to answer with each user's ranks too.
+        path: where the scope is coded: hashes of what each of the `steps` goes from, and of the
+            scope, which is empty unless it travels in full.
+        paces: of the steps.
+        steps: of the server: the changes that they are made along, as payloads.
     """
 
     settings: str
@@ -86,6 +89,9 @@ class Task:
     rankings: str = ""
     hints: Mapping[str, float] = field(default_factory=dict)
     ranks: bool = False
+    path: Sequence[str] = ()
+    paces: Sequence[float] = ()
+    steps: ArrayRecord = field(default_factory=ArrayRecord)
 
     def to_record(self) -> RecordDict:
         """As Flower sends it."""
@@ -101,18 +107,25 @@ class Task:
             record["users"] = ArrayRecord({"users": Array(self.users.astype(np.int32))})
         if self.frozen is not None:
             record["frozen"] = self.frozen
+        if self.path:
+            path = {"path": list(self.path), "paces": list(self.paces)}
+            record["path"] = ConfigRecord(cast(dict[str, Any], path))
+            record["steps"] = self.steps
         return record
 
     @classmethod
     def from_record(cls, record: RecordDict) -> Task:
         """As a node reads it."""
         about: dict[str, Any] = {"threshold": None, **record.config_records["about"]}
-        users = record.array_records.get("users")
+        users, path = record.array_records.get("users"), record.config_records.get("path")
         return cls(
             scope=record.array_records["scope"],
             frozen=record.array_records.get("frozen"),
             users=None if users is None else users["users"].numpy(),
             hints={name: cast(float, x) for name, x in record.metric_records["hints"].items()},
+            path=cast(list[str], path["path"]) if path is not None else (),
+            paces=cast(list[float], path["paces"]) if path is not None else (),
+            steps=record.array_records.get("steps", ArrayRecord()),
             **about,
         )
 
@@ -121,27 +134,38 @@ ABOUT = ("settings", "stage", "frozen_hash", "threshold", "round", "split", "ran
 """What of a task is plain words and numbers."""
 
 
-def update_to_record(update: Update) -> RecordDict:
-    """A node's update as Flower sends it."""
+def update_to_record(update: Update, coded: bytes | None = None) -> RecordDict:
+    """A node's update as Flower sends it, its change as it is or as `coded` has it."""
     metrics = {
         "num-examples": update.weight,
         "loss": update.loss,
         "users": update.users,
         "left-out": update.left_out,
     }
-    change = to_array_record(update.change)
-    return RecordDict({"change": change, "metrics": to_metric_record(metrics)})
+    change = to_array_record(update.change) if coded is None else to_coded_record([coded])
+    name = "change" if coded is None else CODED
+    return RecordDict({name: change, "metrics": to_metric_record(metrics)})
 
 
-def update_from_record(record: RecordDict) -> Update:
-    """The inverse of `update_to_record`.
+def update_from_record(
+    record: RecordDict, codec: Codec | None = None, shapes: Shapes | None = None
+) -> Update:
+    """The inverse of `update_to_record`; where a codec rounds, of a change of these shapes.
 
     Raises:
+        PayloadError: the change is coded in another way.
         KeyError, TypeError, ValueError: the record is of another kind.
     """
     metrics = record.metric_records["metrics"]
+    if (CODED in record) == (codec is None or codec.exact):
+        raise PayloadError("is of another codec than transport.bits asks for")
+    if codec is None or codec.exact:
+        change = from_array_record(record.array_records["change"])
+    else:
+        (data,) = from_coded_record(record.array_records[CODED])
+        change = values_of(codec.from_bytes(data, shapes or {}))
     return Update(
-        change=from_array_record(record.array_records["change"]),
+        change=change,
         weight=cast(int, metrics["num-examples"]),
         loss=cast(float, metrics["loss"]),
         users=cast(int, metrics["users"]),
@@ -198,6 +222,22 @@ class NeedsFrozen:
     def is_in(record: RecordDict) -> bool:
         """Whether a reply is one."""
         return "needs-frozen" in record
+
+
+@dataclass(frozen=True)
+class NeedsScope:
+    """Node to server, in place of a result: send the task again with the scope in full."""
+
+    scope_hash: str
+
+    def to_record(self) -> RecordDict:
+        """As Flower sends it."""
+        return RecordDict({"needs-scope": ConfigRecord({"hash": self.scope_hash})})
+
+    @staticmethod
+    def is_in(record: RecordDict) -> bool:
+        """Whether a reply is one."""
+        return "needs-scope" in record
 
 
 @dataclass(frozen=True)

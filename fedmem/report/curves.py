@@ -40,7 +40,7 @@ def draw_learning_curves(study: Study, figure: Figure) -> str:
 
 
 def draw_bytes(study: Study, figure: Figure) -> str:
-    """HR@10 on the validation items over the bytes of all training messages and replies."""
+    """HR@10 on the validation items over the bytes of all messages and replies."""
     axes = figure.subplots()
     text = _draw_curves(study, axes, MEGABYTES)
     if not axes.dataLim.x1 > 0:

@@ -80,6 +80,11 @@ class RecordedRun:
         """The rounds of a stage."""
         return [record for record in self.rounds if record["stage"] == stage]
 
+    def moved_in(self, stage: str) -> int:
+        """Bytes of all messages and replies of a stage, the test's too where it has ended."""
+        tested = (self.result_of(stage) or {}).get("test_bytes", 0)  # likewise
+        return sum(map(moved, self.rounds_of(stage))) + int(tested)
+
     def stages(self) -> list[str]:
         """Stages that have rounds or a result, in order."""
         names = [record["stage"] for record in self.rounds + self.results]
@@ -87,8 +92,9 @@ class RecordedRun:
 
 
 def moved(record: Record) -> int:
-    """Bytes of a round's training messages and their replies."""
-    return int(record["bytes_down"]) + int(record["bytes_up"])
+    """Bytes of a round's messages and replies, those of its validation too."""
+    evaluation = record.get("evaluation_bytes", 0)  # earlier versions did not count
+    return int(record["bytes_down"]) + int(record["bytes_up"]) + int(evaluation)
 
 
 def find_runs(places: Sequence[str]) -> list[Path]:

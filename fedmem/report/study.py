@@ -11,7 +11,7 @@ from typing import NamedTuple
 from fedmem.core.errors import FedmemError, nearest
 from fedmem.report.contrasts import Contrast, find_contrasts
 from fedmem.report.groups import RunGroup, group_runs
-from fedmem.report.runs import RecordedRun, moved
+from fedmem.report.runs import RecordedRun
 from fedmem.runs.resume import how_to_go_on
 
 
@@ -91,7 +91,7 @@ class Study:
                 rounds = run.rounds_of(stage)
                 spent = Spent(
                     spent.rounds + max((record["round"] for record in rounds), default=0),
-                    spent.bytes + sum(map(moved, rounds)),
+                    spent.bytes + run.moved_in(stage),
                 )
                 if stage in own and stage in run.hashes:
                     at_end.setdefault(run.hashes[stage], spent)

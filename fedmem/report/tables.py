@@ -15,7 +15,7 @@ from fedmem.core.stages import CENTRALISED
 from fedmem.report.contrasts import SLICED, Contrast
 from fedmem.report.groups import RunGroup
 from fedmem.report.pairing import same_data
-from fedmem.report.runs import METRICS, Record, RecordedRun, moved
+from fedmem.report.runs import METRICS, Record, RecordedRun
 from fedmem.report.study import Study
 from fedmem.runs.progress import clock
 
@@ -92,7 +92,7 @@ def runs_frame(study: Study) -> pd.DataFrame:
             "finished": run.standing is None,
             "users": run.users,
             **{name: result[name] for name in ("rounds", "best_round", "trained_parameters")},
-            "bytes_moved": sum(map(moved, run.rounds_of(result["stage"]))),
+            "bytes_moved": run.moved_in(result["stage"]),
             **{name: result[name] for name in ("seconds", "threshold")},
             **{f"test/{name}": value for name, value in result["test"].items()},
             **{f"memory/{name}": value for name, value in (result["memory"] or {}).items()},
@@ -130,8 +130,8 @@ def differences_frame(study: Study) -> pd.DataFrame:
 
 def _cells(group: RunGroup, stage: str) -> list[str]:
     results = group.results_of(stage)
-    ended = [run.rounds_of(stage) for run in group.runs if run.result_of(stage)]
-    bytes_moved = [sum(map(moved, own)) for own in ended if own]
+    ended = [run for run in group.runs if run.result_of(stage) and run.rounds_of(stage)]
+    bytes_moved = [run.moved_in(stage) for run in ended]
     tests = [result["test"] for result in results]
     return [
         stage,

@@ -36,6 +36,8 @@ class RoundRecord:
         evaluation_seconds: the part of it that the validation took.
         evaluation_bytes: bytes of the validation's messages and replies; at a node's first contact
             they bring the frozen rest.
+        traffic: all of these bytes by direction, `train_down` to `evaluate_up`, and by the part of
+            the messages that they are, see `fedmem.messaging.messages`: `scope` are full copies.
         validation: metrics, in the rounds that have them.
         memory: figures of the memories, where they are on and a validation looked at them.
         refused: replies that were left out, and why.
@@ -58,6 +60,7 @@ class RoundRecord:
     seconds: float = 0.0
     evaluation_seconds: float = 0.0
     evaluation_bytes: int = 0
+    traffic: dict[str, dict[str, int]] = field(default_factory=dict)
     validation: dict[str, float] | None = None
     memory: dict[str, float] | None = None
     refused: list[str] = field(default_factory=list)
@@ -77,6 +80,7 @@ class StageResult:
         bytes_up: mean bytes of its reply.
         seconds: wall time, evaluations included.
         test_seconds: the part of it that the evaluation on the test items took.
+        test_bytes: bytes of that evaluation's messages and replies; 0: of an earlier version.
         validation: metrics of the best round.
         test: metrics of the best round, both rankings, and those of cold items where there are any.
         threshold: novelty threshold of the memory; None where it is off.
@@ -101,6 +105,7 @@ class StageResult:
     checkpoint: str
     stopped: str | None
     epsilon: float | None = None
+    test_bytes: int = 0
 
 
 class Observer:

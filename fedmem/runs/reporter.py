@@ -99,6 +99,7 @@ class StageReporter:
             bytes_up=sum(r.bytes_up for r in self._records) / messages,
             seconds=time.monotonic() - self._began,
             test_seconds=test.seconds,
+            test_bytes=test.bytes,
             validation=progress.best_validation,
             test=test.metrics,
             threshold=progress.threshold,

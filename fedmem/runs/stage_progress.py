@@ -27,6 +27,7 @@ class StageProgress:
         parameters: of the scope, after the round.
         threshold: novelty threshold of the memory; None where it is off.
         optimizer: the optimizer's tensors, by name.
+        owed: what rounding has left of the server's steps, by parameter name.
         filters: what the server's filters carry.
         best_round: the best round by validation so far; 0: none, or what the stage started from.
         best_validation: metrics of that round; empty: no validation yet.
@@ -43,6 +44,7 @@ class StageProgress:
     parameters: Parameters = field(repr=False)
     threshold: float | None
     optimizer: Parameters = field(repr=False, default_factory=dict)
+    owed: Parameters = field(repr=False, default_factory=dict)
     filters: FilterStates = field(default_factory=dict)
     best_round: int = 0
     best_validation: dict[str, float] = field(default_factory=dict)

@@ -21,7 +21,7 @@ from fedmem.runs.schedule import Schedule
 from fedmem.runs.stage_progress import StageProgress
 
 LAST = "last.safetensors"
-TENSORS = ("parameters", "optimizer", "best")  # of a stage's progress, kept as such
+TENSORS = ("parameters", "optimizer", "owed", "best")  # of a stage's progress, kept as such
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class RunState:
             about["stage"]["ledger"] = _kept(stage.ledger)
             tensors |= {f"parameters/{name}": value for name, value in stage.parameters.items()}
             tensors |= {f"optimizer/{name}": value for name, value in stage.optimizer.items()}
+            tensors |= {f"owed/{name}": value for name, value in stage.owed.items()}
             if stage.best is not None:
                 best = folder / _name_of_best(stage.stage, stage.best_round)
                 if stage.is_best or not best.is_file():
@@ -117,7 +118,7 @@ class RunState:
 def _load_stage(
     folder: Path, about: dict[str, Any], tensors: Parameters, with_best: bool
 ) -> StageProgress:
-    parts: dict[str, Any] = {"parameters": {}, "optimizer": {}}
+    parts: dict[str, Any] = {"parameters": {}, "optimizer": {}, "owed": {}}
     for name, value in tensors.items():
         part, _, own = name.partition("/")
         parts[part][own] = value

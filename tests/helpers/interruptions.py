@@ -42,6 +42,7 @@ def forget() -> None:
     """What the end of all processes does to what they held in memory."""
     client_app._cached_node.cache_clear()
     client_app._frozen_store.cache_clear()
+    client_app._scope_store.cache_clear()
 
 
 def run_anew(settings: Settings) -> list[StageResult]:
@@ -78,7 +79,7 @@ def outcome(settings: Settings) -> dict[str, Any]:
 
 
 def timeless(record: dict[str, Any]) -> dict[str, Any]:
-    apart = (*TIMES, "bytes_frozen", "evaluation_bytes", "checkpoint")
+    apart = (*TIMES, "bytes_frozen", "evaluation_bytes", "traffic", "test_bytes", "checkpoint")
     return {k: v for k, v in record.items() if k not in apart}
 
 

@@ -7,25 +7,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, MetricRecord, RecordDict
 
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
 from fedmem.core.updates.update import Update
-from fedmem.messaging.messages import update_to_record
+from fedmem.messaging.messages import to_array_record, update_to_record
 from fedmem.strategies.reply_checks import ReplyChecks
 from tests.helpers.replies import reply
 
 MakeSettings = Callable[..., Settings]
-SCOPE = ArrayRecord(
-    {
-        "sasrec.w": Array(np.zeros((2, 2), np.float32)),
-        "sasrec.b": Array(np.array(0.0, np.float32)),
-    }
-)
+SCOPE = {"sasrec.w": torch.zeros(2, 2), "sasrec.b": torch.tensor(0.0)}
 ASKED = dict.fromkeys(range(10), 4)
 FIT = Update(
     {"sasrec.w": torch.full((2, 2), 0.5), "sasrec.b": torch.tensor(0.0)},
@@ -81,7 +75,7 @@ def test_a_reply_that_cannot_be_averaged_is_refused_with_node_and_reason(
     [
         RecordDict(),
         RecordDict({"change": ArrayRecord()}),
-        RecordDict({"change": SCOPE, "metrics": MetricRecord({"loss": 1.0})}),
+        RecordDict({"change": to_array_record(SCOPE), "metrics": MetricRecord({"loss": 1.0})}),
     ],
 )
 def test_a_reply_of_another_kind_is_refused(content: RecordDict, checks: ReplyChecks) -> None:

@@ -100,3 +100,21 @@ def test_one_that_takes_over_the_state_goes_on_bit_for_bit(
         assert optimizer.state.keys() == state.keys()
         found, state = optimizer.step(found, change), optimizer.state
     assert torch.equal(found["w"], expected["w"])
+
+
+def test_a_lazy_adam_steps_along_rows_that_changed_and_leaves_the_others(
+    make_settings: MakeSettings,
+) -> None:
+    asked = ("strategy.learning_rate=0.1",)
+    lazy = ServerOptimizer(make_settings(*asked, "strategy.lazy=true").strategy)
+    usual = ServerOptimizer(make_settings(*asked).strategy)
+    start = {"w": torch.ones(3, 2), "b": torch.ones(2)}
+    change = {"w": torch.tensor([[0.5, 0.0], [0.0, 0.0], [-1.0, 2.0]]), "b": torch.zeros(2)}
+    one, same = lazy.step(start, change), usual.step(start, change)
+    assert torch.equal(one["w"], same["w"])  # the first step is along what changed
+    rest = {"w": torch.zeros(3, 2), "b": torch.zeros(2)}
+    rest["w"][0, 0] = 0.5
+    two = lazy.step(one, rest)
+    assert torch.equal(two["w"][1:], one["w"][1:])
+    assert torch.equal(two["w"][0], usual.step(same, rest)["w"][0])
+    assert torch.equal(lazy.state["w/exp_avg"][2], 0.1 * change["w"][2])

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -142,7 +143,8 @@ def catalogue(settings: DataSettings, seen: Ids) -> Ids:
     if settings.catalogue_file is None:
         return seen
     ids = read_catalogue(settings.dir, settings.catalogue_file, settings.encoding, seen)
-    lacking = np.setdiff1d(*comparable(seen, ids))
+    own, known = comparable(seen, ids)
+    lacking = own[~pd.Index(own).isin(known)]  # numpy compares each text with all others
     if len(lacking):
         raise FedmemError(
             f"The catalogue {settings.catalogue_file} lacks item {lacking[0]} of these data: all "

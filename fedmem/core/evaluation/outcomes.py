@@ -16,7 +16,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,14 +42,19 @@ class Evaluation:
         memory: figures of the memories, summed over users; None where they are off.
         outcomes: each user's ranks, where they were asked for.
         seconds: wall time.
-        bytes: of the messages and replies.
+        traffic: bytes of the messages and replies, by direction and kind.
     """
 
     metrics: dict[str, float]
     memory: dict[str, float] | None
     outcomes: Outcomes
     seconds: float
-    bytes: int = 0
+    traffic: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all messages and replies."""
+        return sum(sum(kinds.values()) for kinds in self.traffic.values())
 
 
 def to_arrays(outcomes: Mapping[str, Ranks]) -> dict[str, Ints]:

@@ -273,6 +273,9 @@ class ClientSettings(Section, key="client"):
     """Full-batch steps a round."""
     windows: Count
     """Training windows of `model.max_length` a user, counted from the latest."""
+    candidates: Count | None
+    """Items beside a target in the loss of stage 1, drawn for each round and the same for all
+    users, so that a message brings no more rows than these and the histories'; null: all items."""
     negatives: Count
     """Sampled negatives a window, where a stage's score is too dear for all items."""
     positions: Count
@@ -311,6 +314,9 @@ class StrategySettings(Section, key="strategy"):
     """Decay of the mean squared change a round."""
     epsilon: Positive
     """Added to the root of the mean squared change."""
+    lazy: bool
+    """Whether Adam leaves rows where they are that nobody's training has changed in a round, as
+    those of items that `client.candidates` has not drawn."""
     patience: Count
     """Validations without a better HR@10 after which a stage cools down, and then ends."""
     min_nodes: Count
@@ -405,6 +411,30 @@ class PrivacySettings(Section, key="privacy"):
             yield "epsilon", f"a number with privacy.mode={self.mode}, such as 8"
         if self.mechanism == "banded" and self.schedule != "every_k":
             yield "mechanism", f"gaussian with privacy.schedule={self.schedule}"
+
+
+@dataclass(frozen=True)
+class TransportSettings(Section, key="transport"):
+    """How parameters and updates travel, see docs/transport.md."""
+
+    bits: Annotated[int, within("[1, 32]")]
+    """Bits of a coordinate; 32: float32, and nothing is rounded. Vectors, which are few, have at
+    least 8."""
+    share: Annotated[float, within("(0, 1]")] | None
+    """Share of a row's coordinates that travel: the largest, as their signs and the mean of their
+    sizes; the others wait for the next message. null: all of them travel, each rounded."""
+    feedback: bool
+    """Whether what rounding left of an update, or of the server's step, is added to the next, and
+    rounding is to the nearest; if not, it is at random, so that the mean is right."""
+    entropy_coded: bool
+    """Whether frequent integers take fewer bits than rare ones."""
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Signs that have more bits than they need, or coordinates that would never travel."""
+        if self.share is not None and self.bits != 2:
+            yield "share", f"null with transport.bits={self.bits}: signs and zeros have 2"
+        if self.share is not None and not self.feedback:
+            yield "share", "null with transport.feedback=false: what does not travel would be lost"
 
 
 @dataclass(frozen=True)
@@ -507,6 +537,7 @@ class Settings(Section):
     client: ClientSettings
     strategy: StrategySettings
     privacy: PrivacySettings
+    transport: TransportSettings
     federation: FederationSettings
     loss: LossSettings
     evaluation: EvaluationSettings
@@ -533,6 +564,8 @@ class Settings(Section):
         """Settings that would release more than the ledger counts: key, value, what to do."""
         if self.strategy.aggregation != "mean":
             yield "strategy.aggregation", self.strategy.aggregation, "take mean"
+        if self.transport.bits < 32:  # what rounding does to a bounded update is not bounded
+            yield "transport.bits", self.transport.bits, "take transport=float32"
         if self.privacy.schedule == "all" and self.federation.fraction != 1:
             yield "privacy.schedule", "all", "set federation.fraction=1, or another schedule"
         if self.model.item_length == "auto" and self.starts_from_content:
@@ -555,6 +588,8 @@ class Settings(Section):
             yield "strategy.guard_ratio", strategy.guard_ratio, "no single change is seen; set null"
         if strategy.guard_direction and not self.privacy.on:
             yield "strategy.guard_direction", "true", "no single change is seen; set false"
+        if self.transport.bits < 32:  # what is summed are integers of a code that all nodes share
+            yield "transport.bits", self.transport.bits, "take transport=float32"
         if nodes != "auto" and nodes < fewest:
             yield "federation.nodes", nodes, f"take at least {fewest}"
 

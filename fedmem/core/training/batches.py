@@ -43,6 +43,12 @@ class RoundKey:
         entropy = np.broadcast_arrays(*names, users, numbers, step)
         return Streams(np.column_stack(entropy).astype(np.uint32))
 
+    def candidates(self, num_items: int, count: int) -> Ints:
+        """So many items [C] of all, each once and ascending: the same for everybody."""
+        words = [*words_of(self.seed), zlib.crc32(self.stage.encode()), self.round]
+        drawn = np.random.default_rng(words).choice(num_items, min(count, num_items), replace=False)
+        return np.sort(drawn).astype(np.int32) + 1
+
 
 class Scoring(NamedTuple):
     """Where, and against what, the stage's own score is trained: at P positions of each row."""
@@ -74,6 +80,8 @@ class Batch(NamedTuple):
     """for the dropout of the backbone; None where it does not train"""
     scoring: Scoring | None
     """None where the stage's score is h·e alone, which is trained over all items"""
+    candidates: Tensor | None = None
+    """[B, C] items in their place, the same for all rows; None: all items"""
 
     def map(self, function: Callable[[Tensor], Any]) -> Batch:
         """The function of every tensor."""
@@ -82,6 +90,7 @@ class Batch(NamedTuple):
             function(self.targets),
             None if self.noise is None else [function(noise) for noise in self.noise],
             None if self.scoring is None else self.scoring.map(function),
+            None if self.candidates is None else function(self.candidates),
         )
 
 
@@ -128,7 +137,11 @@ class BatchMaker:
             counts = np.full(len(rows), share.shape[1])
             (gating_noise,) = streams.noise(counts, [model.gating_hidden], pinned)
             scoring = Scoring(share, negatives, gating_noise, positions, memories)
-        batch = Batch(inputs, targets, noise, scoring)
+        candidates, count = None, self.settings.client.candidates
+        if stage.trains_backbone and count is not None:
+            drawn = key.candidates(windows.interactions.num_items, count)
+            candidates = _tensor(drawn).expand(len(rows), -1)
+        batch = Batch(inputs, targets, noise, scoring, candidates)
         return batch.map(lambda x: x.to(self.device, non_blocking=True))
 
     def _choose_positions(

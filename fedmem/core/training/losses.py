@@ -39,6 +39,26 @@ def summed_cross_entropy_over_items(hidden: Tensor, item_emb: Tensor, targets: T
     return total
 
 
+def summed_cross_entropy_over_drawn(
+    hidden: Tensor, item_emb: Tensor, targets: Tensor, candidates: Tensor, num_items: int
+) -> Tensor:
+    """An estimate of `summed_cross_entropy_over_items`, from candidates [C] drawn from all items.
+
+    Those that are not the target stand for all others, each for as many, so that the estimate of
+    the softmax's denominator is unbiased (Y. Bengio, J.-S. Senécal, "Adaptive Importance Sampling
+    to Accelerate Training of a Neural Probabilistic Language Model", 2008). Where all items are
+    drawn it is the loss itself.
+    """
+    samples, wanted = hidden.flatten(0, -2), targets.flatten()  # [N, D], [N]
+    positive = (samples * item_emb[wanted]).sum(1, keepdim=True)  # [N, 1]
+    own = candidates == wanted[:, None]  # [N, C]
+    others = (candidates.shape[0] - own.sum(1, keepdim=True)).clamp(min=1)  # [N, 1]
+    scores = samples @ item_emb[candidates].T + ((num_items - 1) / others).log()
+    scores = scores.masked_fill(own, -torch.inf)
+    evidence = torch.cat([positive, scores], 1).logsumexp(1)
+    return ((evidence - positive[:, 0]) * (wanted > 0)).sum()
+
+
 class _SummedCrossEntropy(torch.autograd.Function):
     """(loss, its gradient by `hidden`, its gradient by `item_emb`)."""
 

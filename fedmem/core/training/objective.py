@@ -22,6 +22,7 @@ class Objective(nn.Module):
         self.weights = settings.of_stage(model.stage.name).loss
         self.dropout = settings.model.dropout
         self.precision = settings.client.precision
+        self.num_items = len(model.sasrec.item_emb.weight) - 1
 
     def forward(
         self, batch: Batch, hidden: Tensor | None = None, tables: ItemTables | None = None
@@ -39,15 +40,22 @@ class Objective(nn.Module):
                 hidden = model.sasrec(batch.inputs, Dropout(self.dropout, batch.noise))
             total = hidden.new_zeros(())
             if weights.identity:
-                total = total + weights.identity * losses.summed_cross_entropy_over_items(
-                    hidden, model.sasrec.item_emb.weight, batch.targets
-                )
+                total = total + weights.identity * self._identity_loss(batch, hidden)
             if batch.scoring is not None:
                 tables = model.tables() if tables is None else tables
                 if tables is None:
                     raise ValueError(f"{model.stage.name} has no score of its own to train")
                 total = total + self._score_loss(batch.scoring, hidden, batch.targets, tables)
             return total
+
+    def _identity_loss(self, batch: Batch, hidden: Tensor) -> Tensor:
+        """The cross-entropy of h·e, at states [B, T, D]."""
+        item_emb = self.model.sasrec.item_emb.weight
+        if batch.candidates is None:
+            return losses.summed_cross_entropy_over_items(hidden, item_emb, batch.targets)
+        return losses.summed_cross_entropy_over_drawn(
+            hidden, item_emb, batch.targets, batch.candidates[0], self.num_items
+        )
 
     def _score_loss(
         self, scoring: Scoring, hidden: Tensor, targets: Tensor, tables: ItemTables

@@ -28,6 +28,7 @@ from fedmem.core.settings import ClientSettings, Settings
 from fedmem.core.training.batches import Batch, BatchMaker, RoundKey, Rows
 from fedmem.core.training.hidden_states import HiddenStates
 from fedmem.core.training.objective import Objective
+from fedmem.core.training.touched_items import TABLE, TouchedItems
 from fedmem.core.updates.update import Update, UserUpdates
 
 STACK_BYTES = {"cpu": 1 << 28, "cuda": 1 << 31}
@@ -166,13 +167,30 @@ class LocalTrainer:
         lengths = self.windows.lengths[rows]
         backbone = self._hidden_states is None
         at_once = positions_at_once(self.settings.client.micro_batch, self._device, backbone)
+        items = self._touched_items(rows, key)
         for chunk in by_length(lengths, at_once):
-            loss = self._objective(*self._batch(rows[chunk], key, step), leaves)
+            batch, hidden = self._batch(rows[chunk], key, step)
+            if items is None:
+                loss = self._objective(batch, hidden, leaves)
+            else:
+                loss = items.loss(self._objective, batch)
             loss.backward()
             total += loss.detach()
+        if items is not None:
+            items.backward()
         if tables is not None and leaves is not None:
             tables.backward(leaves)
         return float(total)
+
+    def _touched_items(self, rows: Rows, key: RoundKey) -> TouchedItems | None:
+        """The items that training on these rows reads; None where it reads all of them."""
+        count = self.settings.client.candidates
+        if count is None or TABLE not in self.scope:
+            return None
+        windows = self.windows
+        drawn = key.candidates(windows.interactions.num_items, count)
+        read = (windows.inputs(rows), windows.targets(rows), drawn)
+        return TouchedItems(self.scope[TABLE], read)
 
     def _batch(self, rows: Rows, key: RoundKey, step: int) -> tuple[Batch, Tensor | None]:
         hidden = None if self._hidden_states is None else self._hidden_states.take(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from flwr.app import ConfigRecord, RecordDict
 
 from fedmem.core.updates.update import Update
 from fedmem.messaging.messages import (
@@ -12,11 +13,11 @@ from fedmem.messaging.messages import (
     NeedsFrozen,
     Task,
     from_array_record,
-    payload_bytes,
     to_array_record,
     update_from_record,
     update_to_record,
 )
+from fedmem.messaging.traffic import payload_bytes
 
 PARAMETERS = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.tensor(0.5)}
 
@@ -66,4 +67,14 @@ def test_results_and_descriptions_come_back_as_they_were() -> None:
 
 def test_bytes_are_those_of_the_arrays_and_little_more() -> None:
     task = Task("{}", "finetune_moe", to_array_record({"w": torch.zeros(1000)}), "", None, None, 1)
-    assert 4000 <= payload_bytes(task.to_record()) < 4500
+    counted = payload_bytes(task.to_record())
+    assert counted.keys() == {"about", "scope", "hints"}
+    assert 4000 <= counted["scope"] < 4300
+    assert sum(counted.values()) < 4500
+
+
+def test_raw_bytes_count_as_they_are_and_words_as_text() -> None:
+    said = ConfigRecord(
+        {"box": b"\0" * 50, "boxes": [b"\0" * 7, b"\1" * 9], "stage": "a", "none": ""}
+    )
+    assert payload_bytes(RecordDict({"sum": said})) == {"sum": 3 + 50 + 5 + 16 + 5 + 3 + 4 + 2}

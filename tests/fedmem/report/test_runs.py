@@ -17,6 +17,7 @@ from fedmem.report.study import Study
 from fedmem.runs.folder import RunFolder
 from fedmem.runs.provenance import made_with
 from tests.helpers.in_process_grid import run_in_process
+from tests.helpers.recorded_runs import MakeRun, result
 from tests.helpers.shared_runs import WholeRun
 
 MakeSettings = Callable[..., Settings]
@@ -95,3 +96,12 @@ def test_a_damaged_result_is_a_mistake(content: str, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(FedmemError, match=r"results\.json"):
         read_run(tmp_path)
+
+
+def test_what_a_stage_moved_is_all_of_its_messages(make_run: MakeRun) -> None:
+    name = "pretrain_sasrec"
+    earlier = make_run("seed=0")  # recorded neither validations nor the test
+    assert earlier.moved_in(name) == 4 * 3_000_000
+    validated = [{**record, "evaluation_bytes": 500_000} for record in earlier.rounds]
+    run = make_run("seed=0", rounds=validated, results=[result(name, 0.5, test_bytes=250_000)])
+    assert run.moved_in(name) == 4 * 3_500_000 + 250_000

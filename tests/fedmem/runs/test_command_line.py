@@ -38,7 +38,7 @@ MISTAKES = {
     # choices
     "stage=pretrain": "stage=pretrain is unknown: did you mean pretrain_sasrec?",
     "data=ml1m": "did you mean ml-1m?",
-    "experiment=nope": "experiment=nope is unknown: choose one of amazon-toys, ",
+    "experiment=nope": "experiment=nope is unknown: choose one of amazon-beauty-bytes, ",
     "+experiment=ml-1m": "write experiment=ml-1m, without +",
     "experiment=null": "experiment=null is unknown",
     "model=3": "model=3 is unknown: choose one of default",

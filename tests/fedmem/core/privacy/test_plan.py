@@ -107,6 +107,7 @@ def test_no_ledger_is_opened_for_a_promise_that_does_not_hold(
         (["privacy.mechanism=banded"], r"privacy\.mechanism=banded .*gaussian"),
         (["privacy.schedule=all"], r"privacy\.schedule=all does not go with .*fraction=1"),
         (["strategy.aggregation=median"], r"strategy\.aggregation=median does not go"),
+        (["transport=coded"], r"transport\.bits=3 does not go"),
         (["memory.threshold=auto"], r"memory\.threshold=auto does not go"),
         (["model.item_start=content"], r"model\.item_length=auto does not go"),
         (["evaluation.cold_items=0.1"], r"evaluation\.cold_items=0\.1 does not go"),

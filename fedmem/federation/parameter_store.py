@@ -1,4 +1,4 @@
-"""The frozen rest of a stage's model, kept at a node under its content hash."""
+"""Parameters that a node keeps under their content hash: a frozen rest, or a scope."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEPT = 4
 """Files in a folder: a run has one for each stage, and a node has a run at a time."""
 
 
-class FrozenStore:
+class ParameterStore:
     """Parameters by content hash, in this process and in a folder that processes share.
 
     The folder keeps the latest few; a node that lacks one that is asked for gets it again.

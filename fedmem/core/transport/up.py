@@ -1,0 +1,93 @@
+"""The way up: a node's update, rounded on its way to the server.
+
+What rounding leaves of an update is added to the node's next one (F. Seide et al., "1-Bit
+Stochastic Gradient Descent", Interspeech 2014), where `transport.feedback` is on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fedmem.core.files.sealed import load_sealed, save_sealed
+from fedmem.core.model.parameters import Parameters
+from fedmem.core.training.batches import RoundKey
+from fedmem.core.transport.codec import Codec, values_of
+from fedmem.core.updates.update import Update
+
+KEPT = 3
+"""Rounds whose remainders a node keeps: a run that was killed goes on from before the round that
+was under way, and the last that ended may not have been written by then."""
+
+
+class Remainders:
+    """What rounding left of a node's updates, on the node's own disk, round by round.
+
+    Args:
+        folder: the node's own; made when the first is put.
+        key: of the run and the stage. What others left behind is not taken up.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._folder = folder
+        self._key = key
+
+    def before(self, number: int) -> Parameters:
+        """What was left in the latest round before this one; nothing where there is none.
+
+        Raises:
+            FedmemError: the file is damaged. To go on without it is no way out that may go
+                unnoticed: what it holds would be lost.
+        """
+        rounds = [each for each in self._rounds() if each < number]
+        return load_sealed(self._path(rounds[-1]), "node's remainder")[1] if rounds else {}
+
+    def put(self, number: int, remainder: Parameters) -> None:
+        """Keep what a round left, and no more of later rounds, which a run that goes on undoes.
+
+        Raises:
+            OSError: the disk does not take it; those before stay.
+        """
+        save_sealed(self._path(number), {"round": number}, remainder)
+        kept = {self._path(each) for each in [e for e in self._rounds() if e <= number][-KEPT:]}
+        for path in self._folder.glob("remainder-*.safetensors"):
+            if path not in kept:
+                path.unlink(missing_ok=True)
+
+    def _rounds(self) -> list[int]:
+        found = self._folder.glob(f"remainder-{self._key}-*.safetensors")
+        return sorted(int(path.stem.rpartition("-")[2]) for path in found)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"remainder-{self._key}-{number}.safetensors"
+
+
+def code_update(
+    update: Update, codec: Codec, key: RoundKey, who: str, remainders: Remainders | None = None
+) -> bytes:
+    """An update's change as it travels.
+
+    Args:
+        update: a node's, through all filters.
+        codec: of the run.
+        key: of the round.
+        who: the node, by a name that it has in every process.
+        remainders: of the node, where the codec has feedback.
+    """
+    change = {name: value.detach().cpu() for name, value in update.change.items()}
+    carried = remainders is not None and update.weight > 0  # else nobody takes it
+    if remainders is not None and carried:
+        left = remainders.before(key.round)
+        change = {name: value + left[name] if left else value for name, value in change.items()}
+    rounded = codec.round(change, key, who)
+    if remainders is not None and carried:
+        sent = values_of(rounded)
+        remainders.put(key.round, {n: _finite(value - sent[n]) for n, value in change.items()})
+    return codec.to_bytes(rounded)
+
+
+def _finite(remainder: Tensor) -> Tensor:
+    """The server refuses an update that is not finite; the next one shall be."""
+    return torch.nan_to_num(remainder, nan=0.0, posinf=0.0, neginf=0.0)
