@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import random
 import shutil
 import subprocess
@@ -199,6 +200,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no right to mount a tmpfs here")
     yield place
+    gc.collect()  # the tensors of a state that was read are mapped from its file
     subprocess.run(["umount", str(place)], check=True)
 
 
