@@ -10,7 +10,7 @@ from fedmem.experiment.__main__ import main
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nonsense"], "experiment=nonsense is unknown: choose one of amazon-toys"),
+        (["nonsense"], "experiment=nonsense is unknown: choose one of amazon-beauty"),
         (["ml-100k", "--arms", "ful"], "no arm 'ful'"),
         (["ml-100k", "federation.round=3"], "federation.round is no setting"),
         (["ml-100k", "--seeds", "one"], "--seeds=one"),

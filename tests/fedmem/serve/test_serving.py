@@ -227,8 +227,9 @@ def test_what_left_is_read_from_the_run_or_from_the_node(
     assert (own.stages[0].rounds, own.stages[0].messages, own.stages[0].bytes_up) == (1, 2, 15)
     assert departures(None, None, served).stages == []
     hash_ = whole_run.checkpoints["finetune_moe"].hash
-    assert find_run(tmp_path, "finetune_moe", hash_) == tmp_path / "run"
-    assert find_run(tmp_path, "finetune_moe", "of another") is None
+    made = Path(whole_run.settings.output_dir)
+    assert find_run(made.parent, "finetune_moe", hash_) == made
+    assert find_run(made.parent, "finetune_moe", "of another") is None
 
 
 def test_a_real_node_writes_down_what_it_sends(
