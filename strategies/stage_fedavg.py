@@ -213,11 +213,14 @@ class StageFedAvg(FedAvg):
         # A fixed order of summation, whichever node answers first: a run repeats bit for bit.
         results.sort(key=lambda result: sorted(result.sums.items()))
         sums = _summed(result.sums for result in results)
+        memory = _summed(result.memory for result in results)
         if self._private is not None:
             sums = self._private.figures(sums, server_round, split)
+        if self._settings.privacy.noises_figures:
+            memory = {}  # exact sums over histories
         return Evaluation(
             metrics=means(sums),
-            memory=_summed(result.memory for result in results) or None,
+            memory=memory or None,
             outcomes=joined([result.outcomes for result in results if result.outcomes]),
             seconds=time.monotonic() - began,
             traffic={"evaluate_down": down, "evaluate_up": up},

@@ -36,6 +36,7 @@ def test_three_stages_spend_one_budget(make_settings: MakeSettings) -> None:
     assert spent == sorted(spent)
     assert results[-1].epsilon == pytest.approx(8.0, rel=5e-3)
     assert results[-1].epsilon <= 8.0
+    assert [result.memory for result in results] == [None] * 3  # exact figures of histories
     checkpoints = load_all(settings)
     names = [each["of"] for each in checkpoints["finetune_moe"].released or []]
     assert names == [name for stage in settings.stage for name in (stage, f"figures of {stage}")]

@@ -58,6 +58,8 @@ class PlainProgress(Observer):
         if record.loss is not None:
             parts.append(f"loss {record.loss:.4f}")
         parts.append(f"validation HR@10 {record.validation[SELECTED_BY]:.4f}")
+        if record.epsilon is not None:
+            parts.append(f"ε {record.epsilon:.2f}")
         if record.round:
             left = (time.monotonic() - self._started) / (record.round - self._done)
             parts.append(f"{clock(left * (self._rounds - record.round))} left")

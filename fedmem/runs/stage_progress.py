@@ -88,7 +88,7 @@ class StageRules:
         if ledger is not None:
             most = affordable(settings, ledger, self._stage.name, schedule.rounds)
             schedule = schedule.within(most)
-        first = -1 if self._stage.requires and not self._figures_are_noised else 0
+        first = -1 if self._stage.requires and not self._settings.privacy.noises_figures else 0
         return StageProgress(
             stage=self._stage.name,
             round=first,
@@ -112,7 +112,7 @@ class StageRules:
 
     def charged_figures(self, progress: StageProgress) -> StageProgress:
         """Before a validation or the test, likewise."""
-        if progress.ledger is None or not self._figures_are_noised:
+        if progress.ledger is None or not self._settings.privacy.noises_figures:
             return progress
         ledger = progress.ledger.charged(figures_of(self._settings, progress.stage))
         require_affordable(self._settings, ledger)
@@ -125,12 +125,7 @@ class StageRules:
         if progress.round == progress.schedule.last:
             return True
         every = self._settings.federation.evaluate_every
-        return progress.round % every == 0 and not self._figures_are_noised
-
-    @property
-    def _figures_are_noised(self) -> bool:
-        privacy = self._settings.privacy
-        return privacy.on and privacy.figures == "noised"
+        return progress.round % every == 0 and not self._settings.privacy.noises_figures
 
     def trained(self, progress: StageProgress, record: RoundRecord) -> StageProgress:
         """After the training of a round, whose parameters `progress` has already."""

@@ -38,8 +38,8 @@ def planned(settings: Settings, noise: float) -> tuple[list[Release], list[Relea
     """What all stages of a run are to release: their rounds, and their figures where noised."""
     names = list(settings.stage)
     rounds = [rounds_of(settings, n, noise, settings.of_stage(n).rounds) for n in names]
-    noised = settings.privacy.figures == "noised"
-    return rounds, [figures_of(settings, n, FIGURES) for n in names] if noised else []
+    noised = names if settings.privacy.noises_figures else []
+    return rounds, [figures_of(settings, n, FIGURES) for n in noised]
 
 
 def noise_multiplier(settings: Settings, earlier: Sequence[Release] = ()) -> float:

@@ -399,6 +399,11 @@ class PrivacySettings(Section, key="privacy"):
         return self.mode != "none"
 
     @property
+    def noises_figures(self) -> bool:
+        """Whether figures are a part of what is promised, and so all else of rankings is left out."""
+        return self.on and self.figures == "noised"
+
+    @property
     def fewest_nodes(self) -> int:
         """Nodes that a run has to have at its start."""
         return max(FEWEST, self.secure_sum.min_members) if self.secure_sum.enabled else 1
