@@ -400,7 +400,7 @@ class PrivacySettings(Section, key="privacy"):
 
     @property
     def noises_figures(self) -> bool:
-        """Whether figures are a part of what is promised, and so all else of rankings is left out."""
+        """Whether figures are a part of the promise, so that no exact one is kept beside them."""
         return self.on and self.figures == "noised"
 
     @property
