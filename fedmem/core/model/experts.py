@@ -162,7 +162,9 @@ class MemoryExpert(nn.Module):
                 pairs = items.numel() * self.heads
                 return _in_parts(some, pairs, lambda few: self._moments(tables, few, items))
             along = value @ self._rows(tables.probe, some).mT
-            odds = logits.sub_(largest).exp_() * (held > 0)[:, None]
+            odds = logits.sub_(largest).exp_()
+            if not held[0]:  # ascending: only the first can be no entry
+                odds[:, :, 0] = 0.0
             o_u, o_sum, o_o = shared_moments(odds[0], along[0], places, sums, gram)
             return o_u.mT[None], o_sum.mT[None], o_o.mT[None]
 

@@ -125,13 +125,13 @@ def shared_moments(
 
     Args:
         odds: of each of N entries [H, N, C], in proportion to a; rows of zeros for no entry.
-        along: v·u [H, N, C].
+        along: v·u [H, N, C]; it is written over.
         places: which of the N each position has [Y, M].
         sums: the sum of v [Y, H, M].
         gram: v·v' [Y, H, M, M].
     """
     o_u, o_sum, o_o = (odds.new_zeros(len(places), odds.shape[2]) for _ in range(3))
-    _shared_moments(*as_arrays(odds, odds * along, places, sums, gram), *as_arrays(o_u, o_sum, o_o))
+    _shared_moments(*as_arrays(odds, along.mul_(odds), places, sums, gram), *as_arrays(o_u, o_sum, o_o))
     return o_u, o_sum, o_o
 
 
