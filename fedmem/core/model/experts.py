@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedmem.core.model.kernels.read_out_moments import Moments, read_out_moments, shared_moments
-from fedmem.core.model.rows import rows_of
+from fedmem.core.model.rows import Rows
 
 SHARPNESS = 4.0
 """With one head an attention logit is at first this times cos(candidate, entry): attention starts
@@ -100,10 +100,10 @@ class MemoryExpert(nn.Module):
             candidates: item ids [X, C].
             items: item ids [X, Y, M] of the memories' entries, 0 where there is none.
         """
-        shared = len(candidates) == 1 and not torch.is_grad_enabled() and items.device.type == "cpu"
-        moments_of = self._shared_moments if shared else self._moments
-        o_u, o_sum, o_o = moments_of(tables, candidates, items)
-        shift = rows_of(tables.shift[:, None], candidates)  # [X, C, 1]
+        rows = Rows(candidates)
+        moments_of = self._shared_moments if rows.shared else self._moments
+        o_u, o_sum, o_o = moments_of(tables, rows, items)
+        shift = rows.of(tables.shift[:, None])  # [X, C, 1]
         read = o_u * self._scale(o_sum, o_o) + shift
         return read.mT * (items > 0).any(-1).unsqueeze(2)
 
@@ -113,12 +113,13 @@ class MemoryExpert(nn.Module):
         With the variance of o as it is, o·u is a sum over the entries; the LayerNorm's bias is the
         rest. Their sum is that of `forward`, for candidates [C] and entries [M].
         """
-        row, held = candidates[None], items[None]
-        logits = self._rows(tables.query, row) @ self._rows(tables.key, held).mT  # [1, H, C, M]
+        rows, held = Rows(candidates[None]), items[None]
+        query, probe = self._split(rows.of(tables.query)), self._split(rows.of(tables.probe))
+        logits = query @ self._entries(tables.key, held).mT  # [1, H, C, M]
         attention = torch.softmax(logits + (items == 0) * NEVER, dim=-1)
-        along = self._rows(tables.probe, row) @ self._rows(tables.value, held).mT
+        along = probe @ self._entries(tables.value, held).mT
         of_entries = (attention * along).sum(1)[0]  # [C, M]
-        _, o_sum, o_o = self._moments(tables, row, held[None])  # [1, C, 1]
+        _, o_sum, o_o = self._moments(tables, rows, held[None])  # [1, C, 1]
         of_none = tables.shift[candidates][:, None]
         shares = torch.cat([of_entries * self._scale(o_sum, o_o)[0], of_none], dim=1)
         return shares * (items > 0).any()
@@ -129,21 +130,21 @@ class MemoryExpert(nn.Module):
         variance = (o_o / dim - (o_sum / dim).square()).clamp(min=0)
         return (variance + self.norm.eps).rsqrt()
 
-    def _moments(self, tables: ExpertTables, candidates: Tensor, items: Tensor) -> Moments:
+    def _moments(self, tables: ExpertTables, rows: Rows, items: Tensor) -> Moments:
         """o·u, the sum of o and o·o, each [X, C, Y]."""
-        rows, length, entries = items.shape
-        pairs = (rows, self.heads, candidates.shape[1], length, entries)  # [X, H, C, Y, M]
+        groups, length, entries = items.shape
+        pairs = (groups, self.heads, rows.items.shape[1], length, entries)  # [X, H, C, Y, M]
         held = items.flatten(1)  # [X, YM]
-        value = self._rows(tables.value, held)  # [X, H, YM, D/H]
-        logits = self._rows(tables.query, candidates) @ self._rows(tables.key, held).mT
-        along = self._rows(tables.probe, candidates) @ value.mT  # [X, H, C, YM]
+        value = self._entries(tables.value, held)  # [X, H, YM, D/H]
+        logits = self._split(rows.of(tables.query)) @ self._entries(tables.key, held).mT
+        along = self._split(rows.of(tables.probe)) @ value.mT  # [X, H, C, YM]
         absent = (items == 0)[:, None, None]  # [X, 1, 1, Y, M]
         attention = torch.softmax(logits.view(pairs) + absent * NEVER, dim=-1)
-        values = value.view(rows, self.heads, length, entries, -1)  # [X, H, Y, M, D/H]
+        values = value.view(groups, self.heads, length, entries, -1)  # [X, H, Y, M, D/H]
         gram = values @ values.mT  # [X, H, Y, M, M]
         return read_out_moments(attention, along.view(pairs), values.sum(-1), gram)
 
-    def _shared_moments(self, tables: ExpertTables, candidates: Tensor, items: Tensor) -> Moments:
+    def _shared_moments(self, tables: ExpertTables, rows: Rows, items: Tensor) -> Moments:
         """The same where all positions share their candidates, X = 1; no gradient.
 
         Memories hold much the same items, so what a candidate has to do with an entry is computed
@@ -151,36 +152,41 @@ class MemoryExpert(nn.Module):
         too far apart for that.
         """
         held, places = torch.unique(items[0], return_inverse=True)  # [N], [Y, M]
-        key, value = (self._rows(table, held[None]) for table in (tables.key, tables.value))
-        values = self._rows(tables.value, items[0])  # [Y, H, M, D/H]
+        key, value = (self._entries(table, held[None]) for table in (tables.key, tables.value))
+        values = self._entries(tables.value, items[0])  # [Y, H, M, D/H]
         sums, gram = values.sum(-1), values @ values.mT  # [Y, H, M], [Y, H, M, M]
 
-        def of(some: Tensor) -> Moments:
-            logits = key @ self._rows(tables.query, some).mT  # [1, H, N, C]
+        def of(some: Rows) -> Moments:
+            logits = key @ self._split(some.of(tables.query)).mT  # [1, H, N, C]
             largest = logits.amax(2, keepdim=True)
             if (largest - logits.amin(2, keepdim=True)).max() > SPREAD:
                 pairs = items.numel() * self.heads
                 return _in_parts(some, pairs, lambda few: self._moments(tables, few, items))
-            along = value @ self._rows(tables.probe, some).mT
+            along = value @ self._split(some.of(tables.probe)).mT
             odds = logits.sub_(largest).exp_()
             if not held[0]:  # ascending: only the first can be no entry
                 odds[:, :, 0] = 0.0
             o_u, o_sum, o_o = shared_moments(odds[0], along[0], places, sums, gram)
             return o_u.mT[None], o_sum.mT[None], o_o.mT[None]
 
-        return _in_parts(candidates, len(held) * self.heads, of)
+        return _in_parts(rows, len(held) * self.heads, of)
 
-    def _rows(self, table: Tensor, items: Tensor) -> Tensor:
-        """Rows of a table [I + 1, D] for items [X, N], by head: [X, H, N, D/H]."""
-        rows = rows_of(table, items)
-        return rows.view(*items.shape, self.heads, -1).transpose(1, 2)
+    def _entries(self, table: Tensor, items: Tensor) -> Tensor:
+        """Rows of a table [I + 1, D] for entries [X, N], by head: [X, H, N, D/H]."""
+        return self._split(F.embedding(items, table))
+
+    def _split(self, rows: Tensor) -> Tensor:
+        """[X, N, D] by head: [X, H, N, D/H]."""
+        return rows.view(*rows.shape[:2], self.heads, -1).transpose(1, 2)
 
 
-def _in_parts(candidates: Tensor, pairs: int, moments_of: Callable[[Tensor], Moments]) -> Moments:
-    """Moments of candidates [X, C] of which each makes so many pairs, as many as may be at once."""
+def _in_parts(rows: Rows, pairs: int, moments_of: Callable[[Rows], Moments]) -> Moments:
+    """Moments of candidates of which each makes so many pairs, as many as may be at once."""
     size = max(1, PAIRS_AT_ONCE // pairs)
-    starts = range(0, candidates.shape[1], size)
-    parts = [moments_of(candidates[:, start : start + size]) for start in starts]
+    starts = range(0, rows.items.shape[1], size)
+    parts = [moments_of(rows.part(start, start + size)) for start in starts]
+    if len(parts) == 1:
+        return parts[0]
     # Side by side as [X, Y, C], the order in memory that they are needed in.
     o_u, o_sum, o_o = (torch.cat([x.mT for x in of], dim=2).mT for of in zip(*parts, strict=True))
     return o_u, o_sum, o_o

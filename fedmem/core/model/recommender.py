@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from fedmem.core.model.backbone import SASRec
 from fedmem.core.model.content import AlignGating, leanings, zero_projector
 from fedmem.core.model.experts import ExpertTables, MemoryExpert, Router
-from fedmem.core.model.rows import rows_of
+from fedmem.core.model.rows import Rows
 from fedmem.core.settings import ModelSettings
 from fedmem.core.stages import Stage
 
@@ -222,25 +222,24 @@ class Recommender(nn.Module):
         def ungrouped(x: Tensor) -> Tensor:
             return x.reshape(batch, length, -1)
 
-        total = _products(
-            hidden, rows_of(self.sasrec.item_emb.weight, candidates, padding=0)
-        )  # [X, Y, C]
+        rows = Rows(candidates)
+        total = _products(hidden, rows.of(self.sasrec.item_emb.weight, padding=0))  # [X, Y, C]
         products = {"sequence": ungrouped(total)}
         if tables is None:
             return Scores(products["sequence"], total.new_empty(0), products)
         picture: Tensor = self.align_gating(
             self.align_gating.position_part(hidden) if gate is None else grouped(gate),
-            rows_of(tables.gate, candidates),
-            self.lean[candidates],
+            rows.of(tables.gate),
+            rows.of(self.lean[:, None]).squeeze(-1),
             None if keep is None else grouped(keep),
         )
-        by_picture = _products(hidden, rows_of(tables.visual, candidates))
-        by_text = _products(hidden, rows_of(tables.text, candidates))
+        by_picture = _products(hidden, rows.of(tables.visual))
+        by_text = _products(hidden, rows.of(tables.text))
         by_content = by_text + picture * (by_picture - by_text)
         total = total + self.gating_weight.content * by_content
         products |= {"picture": ungrouped(by_picture), "text": ungrouped(by_text)}
         if memories is not None and tables.routed is not None:
-            routed = rows_of(tables.routed, candidates).unsqueeze(1)  # [X, 1, C, E]
+            routed = rows.of(tables.routed).unsqueeze(1)  # [X, 1, C, E]
             by_memory = torch.zeros_like(total)
             for k, (name, of_expert) in enumerate(tables.experts.items()):
                 read = self._expert(name)(of_expert, candidates, grouped(memories))
