@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import argparse
 import ast
+import difflib
+import re
+import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,6 +41,14 @@ class Parser(argparse.ArgumentParser):
         """As of `argparse`, without the list of all options."""
         self.exit(MISTAKE_EXIT_CODE, f"fedmem: {message}. {self.prog} --help lists the options.\n")
 
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As of `argparse`, once every option is known: else its value would pass for a setting."""
+        given = list(sys.argv[1:] if args is None else args)
+        self._require_known(given)
+        return super().parse_known_args(given, namespace)
+
     def add_settings(self) -> None:
         """Let settings of a run stand among the options."""
         words = "settings of the run"
@@ -49,6 +60,25 @@ class Parser(argparse.ArgumentParser):
         asked, others = self.parse_known_intermixed_args(arguments)
         asked.settings = [*asked.settings, *others]
         return asked
+
+    def _require_known(self, arguments: Sequence[str]) -> None:
+        options = list(self._long_options())
+        for argument in arguments:
+            if argument == "--":  # values follow
+                return
+            name = argument.partition("=")[0]
+            if not re.match("--[a-zA-Z]", name) or any(o.startswith(name) for o in options):
+                continue
+            near = difflib.get_close_matches(name, options, n=1)
+            self.error(f"there is no option {name}" + (f", but {near[0]}" if near else ""))
+
+    def _long_options(self) -> Iterator[str]:
+        """Of this command and of those within it."""
+        for action in self._actions:
+            yield from (option for option in action.option_strings if option.startswith("--"))
+            if isinstance(action, argparse._SubParsersAction):
+                for within in set(action.choices.values()):
+                    yield from within._long_options()
 
 
 def command_parser(name: str, docstring: str | None) -> Parser:

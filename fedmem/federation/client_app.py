@@ -27,7 +27,7 @@ from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage, find_stage
 from fedmem.core.training.batches import RoundKey
 from fedmem.core.transport.codec import Codec
-from fedmem.core.transport.up import Remainders, code_update
+from fedmem.core.transport.up import Remainders, code_update, drop_remainders
 from fedmem.core.updates.filters import make_filters
 from fedmem.core.updates.update import Update
 from fedmem.federation import masking
@@ -243,13 +243,17 @@ def _as_sent(update: Update, client: UserClient, task: Task, context: Context) -
     settings, codec = client.node.settings, Codec(client.node.settings.transport)
     if codec.exact:
         return update_to_record(update)
+    folder, forgotten = _own_folder(settings, context), client.node.histories.forgotten
     remainders = None
     if codec.feedback:
         key = memory_key(settings, task.frozen_hash, task.stage)
-        remainders = Remainders(_own_folder(settings, context), key)
+        remainders = Remainders(folder, key, forgotten)
     round_key = RoundKey(settings.seed, task.stage, task.round)
     who = f"node of user {client.node.users[0]}"  # no two nodes share one
-    return update_to_record(update, code_update(update, codec, round_key, who, remainders))
+    coded = code_update(update, codec, round_key, who, remainders)
+    if remainders is not None and read_forgotten(settings.data).digest != forgotten:
+        drop_remainders(folder)  # it was asked for meanwhile
+    return update_to_record(update, coded)
 
 
 def _bring_memory(client: UserClient, split: Split, task: Task, context: Context) -> MemoryBank:

@@ -164,13 +164,14 @@ def make_app(desk: Desk, access: Access) -> FastAPI:
     async def forget(user: str, item: str) -> s.Forgotten:
         """Remove an item from a user's history and memory on the disk, for good."""
         # Not where all others wait: a checkpoint may just be taken over.
-        gone, rewritten = await asyncio.to_thread(engine.forget, user, item)
+        gone, rewritten, deleted = await asyncio.to_thread(engine.forget, user, item)
         return s.Forgotten(
             user=user,
             item=item,
             interactions=gone,
             memories_rewritten=rewritten,
-            says=_said_of_forgetting(rewritten),
+            remainders_deleted=deleted,
+            says=_said_of_forgetting(rewritten, deleted),
         )
 
     @app.get("/users/{user}/exposure")
@@ -252,13 +253,14 @@ def _health(desk: Desk) -> s.Health:
     )
 
 
-def _said_of_forgetting(rewritten: int) -> list[str]:
+def _said_of_forgetting(rewritten: int, deleted: int) -> list[str]:
     on_disk = "the memory kept on this disk was" if rewritten == 1 else "no memory was"
     if rewritten > 1:
         on_disk = f"{rewritten} memories kept on this disk were"
     return [
         "It is gone from your history: nothing at this node reads it again, also after a restart.",
         f"The memory was filled anew without it; {on_disk} rewritten.",
+        *(["What rounding had kept back of earlier updates was deleted."] if deleted else []),
         "Training goes on without it from the next round.",
         "What earlier rounds sent cannot be recalled, nor what the shared model learned of it.",
         "The file that your history came from is yours and was not changed.",

@@ -18,6 +18,7 @@ from fedmem.core.errors import FedmemError, first_line
 from fedmem.core.memory import Account
 from fedmem.core.memory.memory_store import NodeStore
 from fedmem.core.settings import Settings
+from fedmem.core.transport.up import drop_remainders
 from fedmem.recommend.explanation import Explanation, explain
 from fedmem.recommend.new_items import NewItems
 from fedmem.recommend.person import Person
@@ -58,7 +59,7 @@ class Engine:
         residents: indices of the users who live here, ascending.
         users: those of them who take part in training, now.
         stage: whose checkpoint; None: the last stage that has one.
-        stores: folders in which nodes keep memories of these histories on the disk.
+        stores: folders in which nodes keep what is theirs of these histories on the disk.
 
     Raises:
         FedmemError: there is no checkpoint, or no data that it fits.
@@ -175,14 +176,16 @@ class Engine:
         history = served.node.interactions.history(self.index_of(served, user))
         return served, history, served.account(history) if served.stage.memory else None
 
-    def forget(self, user: str, item: str) -> tuple[int, int]:
+    def forget(self, user: str, item: str) -> tuple[int, int, int]:
         """Remove an item from a user's history and memory, on the disk and here, for good.
 
         The list of what was forgotten is on the disk first; from then on every reader of these
-        histories goes without it. Files of memories are then rewritten.
+        histories goes without it. Files of memories are then rewritten, and what rounding left of
+        the nodes' updates is deleted.
 
         Returns:
-            Interactions that are gone, and files of memories that were rewritten.
+            Interactions that are gone, files of memories that were rewritten, and files of updates'
+            remainders that were deleted.
 
         Raises:
             NotHere: the user or the item is not known, or not in the history.
@@ -196,8 +199,9 @@ class Engine:
                 raise NotHere(f"Item {item} is not in the history of user {user}.")
             digest = forget(self.settings.data, user, item).digest
             self.served = served.after_forgetting(index)
-            rewritten = sum(NodeStore(each).forget(index, digest) for each in self._stores())
-            return gone, rewritten
+            stores = self._stores()
+            rewritten = sum(NodeStore(each).forget(index, digest) for each in stores)
+            return gone, rewritten, sum(map(drop_remainders, stores))
 
     @staticmethod
     def index_of(served: ServedModel, user: str) -> int:

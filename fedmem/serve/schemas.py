@@ -210,6 +210,8 @@ class Forgotten(Described):
     """That are gone from the history."""
     memories_rewritten: int
     """Files of memories on this disk that were rewritten."""
+    remainders_deleted: int
+    """Files of what rounding had left of a node's updates."""
     says: list[str]
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from fedmem.core.arrays import UserIndices
 from fedmem.core.data import load_histories
 from fedmem.core.data.sampling import participants
-from fedmem.core.memory.memory_store import FILE as MEMORY
 from fedmem.core.settings import Settings
 from fedmem.federation.node_config import read_node_config, require_whole
 from fedmem.federation.node_settings import residents, settle_here, users_here
@@ -94,8 +93,5 @@ def make_desk(
 
 
 def _stores(folders: Sequence[Path]) -> list[Path]:
-    """Folders that hold memories on the disk, now: a node's own, and those of simulated nodes."""
-    found = [folder for folder in folders if (folder / MEMORY).is_file()]
-    for folder in folders:
-        found += sorted(path.parent for path in folder.glob(f"{NODES}/*/{MEMORY}"))
-    return found
+    """A node's own folder, and those of the nodes that a run simulated, as they are now."""
+    return [*folders, *(own for folder in folders for own in sorted(folder.glob(f"{NODES}/*")))]

@@ -21,6 +21,8 @@ KEPT = 3
 """Rounds whose remainders a node keeps: a run that was killed goes on from before the round that
 was under way, and the last that ended may not have been written by then."""
 
+REMAINDERS = "remainder-*.safetensors"
+
 
 class Remainders:
     """What rounding left of a node's updates, on the node's own disk, round by round.
@@ -28,11 +30,14 @@ class Remainders:
     Args:
         folder: the node's own; made when the first is put.
         key: of the run and the stage. What others left behind is not taken up.
+        forgotten: the `Histories.forgotten` of the histories that are trained on. What was left of
+            updates on others holds traces of what was forgotten since, and is dropped.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
+    def __init__(self, folder: Path, key: str, forgotten: str = "") -> None:
         self._folder = folder
         self._key = key
+        self._forgotten = forgotten
 
     def before(self, number: int) -> Parameters:
         """What was left in the latest round before this one; nothing where there is none.
@@ -42,7 +47,13 @@ class Remainders:
                 unnoticed: what it holds would be lost.
         """
         rounds = [each for each in self._rounds() if each < number]
-        return load_sealed(self._path(rounds[-1]), "node's remainder")[1] if rounds else {}
+        if not rounds:
+            return {}
+        about, remainder = load_sealed(self._path(rounds[-1]), "node's remainder")
+        if about.get("forgotten", "") != self._forgotten:
+            drop_remainders(self._folder)
+            return {}
+        return remainder
 
     def put(self, number: int, remainder: Parameters) -> None:
         """Keep what a round left, and no more of later rounds, which a run that goes on undoes.
@@ -50,9 +61,10 @@ class Remainders:
         Raises:
             OSError: the disk does not take it; those before stay.
         """
-        save_sealed(self._path(number), {"round": number}, remainder)
+        about = {"round": number, "forgotten": self._forgotten}
+        save_sealed(self._path(number), about, remainder)
         kept = {self._path(each) for each in [e for e in self._rounds() if e <= number][-KEPT:]}
-        for path in self._folder.glob("remainder-*.safetensors"):
+        for path in self._folder.glob(REMAINDERS):
             if path not in kept:
                 path.unlink(missing_ok=True)
 
@@ -62,6 +74,19 @@ class Remainders:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"remainder-{self._key}-{number}.safetensors"
+
+
+def drop_remainders(folder: Path) -> int:
+    """Delete what a node keeps of its updates; how many files. Training goes on without it, as
+    from the first round.
+
+    Raises:
+        OSError: a file cannot be deleted.
+    """
+    found = list(folder.glob(REMAINDERS))
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)
 
 
 def code_update(

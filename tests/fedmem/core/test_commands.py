@@ -65,8 +65,8 @@ def test_settings_stand_among_options_and_a_mistake_is_one_line(
     parser = command_parser("something", "50% of it.")
     parser.add_settings()
     parser.add_argument("--top", type=int)
-    asked = parser.parse_with_settings(["a=1", "--top", "3", "b=2", "--flag"])
-    assert (asked.top, asked.settings) == (3, ["a=1", "b=2", "--flag"])
+    asked = parser.parse_with_settings(["a=1", "--top", "3", "b=2", "~c"])
+    assert (asked.top, asked.settings) == (3, ["a=1", "b=2", "~c"])
     assert parser.parse_with_settings([]).settings == []
     assert "50% of it." in parser.format_help()
     with pytest.raises(SystemExit) as ended:
@@ -76,3 +76,33 @@ def test_settings_stand_among_options_and_a_mistake_is_one_line(
         "fedmem: argument --top: invalid int value: 'x'. "
         "python -m fedmem.something --help lists the options.\n"
     )
+
+
+def test_a_misspelt_option_is_named_and_so_is_the_one_near_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with_settings, with_parts = (command_parser("something", DOCSTRING) for _ in range(2))
+    with_settings.add_settings()
+    with_settings.add_argument("--port", type=int)
+    with_parts.add_subparsers().add_parser("part").add_argument("--picture")
+    for parse, arguments, words in (
+        (
+            with_settings.parse_with_settings,
+            ["--prot", "1"],
+            "there is no option --prot, but --port.",
+        ),
+        (with_settings.parse_args, ["a=1", "--prot=1"], "there is no option --prot, but --port."),
+        (with_settings.parse_with_settings, ["--cfg", "job"], "there is no option --cfg."),
+        (
+            with_parts.parse_args,
+            ["part", "--pictur", "--pictrue"],
+            "there is no option --pictrue, but --picture.",
+        ),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            parse(arguments)
+        assert ended.value.code == 2
+        shown = capsys.readouterr().err
+        assert shown == f"fedmem: {words} python -m fedmem.something --help lists the options.\n"
+    assert with_settings.parse_with_settings(["--por", "1", "a=1"]).port == 1
+    assert with_parts.parse_args(["part", "--picture", "x"]).picture == "x"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
 from fedmem.core.data import load_interactions
@@ -18,6 +19,7 @@ from fedmem.core.memory.memory_store import NodeStore
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import FINETUNE_MOE
+from fedmem.core.transport.up import Remainders
 from fedmem.serve.app import Desk
 from tests.helpers.in_process_grid import InProcessGrid, run_in_process
 from tests.helpers.serving import client_of, desk_of, ids, recommended
@@ -110,9 +112,14 @@ def test_memories_on_the_disk_are_rewritten(trained: Settings, tmp_path: Path) -
     user = int(before["users"][4])
     own = str(node.interactions.user_ids[user])
     item = str(node.interactions.item_ids[node.interactions.history(user)[0]])
+    remainders = Remainders(run / "nodes" / "0", "key")
+    for number in (1, 2):
+        remainders.put(number, {"w": torch.ones(2)})
     with client_of(desk_of(trained, run=run)) as client:
         answer = client.delete(f"/users/{own}/items/{item}").json()
-    assert answer["memories_rewritten"] == 1
+    assert (answer["memories_rewritten"], answer["remainders_deleted"]) == (1, 2)
+    assert any("kept back of earlier updates" in line for line in answer["says"])
+    assert [path.name for path in (run / "nodes" / "0").iterdir()] == [MEMORY]
     assert store.get("key") is None  # for histories that still have the item
     about, tensors = load_sealed(run / "nodes" / "0" / MEMORY, "node's memory")
     assert user not in tensors["users"].tolist()

@@ -131,7 +131,8 @@ def shared_moments(
         gram: v·v' [Y, H, M, M].
     """
     o_u, o_sum, o_o = (odds.new_zeros(len(places), odds.shape[2]) for _ in range(3))
-    _shared_moments(*as_arrays(odds, along.mul_(odds), places, sums, gram), *as_arrays(o_u, o_sum, o_o))
+    weighted = along.mul_(odds)
+    _shared_moments(*as_arrays(odds, weighted, places, sums, gram), *as_arrays(o_u, o_sum, o_o))
     return o_u, o_sum, o_o
 
 

@@ -68,6 +68,17 @@ def test_the_remainders_of_a_few_rounds_are_kept_and_no_others(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["remainder-run-2.safetensors"]
 
 
+def test_what_was_left_before_something_was_forgotten_is_dropped(tmp_path: Path) -> None:
+    before = Remainders(tmp_path, "run", "one")
+    for number in (1, 2):
+        sent(number, before)
+    assert before.before(3)
+    after = Remainders(tmp_path, "run", "two")
+    assert sent(3, after) == sent(3, Remainders(tmp_path / "empty", "run"))
+    assert [path.name for path in tmp_path.glob("*.safetensors")] == ["remainder-run-3.safetensors"]
+    assert after.before(4)
+
+
 def test_an_update_that_nobody_takes_leaves_nothing_and_takes_nothing(tmp_path: Path) -> None:
     remainders = Remainders(tmp_path, "run")
     sent(1, remainders)
