@@ -9,9 +9,9 @@ stands the floor, measured in the same run: one forward pass of the backbone and
 the item table, in bare PyTorch. `CPU` is the server's processor time a request, which other work
 on the machine inflates less than the clock's. `user p50` is of users who have asked before, by id.
 
-`--load SECONDS` asks without a pause, puts a new checkpoint in place every few seconds, as a
-training beside it does, and reports errors, takeovers and the growth of memory. The figures are
-written to `benchmarks/serving.json`.
+`--load SECONDS` asks without a pause, or `--rate` times a second, puts a new checkpoint in place
+every few seconds, as a training beside it does, and reports errors, takeovers and the growth of
+memory. The figures are written to `benchmarks/serving.json`.
 """
 
 from __future__ import annotations
@@ -153,9 +153,9 @@ def measure(
 
 
 def load(
-    overrides: Sequence[str], settings: Settings, stage: Stage, seconds: float
+    overrides: Sequence[str], settings: Settings, stage: Stage, seconds: float, rate: float
 ) -> dict[str, float]:
-    """Ask without a pause while checkpoints come and go; errors, takeovers and memory."""
+    """Ask so often a second while checkpoints come and go; errors, takeovers and memory."""
     interactions = load_histories(settings).warm
     histories = histories_of(interactions, 256)
     with tempfile.TemporaryDirectory() as place:
@@ -178,6 +178,7 @@ def load(
                     say(f"the first error, after {now:.0f} s and {asked} requests: {trouble}")
                 errors += bool(trouble)
                 asked += 1
+                time.sleep(max(0.0, began + asked / rate - time.monotonic()))
                 if now > (replaced + 1) * REPLACED_EVERY:
                     replaced += 1
                     moved = {n: v * (1 + 1e-6 * replaced) for n, v in first.parameters.items()}
@@ -214,6 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--requests", type=int, default=256)
     parser.add_argument("--load", type=float, metavar="SECONDS", help="load in place of latency")
+    parser.add_argument("--rate", type=float, default=np.inf, metavar="REQUESTS", help="a second")
     parser.add_argument("--stages", default="pretrain_sasrec,finetune_moe")
     parser.add_argument("overrides", nargs="*", metavar="setting=value")
     arguments = parser.parse_intermixed_args()
@@ -223,7 +225,7 @@ def main() -> None:
     figures: dict[str, dict[str, float]] = {}
     if arguments.load:
         stage = STAGES[names[-1]]
-        found = load(arguments.overrides, settings, stage, arguments.load)
+        found = load(arguments.overrides, settings, stage, arguments.load, arguments.rate)
         figures[f"load, {stage.name}"] = found
         table = make_table(f"{stage.name} under load, {settings.data.name}", ["", "figure"])
         for name, value in found.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from fedmem.core.memory.memory_store import NodeStore
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import FINETUNE_MOE
-from fedmem.core.transport.up import Remainders
+from fedmem.core.transport.up import REMAINDERS, Remainders
 from fedmem.serve.app import Desk
 from tests.helpers.in_process_grid import InProcessGrid, run_in_process
 from tests.helpers.serving import client_of, desk_of, ids, recommended
@@ -141,10 +142,13 @@ def test_memories_on_the_disk_are_rewritten(trained: Settings, tmp_path: Path) -
     assert (again["counters"][others] == before["counters"][others]).all()
 
 
-def test_training_goes_on_without_it(settings: Settings) -> None:
-    """Nodes that are at work notice: neither histories nor memories have the item any more."""
+def test_training_goes_on_without_it(make_settings: Callable[..., Settings]) -> None:
+    """Nodes that are at work notice: neither histories nor memories have the item any more, nor is
+    anything carried on of updates on it.
+    """
     from fedmem.core.data.forgotten import forget
 
+    settings = make_settings("transport=coded")
     interactions = load_interactions(settings.data)
     user = int(np.argmax(interactions.lengths))
     item = int(interactions.training(user)[0])
@@ -157,7 +161,7 @@ def test_training_goes_on_without_it(settings: Settings) -> None:
         def push_messages(self, messages):  # type: ignore[no-untyped-def]
             messages = list(messages)
             task = messages[0].content.config_records.get("about", {})
-            if not self.done and task.get("stage") == "finetune_moe" and task.get("round") == 1:
+            if not self.done and task.get("stage") == "finetune_moe" and task.get("round") == 2:
                 self.done = True
                 own = str(interactions.user_ids[user]), str(interactions.item_ids[item])
                 forget(settings.data, *own)
@@ -171,6 +175,8 @@ def test_training_goes_on_without_it(settings: Settings) -> None:
     for node in ("0", "1"):
         about, tensors = load_sealed(folder / node / MEMORY, "node's memory")
         assert about["forgotten"]
+        (left,) = (folder / node).glob(REMAINDERS)
+        assert load_sealed(left, "node's remainder")[0]["forgotten"] == about["forgotten"]
         if user not in tensors["users"].tolist():
             continue
         row = tensors["users"].tolist().index(user)
