@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import ssl
 import threading
 import webbrowser
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ import uvicorn
 
 from fedmem.core.commands import Parser, command_parser
 from fedmem.core.console import say
-from fedmem.core.errors import FedmemError, readable_exit
+from fedmem.core.errors import FedmemError, first_line, readable_exit
 from fedmem.features.table import find_titles, read_titles
 from fedmem.runs.configuration import compose_settings
 from fedmem.runs.folder import shown
@@ -61,6 +62,8 @@ def run(arguments: Sequence[str] | None) -> None:
             f"--host {args.host} opens the page to others: give a token too, with --token-file "
             f"FILE or the environment's {TOKEN}."
         )
+    require_usable(args.certificate, args.key)
+    place = listening(args.host, args.port)  # before what takes its time
     settings, residents, users, node = find_node(
         compose_settings(args.settings), args.node_config or ""
     )
@@ -96,7 +99,6 @@ def run(arguments: Sequence[str] | None) -> None:
             ssl_keyfile=args.key,
         )
     )
-    place = listening(args.host, args.port)
     if args.open:
         threading.Timer(1, webbrowser.open, [f"http://127.0.0.1:{args.port}/"]).start()
     server.run(sockets=[place])
@@ -113,9 +115,30 @@ def listening(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port)[0][0]
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else first_line(error)
         raise FedmemError(
             f"Port {port} of {host} cannot be listened on: {reason}. Give another with --port N."
+        ) from error
+
+
+def require_usable(certificate: Path | None, key: Path | None) -> None:
+    """See that the files for TLS can be used, where they are given.
+
+    Raises:
+        FedmemError: they cannot, or there is a key alone.
+    """
+    if certificate is None:
+        if key is not None:
+            raise FedmemError(f"--key {key} belongs to a certificate: give --certificate FILE too.")
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except (OSError, ValueError) as error:
+        beside = f" with --key {key}" if key else ""
+        raise FedmemError(
+            f"--certificate {certificate}{beside} cannot be used: {first_line(error)}.\n"
+            "Give a certificate and its key in PEM; python -m fedmem.certificates makes them."
         ) from error
 
 

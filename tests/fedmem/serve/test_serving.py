@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
 import threading
 import zipfile
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from fedmem.serve.app import Desk
 from fedmem.serve.departures import departures, find_run
 from fedmem.serve.new_items import Encoders
 from fedmem.serve.pictures import SIDE, Pictures
+from tests.helpers.commands import free_port
 from tests.helpers.in_process_grid import InProcessGrid, run_in_process
 from tests.helpers.serving import client_of, desk_of, ids, moved, recommended
 from tests.helpers.shared_runs import WholeRun
@@ -254,9 +256,18 @@ def test_a_real_node_writes_down_what_it_sends(
 
 
 def test_mistakes_end_the_command_in_a_line(
-    capsys: pytest.CaptureFixture[str], data_dir: Path
+    capsys: pytest.CaptureFixture[str], data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(data_dir)
+    here = ["--port", str(free_port())]
+    taken = socket.create_server(("127.0.0.1", 0))
     for arguments, words in (
+        (["--port", str(taken.getsockname()[1])], "cannot be listened on: Address already in use."),
+        (["--port", "99999"], "cannot be listened on: bind(): port must be 0-65535."),
+        (["--certificate", "none.pem"], "--certificate none.pem cannot be used: [Errno 2]"),
+        (["--certificate", "ratings.dat", "--key", "ratings.dat"], "with --key ratings.dat cannot"),
+        (["--key", "own.key"], "give --certificate FILE too"),
+        (["--prot", "1"], "there is no option --prot, but --port"),
         (["checkpoint.dir=nowhere"], "There is no checkpoint of any stage in nowhere"),
         (["--token-file", "none"], "--token-file none cannot be read"),
         (["--node-config", "threads=1"], "node-config: data is missing"),
@@ -264,8 +275,9 @@ def test_mistakes_end_the_command_in_a_line(
         (["data.picture=x"], "data.picture is no setting"),
     ):
         with pytest.raises(SystemExit) as ended:
-            main([*arguments, "data=ml-1m", f"data.dir={data_dir}"])
+            main([*here, *arguments, "data=ml-1m", f"data.dir={data_dir}"])
         assert ended.value.code == 2
         shown = capsys.readouterr().err
         assert words in shown
         assert len(shown.strip().splitlines()) <= 2
+    taken.close()
