@@ -29,7 +29,7 @@ function sent(gone) {
   if (!gone.stages.length) {
     return [head, h("p", { class: "lead" }, `Nothing is recorded: ${gone.nodes}.`)];
   }
-  const heads = [["Stage"], ["Rounds", 1], ["Uploads", 1], ["Sent", 1], ["Received", 1], ["What of the model"]];
+  const heads = [["Stage"], ["Rounds", 1], ["Uploads", 1], ["Sent", 1], ["Received", 1]];
   return [
     head,
     h("p", { class: "lead" }, `${gone.nodes[0].toUpperCase()}${gone.nodes.slice(1)}, from ${gone.source}.`),
@@ -38,8 +38,10 @@ function sent(gone) {
       h("tbody", {}, gone.stages.map((stage) => h("tr", {},
         h("th", { scope: "row" }, STAGES[stage.stage] ?? stage.stage),
         [stage.rounds, stage.messages].map((number) => h("td", { class: "number" }, number.toLocaleString("en"))),
-        [stage.bytes_up, stage.bytes_down].map((bytes) => h("td", { class: "number" }, size(bytes))),
-        h("td", {}, stage.parameters ? `${count(stage.parameters, "number")}: ${stage.scope.join(", ")}` : "–")))))),
+        [stage.bytes_up, stage.bytes_down].map((bytes) => h("td", { class: "number" }, size(bytes)))))))),
+    h("ul", { class: "scopes" }, gone.stages.filter((stage) => stage.parameters).map((stage) => h("li", {},
+      h("b", {}, STAGES[stage.stage] ?? stage.stage),
+      ` sends changes of ${count(stage.parameters, "number")} of the model: ${stage.scope.join(", ")}.`))),
   ];
 }
 
