@@ -62,7 +62,7 @@ class Ranker:
         """States [B, D] after histories, none of them empty: one forward pass."""
         return last_hidden(self.model, self.settings, list(histories))
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def best(
         self,
         people: Sequence[Person],
