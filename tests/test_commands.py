@@ -69,7 +69,7 @@ def test_a_command_is_run_as_by_its_own_name(
     assert "stage=alll is unknown: did you mean all?" in capsys.readouterr().err
     assert run(monkeypatch, "experiment", "--nonsense") == 2
     assert capsys.readouterr().err == (
-        "fedmem: the following arguments are required: name. "
+        "fedmem: there is no option --nonsense. "
         "python -m fedmem.experiment --help lists the options.\n"
     )
 
