@@ -2,26 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from flwr.app import Message, MessageType
 
 from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.errors import FedmemError
+from fedmem.core.model.parameters import content_hash
 from fedmem.core.privacy import ledger, plan
 from fedmem.core.settings import Settings
 from fedmem.core.updates.private import PrivateUpdates
-from fedmem.messaging.messages import update_from_record
+from fedmem.core.updates.update import UserUpdates
+from fedmem.messaging.messages import Task, from_array_record, update_from_record
+from fedmem.runs.folder import RunFolder
 from tests.helpers.in_process_grid import InProcessGrid, run_in_process
-from tests.helpers.interruptions import let_go_on, outcome, photographed
+from tests.helpers.interruptions import let_go_on, outcome, photographed, run_anew
 from tests.helpers.shared_runs import load_all
 
 MakeSettings = Callable[..., Settings]
 KEY = "5e" * 32
 PRIVATE = ("privacy=central", "privacy.delta=1e-3", "privacy.schedule=every_k")
 STAGE_1 = (*PRIVATE, "stage=pretrain_sasrec")
+
+
+class Killed(BaseException):
+    """The end of a process, which writes nothing more."""
+
+
+class Seen:
+    """What nodes see of the parameters after each round, in a run that may be killed.
+
+    Attributes:
+        by_round: hashes of the parameters.
+        left: messages until the run is killed; None: it is not, and users train otherwise.
+    """
+
+    def __init__(self, patched: pytest.MonkeyPatch) -> None:
+        self.by_round: dict[int, set[str]] = defaultdict(set)
+        self.left: int | None = None
+        push, move, bound = (
+            InProcessGrid.push_messages,
+            RunFolder._move,
+            PrivateUpdates.at_user,
+        )
+
+        def pushed(grid: InProcessGrid, messages: Iterable[Message]) -> Iterable[str]:
+            for message in messages:
+                self._look(message)
+                yield from push(grid, [message])
+
+        def moved(folder: RunFolder, **changes: Any) -> None:
+            self._live()
+            move(folder, **changes)
+
+        def bounded(own: PrivateUpdates, updates: UserUpdates) -> UserUpdates:
+            found = bound(own, updates)
+            sign = 1 if self.left is not None else -1
+            return replace(found, change={n: sign * x for n, x in found.change.items()})
+
+        patched.setattr(InProcessGrid, "push_messages", pushed)
+        patched.setattr(RunFolder, "_move", moved)
+        patched.setattr(PrivateUpdates, "at_user", bounded)
+
+    def _live(self) -> None:
+        if self.left is not None and self.left <= 0:
+            raise Killed
+
+    def _look(self, message: Message) -> None:
+        self._live()
+        if self.left is not None:
+            self.left -= 1
+        if "scope" in message.content:
+            task = Task.from_record(message.content)
+            number = task.round - (message.metadata.message_type == MessageType.TRAIN)
+            self.by_round[number].add(content_hash(from_array_record(task.scope)))
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +168,25 @@ def test_a_stopped_private_run_goes_on_to_the_same_bits_and_one_ledger(
         assert outcome(settings) == expected, moment
     released = load_all(settings)["pretrain_sasrec"].released or []
     assert [each["times"] for each in released] == [2, 2]  # rounds, figures
+
+
+def test_no_round_is_seen_twice_though_users_train_otherwise_after_a_kill(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    banded = ("privacy.mechanism=banded", "privacy.figures=exact", "federation.nodes=1")
+    settings, seen = make_settings(*STAGE_1, *banded), Seen(monkeypatch)
+    for fatal in itertools.count(1):
+        seen.by_round.clear()
+        seen.left = fatal
+        try:
+            run_anew(settings)
+            break
+        except Killed:
+            seen.left = None
+        let_go_on(Path(settings.output_dir))
+        # Before the first round, and after both.
+        assert {number: len(each) for number, each in seen.by_round.items()} == {0: 1, 1: 1, 2: 1}
+    assert fatal == 7  # who is there; twice to train and to validate; the test
 
 
 def test_without_privacy_nothing_is_kept_of_it(make_settings: MakeSettings) -> None:

@@ -35,15 +35,14 @@ def run_rounds(
     began = time.monotonic()
     try:
         while not progress.over:
-            number = progress.round + 1
-            record, progress = RoundRecord(progress.stage, number), replace(progress, round=number)
-            progress = rules.charged(progress)
-            if number > 0:  # round 0 validates what the stage starts from, and no more
-                progress, record = strategy.train(progress, reporter.report)
-                progress = rules.trained(progress, record)
+            if progress.awaiting is None:
+                progress, record = _trained(strategy, rules, progress, reporter)
+            else:  # its parameters were written, and the run was stopped before it ended
+                record, progress = progress.awaiting, replace(progress, awaiting=None)
             if rules.validates(progress):
+                reporter.trained(record, progress)
                 progress = rules.charged_figures(progress)
-                found = strategy.rank(number, progress.parameters, "validation")
+                found = strategy.rank(record.round, progress.parameters, "validation")
                 record = replace(
                     record,
                     evaluation_seconds=found.seconds,
@@ -66,3 +65,16 @@ def run_rounds(
     finally:
         reporter.report()
     return progress
+
+
+def _trained(
+    strategy: StageFedAvg, rules: StageRules, progress: StageProgress, reporter: StageReporter
+) -> tuple[StageProgress, RoundRecord]:
+    """The next round up to its validation; round 0 validates what the stage starts from."""
+    number = progress.round + 1
+    record, progress = RoundRecord(progress.stage, number), replace(progress, round=number)
+    progress = rules.charged(progress)
+    if number > 0:
+        progress, record = strategy.train(progress, reporter.report)
+        progress = rules.trained(progress, record)
+    return progress, record

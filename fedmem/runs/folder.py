@@ -162,6 +162,14 @@ class RunFolder:
             raise OSError(error.errno, error.strerror, self._metrics.name) from error
         self._move(stage=stage, metrics_bytes=self._metrics.tell())
 
+    def keep_trained(self, stage: StageProgress) -> None:
+        """Write where a round stands that has been trained and not validated yet.
+
+        Raises:
+            OSError: the disk does not take it; the state is that of the round before.
+        """
+        self._move(stage=stage)
+
     def start_stage(self, parents: Mapping[str, str]) -> None:
         """See that a stage starts from the checkpoints that it ought to, by content hash.
 

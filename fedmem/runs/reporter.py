@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from fedmem.core.checkpoint import Checkpoint
@@ -22,6 +22,10 @@ class StageReporter:
 
     A round that has ended is kept until there is time to write it: while nodes train in the next.
     A run that is killed before begins again with the round that was not written.
+
+    Not so a private round: other nodes may be there when it is repeated, and the difference of two
+    sums under the same noise is free of it. So it is written before anybody sees its parameters,
+    and a round that is repeated is one that nobody has seen.
     """
 
     def __init__(self, folder: RunFolder, observers: Sequence[Observer], stage: Stage) -> None:
@@ -39,8 +43,15 @@ class StageReporter:
             observer.on_stage(self._stage, progress.schedule.last, trained, max(progress.round, 0))
 
     def ended(self, record: RoundRecord, progress: StageProgress) -> None:
-        """Keep what a round came to, for the next `report`."""
+        """Keep what a round came to, for the next `report`; a private one is written at once."""
         self._ended = record, progress
+        if progress.ledger is not None:
+            self.report()
+
+    def trained(self, record: RoundRecord, progress: StageProgress) -> None:
+        """Before nodes validate what a round has made: write it where it is private."""
+        if progress.ledger is not None and record.round:  # round 0 has made nothing
+            self._folder.keep_trained(replace(progress, awaiting=record))
 
     def report(self) -> None:
         """Write the round that has ended, if there is one, and notify the observers."""
@@ -85,6 +96,7 @@ class StageReporter:
             parents=dict(parents or {}),
             parameters={**(frozen or {}), **progress.best},
             released=None if progress.ledger is None else progress.ledger.entries,
+            delta=None if progress.ledger is None else progress.ledger.delta,
             content=content,
         )
         path = Path(settings.checkpoint.dir) / f"{progress.stage}.safetensors"

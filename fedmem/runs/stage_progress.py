@@ -36,6 +36,8 @@ class StageProgress:
         lowest_loss: of the rounds so far; None: none has trained.
         trouble: why the stage had to stop after this round; None: it had not.
         ledger: what the run has released; None: it is not private.
+        awaiting: the record of the round where it has been trained and not validated yet; None: it
+            has ended.
     """
 
     stage: str
@@ -53,11 +55,13 @@ class StageProgress:
     lowest_loss: float | None = None
     trouble: str | None = None
     ledger: Ledger | None = None
+    awaiting: RoundRecord | None = None
 
     @property
     def over(self) -> bool:
         """Whether no round is left, or the stage had to stop."""
-        return self.round >= self.schedule.last or self.trouble is not None
+        ended = self.round >= self.schedule.last and self.awaiting is None
+        return ended or self.trouble is not None
 
     @property
     def is_best(self) -> bool:

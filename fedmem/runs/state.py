@@ -17,6 +17,7 @@ from fedmem.core.files.sealed import load_sealed, of_another_version, save_seale
 from fedmem.core.model.parameters import Parameters
 from fedmem.core.privacy.ledger import Ledger
 from fedmem.core.settings import Settings
+from fedmem.runs.records import RoundRecord
 from fedmem.runs.schedule import Schedule
 from fedmem.runs.stage_progress import StageProgress
 
@@ -78,6 +79,7 @@ class RunState:
             about["stage"] = {k: v for k, v in vars(stage).items() if k not in TENSORS}
             about["stage"]["schedule"] = asdict(stage.schedule)
             about["stage"]["ledger"] = _kept(stage.ledger)
+            about["stage"]["awaiting"] = stage.awaiting and asdict(stage.awaiting)
             tensors |= {f"parameters/{name}": value for name, value in stage.parameters.items()}
             tensors |= {f"optimizer/{name}": value for name, value in stage.optimizer.items()}
             tensors |= {f"owed/{name}": value for name, value in stage.owed.items()}
@@ -127,6 +129,7 @@ def _load_stage(
         path = folder / _name_of_best(about["stage"], about["best_round"])
         best = load_sealed(path, "run's best parameters")[1]
     made: dict[str, Any] = {"schedule": Schedule(**about["schedule"]), "ledger": _ledger_of(about)}
+    made["awaiting"] = (kept := about.get("awaiting")) and RoundRecord(**kept)
     return StageProgress(**{**about, **made}, **parts, best=best)
 
 
