@@ -36,6 +36,7 @@ from flwr.supercore.inflatable.inflatable_utils import (
 )
 from flwr.supercore.object_ref import load_app
 from flwr.supercore.run import Run, RunNotRunningException
+from flwr.supercore.task_identity import TaskIdentity
 from google.protobuf.message import DecodeError
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "push_objects",
     "run_config_of",
     "start_superlink",
+    "work_alone",
 ]
 
 FIRST_LOOK, LONGEST_LOOK = 0.05, 0.2
@@ -193,3 +195,8 @@ def start_superlink() -> None:
     from flwr.superlink.cli.flower_superlink import flower_superlink
 
     flower_superlink()
+
+
+def work_alone() -> None:
+    """Let this process make messages, though it is no part of a run of Flower's."""
+    TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 1

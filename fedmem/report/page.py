@@ -15,6 +15,7 @@ from fedmem.report.curves import draw_bytes, draw_clients, draw_learning_curves
 from fedmem.report.differences import draw_differences, draw_slices
 from fedmem.report.groups import differing
 from fedmem.report.memory import draw_novelty, draw_occupancy
+from fedmem.report.privacy import draw_spending
 from fedmem.report.routing import draw_genres, draw_router
 from fedmem.report.study import Study
 from fedmem.report.tables import tables_of
@@ -43,6 +44,7 @@ PLOTS = (
     Plot("slices", "Differences by slice", draw_slices),
     Plot("clients", "Clients", draw_clients),
     Plot("bytes", "Bytes moved", draw_bytes),
+    Plot("privacy", "Privacy", draw_spending, height=2.5),
     Plot("memory", "Memory", draw_occupancy, height=3.4),
     Plot("novelty", "Novelty", draw_novelty, height=2.5),
     Plot("router", "Router", draw_router),

@@ -15,6 +15,7 @@ from fedmem.core.stages import CENTRALISED
 from fedmem.report.contrasts import SLICED, Contrast
 from fedmem.report.groups import RunGroup
 from fedmem.report.pairing import same_data
+from fedmem.report.privacy import PRIVACY_HEADINGS, privacy_rows
 from fedmem.report.runs import METRICS, Record, RecordedRun
 from fedmem.report.study import Study
 from fedmem.runs.progress import clock
@@ -74,8 +75,10 @@ def tables_of(study: Study) -> dict[str, Table]:
             for name, found in _slices(contrast).items()
         ]
         slices.append(Block(names, rows))
+    spent = [Block((group.name,), list(privacy_rows(group))) for group in study.groups]
     return {
         "arms": Table(["arm"], HEADINGS, arms),
+        "privacy": Table(["arm"], PRIVACY_HEADINGS, [each for each in spent if each.rows]),
         "share": Table([], SHARE_HEADINGS, [Block((), shares)] if shares else []),
         "differences": Table(["arm", "less"], DIFFERENCE_HEADINGS, differences),
         "slices": Table(["arm", "less"], SLICE_HEADINGS, slices),
@@ -94,6 +97,7 @@ def runs_frame(study: Study) -> pd.DataFrame:
             **{name: result[name] for name in ("rounds", "best_round", "trained_parameters")},
             "bytes_moved": run.moved_in(result["stage"]),
             **{name: result[name] for name in ("seconds", "threshold")},
+            "epsilon": result.get("epsilon"),
             **{f"test/{name}": value for name, value in result["test"].items()},
             **{f"memory/{name}": value for name, value in (result["memory"] or {}).items()},
             "made_with": str(run.made_with or ""),

@@ -15,7 +15,7 @@ from fedmem.report.tables import IN_TERMINAL, Block, tables_of
 
 
 def print_tables(study: Study, console: Console) -> None:
-    """The arms, then by how much they differ, in 80 columns."""
+    """The arms, what private ones have spent, then by how much they differ, in 80 columns."""
     tables = tables_of(study)
     arms, differences = tables["arms"], tables["differences"]
     several = len(arms.blocks) > 1
@@ -25,9 +25,10 @@ def print_tables(study: Study, console: Console) -> None:
     ]
     headings = [heading.replace(" ", "\n") for heading in arms.headings[:IN_TERMINAL]]
     _print(headings, blocks, console)
-    if differences.blocks:
-        say("", console)
-        _print(differences.headings, differences.blocks, console)
+    for others in (tables["privacy"], differences):
+        if others.blocks:
+            say("", console)
+            _print(others.headings, others.blocks, console)
 
 
 def _print(headings: Sequence[str], blocks: Sequence[Block], console: Console) -> None:

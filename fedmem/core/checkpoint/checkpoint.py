@@ -14,6 +14,9 @@ from fedmem.core.model.parameters import Parameters, content_hash
 from fedmem.core.settings import CheckpointSettings, ModelSettings, Settings
 from fedmem.core.stages import STAGES, Stage, find_stage
 
+PRIVATE = ("released", "delta")
+"""What only private checkpoints have."""
+
 NOT_SIZES = ("dropout", "experts", *EARLIER)
 """Model settings that a checkpoint may differ in."""
 
@@ -35,6 +38,8 @@ class Checkpoint:
     parameters: Parameters = field(repr=False)
     released: list[dict[str, Any]] | None = None
     """`Ledger.entries` of the run that made it; None: it was trained without privacy."""
+    delta: float | None = None
+    """That the run's ε was stated at; None: likewise, or not recorded."""
     content: str = ""
     """Hash of the files' item features that it was trained with; empty: with none, or not known."""
 
@@ -46,8 +51,7 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Write the file: complete under its name, or not at all."""
         about = {k: v for k, v in vars(self).items() if k not in ("parameters", "model")}
-        if self.released is None:
-            del about["released"]
+        about = {k: v for k, v in about.items() if k not in PRIVATE or v is not None}
         save_sealed(path, {**about, "model": asdict(self.model)}, self.parameters)
 
     @classmethod

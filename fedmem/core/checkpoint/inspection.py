@@ -15,6 +15,8 @@ from fedmem.core.checkpoint.foreign import WAY_OUT, Left, diagnose, is_foreign, 
 from fedmem.core.console import make_table
 from fedmem.core.evaluation.statistics import mean_and_deviation
 from fedmem.core.model.parameters import Parameters
+from fedmem.core.privacy.accounting import epsilon
+from fedmem.core.privacy.ledger import releases_of
 
 
 def inspect(path: Path) -> RenderableType:
@@ -37,10 +39,21 @@ def _of_a_checkpoint(path: Path) -> RenderableType:
         + (f", {len(table) - 1:,} items" if table is not None else ""),
         "sizes": ", ".join(f"{name}={size}" for name, size in sizes.items()),
         "validation": ", ".join(f"{k} {v:.4f}" for k, v in checkpoint.metrics.items()) or "none",
+        "privacy": _promise(checkpoint),
         "parents": ", ".join(f"{k} {v}" for k, v in checkpoint.parents.items()) or "none",
         "hash": f"{checkpoint.hash}, verified",
     }
     return _facts_and_groups(path, facts, checkpoint.parameters)
+
+
+def _promise(checkpoint: Checkpoint) -> str:
+    """The ε of all that was released up to this checkpoint."""
+    if checkpoint.released is None:
+        return "none"
+    if checkpoint.delta is None:
+        return "some, its δ was not recorded"
+    spent = epsilon(releases_of(checkpoint.released), checkpoint.delta)
+    return f"ε {spent:.3f} at δ {checkpoint.delta:g}"
 
 
 def _of_another_program(path: Path) -> RenderableType:

@@ -11,11 +11,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.stats import norm
 
 from fedmem.core.errors import FedmemError
+
+Floats = npt.NDArray[np.float64]
 
 PRECISION = 1e-4
 """Of a noise multiplier that is searched for, relative; errors are on the side of more noise."""
@@ -65,7 +70,7 @@ def epsilon(releases: Sequence[Release], delta: float) -> float:
     if any(each.noise <= 0 for each in releases):
         return math.inf
     if all(each.rate >= 1 for each in releases):
-        return _gaussian_epsilon(_mu(releases), delta)
+        return gaussian_epsilon(_mu(releases), delta)
     return _sampled_epsilon(tuple(releases), delta)
 
 
@@ -115,14 +120,31 @@ def _mu(releases: Sequence[Release]) -> float:
     return math.sqrt(sum(each.participations / each.noise**2 for each in releases))
 
 
-def _gaussian_epsilon(mu: float, delta: float) -> float:
-    """B. Balle, Y.-X. Wang, "Improving the Gaussian Mechanism", ICML 2018, theorem 8, solved for ε:
+def profile(releases: Sequence[Release], epsilons: Floats) -> Floats:
+    """The δ of all releases together at each ε [E]: all that there is to say of their privacy.
+
+    Raises:
+        FedmemError: some are of a secret sample, and dp-accounting is not installed.
+    """
+    if all(each.rate >= 1 for each in releases):
+        return _gaussian_delta(_mu(releases), epsilons)
+    accountant = _accountant(tuple(releases))
+    return np.array([accountant.get_delta(float(each)) for each in epsilons])
+
+
+def _gaussian_delta(mu: float, epsilons: Floats) -> Floats:
+    """B. Balle, Y.-X. Wang, "Improving the Gaussian Mechanism", ICML 2018, theorem 8:
     δ(ε) = Φ(μ/2 − ε/μ) − e^ε Φ(−μ/2 − ε/μ).
     """
+    second = np.exp(epsilons + norm.logcdf(-mu / 2 - epsilons / mu))
+    return np.asarray(norm.cdf(mu / 2 - epsilons / mu) - second)
+
+
+def gaussian_epsilon(mu: float, delta: float) -> float:
+    """The ε of a Gaussian release with noise 1 / μ."""
 
     def beyond(eps: float) -> float:
-        second = math.exp(eps + float(norm.logcdf(-mu / 2 - eps / mu)))
-        return float(norm.cdf(mu / 2 - eps / mu)) - second - delta
+        return float(_gaussian_delta(mu, np.array(eps))) - delta
 
     if beyond(0.0) <= 0:
         return 0.0
@@ -135,6 +157,11 @@ def _gaussian_epsilon(mu: float, delta: float) -> float:
 
 @cache
 def _sampled_epsilon(releases: tuple[Release, ...], delta: float) -> float:
+    return float(_accountant(releases).get_epsilon(delta))
+
+
+def _accountant(releases: tuple[Release, ...]) -> Any:
+    """dp-accounting's, with these releases."""
     try:
         from dp_accounting import dp_event, pld
     except ImportError as error:
@@ -152,4 +179,4 @@ def _sampled_epsilon(releases: tuple[Release, ...], delta: float) -> float:
                 each.rate, dp_event.GaussianDpEvent(each.noise)
             )
             accountant.compose(sampled, each.participations)
-    return float(accountant.get_epsilon(delta))
+    return accountant
