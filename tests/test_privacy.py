@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 import torch
 from flwr.app import Message, MessageType
+from rich.console import Console
 
 from fedmem.core.checkpoint import Checkpoint
+from fedmem.core.checkpoint.inspection import inspect
 from fedmem.core.errors import FedmemError
 from fedmem.core.model.parameters import content_hash
 from fedmem.core.privacy import ledger, plan
@@ -101,6 +104,9 @@ def test_three_stages_spend_one_budget(make_settings: MakeSettings) -> None:
     checkpoints = load_all(settings)
     names = [each["of"] for each in checkpoints["finetune_moe"].released or []]
     assert names == [name for stage in settings.stage for name in (stage, f"figures of {stage}")]
+    console = Console(file=io.StringIO(), width=120)
+    console.print(inspect(Path(results[-1].checkpoint)))
+    assert f"ε {results[-1].epsilon:.3f} at δ 0.001" in console.file.getvalue()  # type: ignore[attr-defined]
     again = make_settings(*PRIVATE, "stage=finetune_moe", "privacy.epsilon=6")
     with pytest.raises(FedmemError, match=r"privacy\.epsilon=6 is spent"):
         run_in_process(again)

@@ -132,13 +132,12 @@ def _alone(settings: Settings, rounds: int | None) -> Settings:
 
 
 def _explained(found: list[Audit]) -> str:
-    count, most = found[0].canaries, min(audit.most for audit in found)
     lines = [
-        f"\n{count} canaries, each in or out by a coin; the attacker knows all other users' "
-        f"updates\nand sees every round. Of so many no audit shows more than {most:.2f}."
+        f"\n{found[0].canaries} canaries, each in or out by a coin; the attacker knows all other "
+        "users' updates\nand sees every round."
     ]
-    if most <= max(audit.claimed for audit in found):
-        lines.append("That is less than the ledger's ε: take more --canaries.")
+    if not all(audit.telling for audit in found):
+        lines.append("So few could not refute the ledger in any case: take more --canaries.")
     refuted = sum(audit.refutes for audit in found)
     if refuted:
         lines.append(f"REFUTED in {refuted} of {len(found)} runs: more leaks than the ledger says.")

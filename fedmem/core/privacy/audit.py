@@ -29,11 +29,12 @@ anybody looks, and each is a test of its own."""
 LEVEL = 0.05
 """Probability with which the lower bound is above the ε of a ledger that is right, at most."""
 
-EPSILONS = np.arange(0.0, 24.0, 0.1)
+EPSILONS = np.arange(0.0, 24.0, 0.25)
 """Where a ledger's promise is looked at; between them it is taken to promise less."""
 
-NOISE_STEPS = 12
-"""Halvings of an interval of noise multipliers, in search of the smallest that is refuted."""
+NOISE_STEPS = 8
+"""Halvings of a factor of two between noise multipliers, in search of the smallest that is refuted.
+"""
 
 MOST = 64.0
 """How many times more or less noise than the ledger's is looked at."""
@@ -49,7 +50,7 @@ class Audit:
             of those that were not, after G. Andrew et al., "One-shot Empirical Privacy Estimation
             for Federated Learning", ICLR 2024.
         bound: a lower bound of ε, with a confidence of 95%.
-        most: the bound if all guesses had been right; no audit of so many canaries shows more.
+        telling: whether so many canaries could refute the ledger at all, had all been guessed.
         auc: how often a canary that was in has a higher score than one that was not.
         canaries: how many there were.
     """
@@ -57,7 +58,7 @@ class Audit:
     claimed: float
     estimate: float
     bound: float
-    most: float
+    telling: bool
     auc: float
     canaries: int
 
@@ -85,17 +86,15 @@ def likelihood_ratios(seen: Floats, taken: Floats, noise: float, rate: float) ->
 
 def judge(scores: Floats, present: Bits, releases: Sequence[Release], delta: float) -> Audit:
     """What scores [C] say of the ledger of releases, of canaries that were `present` [C] or not."""
-    count, claimed = len(scores), epsilon(releases, delta)
     right = np.sign(scores) == np.where(present, 1, -1)
-    surest = np.argsort(-np.abs(scores), kind="stable")
+    surest, count = np.argsort(-np.abs(scores), kind="stable"), len(scores)
     guessed = [max(1, round(share * count)) for share in GUESSED]
     found = [(many, int(right[surest[:many]].sum())) for many in guessed]
-    perfect = [(many, many) for many in guessed]
     return Audit(
-        claimed=claimed,
+        claimed=epsilon(releases, delta),
         estimate=_estimate(scores, present, delta),
         bound=_bound(found, count, releases, delta),
-        most=_bound(perfect, count, releases, delta),
+        telling=_refuted([(many, many) for many in guessed], count, releases),
         auc=auc(scores, np.flatnonzero(present) + 1),
         canaries=count,
     )
@@ -118,14 +117,11 @@ def _bound(
     Ledgers with more noise promise more, so they are refuted too. None is: 0.
     """
 
-    def refuted(noise: float) -> bool:
-        deltas = profile(with_noise(noise), EPSILONS)
-        return any(
-            refutes(deltas, count, many, right, LEVEL / len(guesses)) for many, right in guesses
-        )
-
-    def with_noise(times: float) -> list[Release]:
+    def less(times: float) -> list[Release]:
         return [replace(each, noise=each.noise * times) for each in releases]
+
+    def refuted(times: float) -> bool:
+        return _refuted(guesses, count, less(times))
 
     low = high = 1.0  # not far from what it is: little noise is dear to account for
     while not refuted(high):
@@ -139,7 +135,13 @@ def _bound(
     for _ in range(NOISE_STEPS):
         middle = (low * high) ** 0.5
         low, high = (low, middle) if refuted(middle) else (middle, high)
-    return epsilon(with_noise(high), delta)
+    return epsilon(less(high), delta)
+
+
+def _refuted(guesses: Sequence[tuple[int, int]], count: int, releases: Sequence[Release]) -> bool:
+    """Whether one of the guesses (how many, how many right) is too good for a ledger."""
+    deltas, level = profile(releases, EPSILONS), LEVEL / len(guesses)
+    return any(refutes(deltas, count, many, right, level) for many, right in guesses)
 
 
 def refutes(deltas: Floats, count: int, guessed: int, right: int, level: float) -> bool:

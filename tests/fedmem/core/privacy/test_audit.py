@@ -44,12 +44,12 @@ def scores_of(
 
 def test_an_honest_release_is_refuted_no_more_often_than_said() -> None:
     generator, release = np.random.default_rng(0), [Release("a", 1.0)]
-    found = [judge(*scores_of(1.0, 200, generator), release, DELTA) for _ in range(20)]
+    found = [judge(*scores_of(1.0, 150, generator), release, DELTA) for _ in range(12)]
     assert sum(each.refutes for each in found) <= 1
     claimed = epsilon(release, DELTA)
-    assert np.mean([each.estimate for each in found]) == pytest.approx(claimed, rel=0.05)
+    assert np.mean([each.estimate for each in found]) == pytest.approx(claimed, rel=0.1)
     assert np.mean([each.bound for each in found]) > 0.2 * claimed
-    assert np.mean([each.auc for each in found]) == pytest.approx(norm.cdf(2**-0.5), abs=0.01)
+    assert np.mean([each.auc for each in found]) == pytest.approx(norm.cdf(2**-0.5), abs=0.02)
 
 
 def test_a_thousand_perfect_guesses_show_more_than_eight() -> None:
@@ -59,10 +59,11 @@ def test_a_thousand_perfect_guesses_show_more_than_eight() -> None:
     present = np.arange(1000) % 2 == 0
     found = judge(np.where(present, 9.0, -9.0), present, [Release("a", noise)], DELTA)
     assert found.refutes
-    assert found.bound == found.most
+    assert found.telling
     assert found.estimate == np.inf
     few = judge(np.where(present, 9.0, -9.0)[:30], present[:30], [Release("a", noise)], DELTA)
-    assert few.most < claimed
+    assert not few.telling
+    assert few.bound < claimed
 
 
 def test_a_profile_is_that_of_the_ledger() -> None:
