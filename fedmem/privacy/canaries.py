@@ -40,9 +40,9 @@ from fedmem.strategies import StageFedAvg
 NODE = 1
 """The id of the one node."""
 
-LENGTH = 10.0
-"""Of a canary's update, in units of the longest that may pass: whoever forgets the bound lets ten
-times as much through."""
+LENGTH = 4.0
+"""Of a canary's update, in units of the longest that may pass: where the bound is forgotten, four
+times as much comes through, too little for the server to notice by the length of a mean."""
 
 
 @dataclass(frozen=True)

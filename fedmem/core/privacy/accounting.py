@@ -121,15 +121,14 @@ def _mu(releases: Sequence[Release]) -> float:
 
 
 def profile(releases: Sequence[Release], epsilons: Floats) -> Floats:
-    """The δ of all releases together at each ε [E]: all that there is to say of their privacy.
+    """The δ of all releases together at each ε [E], ascending: all that their privacy comes to.
 
     Raises:
         FedmemError: some are of a secret sample, and dp-accounting is not installed.
     """
     if all(each.rate >= 1 for each in releases):
         return _gaussian_delta(_mu(releases), epsilons)
-    accountant = _accountant(tuple(releases))
-    return np.array([accountant.get_delta(float(each)) for each in epsilons])
+    return np.asarray(_accountant(tuple(releases)).get_delta(epsilons))
 
 
 def _gaussian_delta(mu: float, epsilons: Floats) -> Floats:
