@@ -25,6 +25,7 @@ from fedmem.core.updates.private import PrivateUpdates
 from fedmem.core.updates.update import UserUpdates
 from fedmem.messaging.messages import Task, from_array_record, update_from_record
 from fedmem.runs.folder import RunFolder
+from fedmem.runs.progress import print_results
 from tests.helpers.in_process_grid import InProcessGrid, run_in_process
 from tests.helpers.interruptions import let_go_on, outcome, photographed, run_anew
 from tests.helpers.shared_runs import load_all
@@ -106,6 +107,8 @@ def test_three_stages_spend_one_budget(make_settings: MakeSettings) -> None:
     assert names == [name for stage in settings.stage for name in (stage, f"figures of {stage}")]
     console = Console(file=io.StringIO(), width=120)
     console.print(inspect(Path(results[-1].checkpoint)))
+    print_results(results, settings, console)
+    assert f"ε {results[-1].epsilon:.3f} of 8 at δ 0.001 is spent" in console.file.getvalue()  # type: ignore[attr-defined]
     assert f"ε {results[-1].epsilon:.3f} at δ 0.001" in console.file.getvalue()  # type: ignore[attr-defined]
     again = make_settings(*PRIVATE, "stage=finetune_moe", "privacy.epsilon=6")
     with pytest.raises(FedmemError, match=r"privacy\.epsilon=6 is spent"):

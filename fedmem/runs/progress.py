@@ -83,7 +83,7 @@ class LiveProgress(Observer):
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]}"),
-            TextColumn("HR@10 {task.fields[hr]}"),
+            TextColumn("HR@10 {task.fields[hr]}{task.fields[spent]}"),
             TimeLeftColumn(elapsed_when_finished=True),
             console=console,
         )
@@ -99,7 +99,7 @@ class LiveProgress(Observer):
         """Add the stage's bar."""
         self._rounds = rounds
         self._task = self._progress.add_task(
-            stage.name, total=rounds, completed=done, loss="-", hr="-"
+            stage.name, total=rounds, completed=done, loss="-", hr="-", spent=""
         )
 
     def on_round(self, record: RoundRecord) -> None:
@@ -109,6 +109,8 @@ class LiveProgress(Observer):
             fields["loss"] = f"{record.loss:.4f}"
         if record.validation is not None:
             fields["hr"] = f"{record.validation[SELECTED_BY]:.4f}"
+        if record.epsilon is not None:
+            fields["spent"] = f" ε {record.epsilon:.2f}"
         self._progress.update(self._task, completed=record.round, total=record.last, **fields)
         for line in events(record, self._rounds):
             say(f"round {record.round}: {line}", self._progress.console)
@@ -163,6 +165,10 @@ def print_results(
             table.add_row(result.stage, *("-" if x is None else f"{x:.4f}" for x in figures))
         console.print()
         console.print(table)
+    spent = next((r.epsilon for r in reversed(results) if r.epsilon is not None), None)
+    if spent is not None:
+        privacy = settings.privacy
+        say(f"ε {spent:.3f} of {privacy.epsilon:g} at δ {privacy.delta:g} is spent", console)
     say(
         f"sampled: the held-out item among {_others(settings, data_here)} that the user never "
         "touched\nfull: among all items but the user's own\n"

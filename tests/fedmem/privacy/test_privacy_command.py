@@ -15,6 +15,7 @@ from fedmem.privacy.leak import print_leak
 from fedmem.privacy.plan import print_plan
 from fedmem.privacy.spent import print_spent
 from tests.helpers.interruptions import run_anew
+from tests.helpers.shared_runs import WholeRun
 
 MakeSettings = Callable[..., Settings]
 PRIVATE = (
@@ -87,3 +88,22 @@ def test_the_attack_finds_histories_in_uploads_and_not_behind_noise(
     monkeypatch.setattr(leak, "KNOWN", 24)
     with pytest.raises(FedmemError, match="24 users are too few"):
         print_leak(make_settings(stage_1), 20)
+
+
+def test_every_stage_is_attacked_and_those_without_parents_are_left_out(
+    whole_run: WholeRun,
+    make_settings: MakeSettings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leak, "KNOWN", 4)
+    print_leak(whole_run.settings, 20)
+    text = capsys.readouterr().out
+    for stage in whole_run.settings.stage:
+        found = rows(text[text.index(stage) :])
+        assert found["trained: one upload"][0] > found["trained: sum of 10 users"][0], stage
+        assert found["start: one upload"][0] > 0.6, stage
+    print_leak(make_settings(), 3)
+    assert "Left out: align_projectors starts from pretrain_sasrec" in capsys.readouterr().out
+    with pytest.raises(FedmemError, match="finetune_moe starts from align_projectors, of which"):
+        print_leak(make_settings("stage=finetune_moe"), 3)

@@ -48,6 +48,13 @@ def test_the_bar_tells_round_loss_and_validation() -> None:
     assert "refused node 7" in text
 
 
+def test_what_a_private_run_has_spent_is_shown_in_both() -> None:
+    private = replace(VALIDATED, epsilon=3.456)
+    for terminal in (False, True):
+        assert "ε 3.46" in shown(terminal, private)
+        assert "ε" not in shown(terminal, VALIDATED)
+
+
 def test_a_stage_whose_patience_has_run_out_shows_its_new_end_and_says_so_once() -> None:
     rest = RoundRecord("pretrain_sasrec", 3, last=3, loss=5.0, validation={"sampled/HR@10": 0.6})
     lines = shown(False, TRAINED, IMPATIENT, rest).splitlines()
