@@ -19,7 +19,7 @@ from fedmem.core.privacy.noise import bands
 from fedmem.core.privacy.plan import blocks, open_ledger, rounds_of
 from fedmem.core.privacy.rounds import PrivateRounds
 from fedmem.core.settings import Settings
-from fedmem.core.stages import Stage, find_stage
+from fedmem.core.stages import find_stage
 from fedmem.privacy.canaries import Canaries, CanaryNode, CanaryRoster, WatchedFedAvg, Witness
 from fedmem.runs.stage_progress import StageRules
 
@@ -113,12 +113,17 @@ def _alone(settings: Settings, rounds: int | None) -> Settings:
     privacy, name = settings.privacy, next(iter(settings.stage))
     if not privacy.on:
         raise FedmemError("These settings ask for no privacy: add privacy=central.")
+    if privacy.mode != "central":
+        raise FedmemError(
+            f"privacy.mode={privacy.mode} is not audited, its noise is the nodes' own: audit "
+            "privacy=central."
+        )
     if privacy.secure_sum.enabled:
         raise FedmemError(
             "One node has nobody to hide among: set privacy.secure_sum.enabled=false. "
             "A sum is the same with it and without."
         )
-    stage: Stage = find_stage(name)
+    stage = find_stage(name)
     if stage.requires:
         raise FedmemError(f"{name} starts from a checkpoint: audit stage=pretrain_sasrec.")
     federation: dict[str, Any] = {"nodes": 1, "rounds": rounds or settings.of_stage(name).rounds}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -41,8 +42,8 @@ NODE = 1
 """The id of the one node."""
 
 LENGTH = 4.0
-"""Of a canary's update, in units of the longest that may pass: where the bound is forgotten, four
-times as much comes through, too little for the server to notice by the length of a mean."""
+"""Of a canary's update, beside the longest that may pass: where the bound is forgotten, four times
+as much comes through, too little for the server to notice by the length of a mean."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Canaries:
             users=np.arange(first, first + count),
             present=generator.integers(0, 2, count).astype(bool),
             places=places[:count],
-            length=LENGTH * (settings.privacy.clip or 1.0),
+            length=LENGTH * max(settings.privacy.clip or 1.0, 1.0),
         )
 
     def updates(self, users: UserIndices, scope: Mapping[str, Tensor]) -> Iterator[UserUpdates]:
@@ -101,11 +102,21 @@ class Canaries:
     def read(self, values: Mapping[str, Tensor]) -> Floats:
         """The canaries' coordinates [C] of parameters."""
         found = np.zeros(len(self.places))
-        for name, value in values.items():
-            own = [place for place, (of, _) in enumerate(self.places) if of == name]
-            coordinates = torch.tensor([self.places[place][1] for place in own], dtype=torch.long)
-            found[own] = value.reshape(-1)[coordinates.to(value.device)].double().cpu().numpy()
+        for name, (own, coordinates) in self._by_name.items():
+            value = values[name].reshape(-1)
+            found[own] = value[coordinates.to(value.device)].double().cpu().numpy()
         return found
+
+    @cached_property
+    def _by_name(self) -> dict[str, tuple[list[int], Tensor]]:
+        """Which canaries have a parameter, and their coordinates in it."""
+        owners: dict[str, list[int]] = {}
+        for canary, (name, _) in enumerate(self.places):
+            owners.setdefault(name, []).append(canary)
+        return {
+            name: (own, torch.tensor([self.places[canary][1] for canary in own]))
+            for name, own in owners.items()
+        }
 
 
 class Witness(UpdateFilter):

@@ -116,7 +116,7 @@ def test_canaries_have_a_coordinate_each_and_come_if_the_coin_says_so(
     handed_in = list(canaries.updates(np.arange(20, 30), scope))
     users = np.concatenate([each.users for each in handed_in])
     np.testing.assert_array_equal(users, np.arange(24, 30)[canaries.present[:6]])
-    assert {float(norm) for each in handed_in for norm in each.norms} == {2.0}  # four clips
+    assert {float(norm) for each in handed_in for norm in each.norms} == {4.0}
     for each in handed_in:
         for row, user in enumerate(each.users):
             read = canaries.read({name: value[row] for name, value in each.change.items()})
