@@ -83,7 +83,7 @@ def noise_on_embeddings_alone(patched: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("mutate", "overrides"),
     [
-        (no_noise, POISSON),
+        (no_noise, EVERY_K),
         (no_bound, POISSON),
         (no_bound, CLIPPED),
         (a_fifth_of_the_noise, EVERY_K),
