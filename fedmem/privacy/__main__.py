@@ -11,6 +11,7 @@ the ledger's, it ends with 1. docs/privacy.md says what the figures mean.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,7 @@ def _audit(overrides: list[str], canaries: int, rounds: int | None, seeds: int) 
     from fedmem.privacy.audit import print_audit
     from fedmem.runs.configuration import compose_settings
 
+    logging.getLogger("flwr").setLevel(logging.ERROR)  # a line a round, of no news
     if not print_audit(compose_settings(overrides), canaries, rounds, seeds):
         sys.exit(1)
 
