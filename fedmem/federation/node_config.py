@@ -76,5 +76,5 @@ def require_whole(node_config: NodeConfig) -> None:
         raise FedmemError(f"node-config: {MIN_MEMBERS}={fewest} must be a whole number from 2.")
     for key, most in ((MAX_EPSILON, math.inf), (MAX_DELTA, 1)):
         limit = node_config.get(key, USUAL_DELTA)
-        if type(limit) not in (int, float) or not 0 < limit < most:
+        if isinstance(limit, bool | str) or not 0 < limit < most:
             raise FedmemError(f"node-config: {key}={limit} must be a number above 0, below {most}.")

@@ -185,7 +185,7 @@ def _narrow(streams: SecretStreams, name: str, count: int) -> Noise:
     undecided = searched[high[np.maximum(places[searched], 1) - 1] == words[searched]]
     for at, low in zip(undecided, streams.words(f"{name}/low", len(undecided)), strict=True):
         places[at] = bisect_right(bounds, (int(words[at]) << WORD_BITS) + int(low))
-    return places - FARTHEST
+    return np.asarray(places - FARTHEST)
 
 
 @cache

@@ -71,7 +71,8 @@ def test_wide_noise_is_put_together_of_narrow_within_the_rule(deviation: float) 
         smooth = so_far * NARROW / math.hypot(so_far, factor * NARROW)
         assert smooth >= 1.99
         so_far = math.hypot(so_far, factor * NARROW)
-    assert width(deviation) == pytest.approx(so_far) and so_far >= deviation
+    assert width(deviation) == pytest.approx(so_far)
+    assert so_far >= deviation
     if deviation > 2e4:
         assert so_far <= 1.002 * deviation
 
