@@ -135,7 +135,8 @@ def train(message: Message, context: Context) -> Message:
     else:
         record = _as_sent(update, client, task, context)
     numbers = sum(value.numel() for value in update.change.values())
-    _note(record, "train", task, context, users=update.users, parameters=numbers)
+    trained = update.users if promise is None else len(client.users)
+    _note(record, "train", task, context, users=trained, parameters=numbers)
     return Message(record, reply_to=message)
 
 

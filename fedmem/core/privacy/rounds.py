@@ -76,7 +76,7 @@ def drawn(
 
 
 def noised_figures(
-    sums: Mapping[str, float], noise: float, streams: SecretStreams, name: str
+    sums: Mapping[str, float], multiplier: float, streams: SecretStreams, name: str
 ) -> dict[str, float]:
     """Sums of metrics, each in [0, 1] for every user, with noise.
 
@@ -84,15 +84,17 @@ def noised_figures(
 
     Args:
         sums: by metric, and how many users they are of.
-        noise: noise multiplier.
+        multiplier: of the noise.
         streams: that the noise is from.
         name: of the noise.
     """
     names = sorted(set(sums) - {USERS})
-    drawn = streams.normal(name, len(names))
-    deviation, users = noise * math.sqrt(len(names)), sums[USERS]
+    if not names:
+        return dict(sums)
+    noise = streams.normal(name, len(names))
+    deviation, users = multiplier * math.sqrt(len(names)), sums[USERS]
     noised = {
         name: min(max(sums[name] + deviation * own, 0.0), users)
-        for name, own in zip(names, drawn.tolist(), strict=True)
+        for name, own in zip(names, noise.tolist(), strict=True)
     }
     return {USERS: users, **noised}
