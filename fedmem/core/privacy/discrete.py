@@ -125,16 +125,16 @@ class NoiseShare:
             longest = cls(noise, scale, size, honest).longest
             return parties * (users * scale + 1) + wide * (longest + 1)
 
-        scale = max((room - taken(0.0)) / (taken(1.0) - taken(0.0)), 0.0)
-        enough = math.sqrt(size) / COARSEST
-        if scale < enough:
-            needed = math.ceil(math.log2(taken(enough) + 1)) + 1
+        scale = (room - taken(0.0)) / (taken(1.0) - taken(0.0))
+        found = cls(noise, scale, size, honest)
+        if scale <= 0 or found.coarseness > COARSEST:
+            needed = math.ceil(math.log2(taken(math.sqrt(size) / COARSEST) + 1)) + 1
             raise FedmemError(
                 f"privacy.secure_sum.modulus_bits={bits} is too coarse for a noised sum of "
                 f"{size:,} numbers over {parties} nodes of up to {users:,} users: {needed} bits "
                 f"are needed.\n{_way_out(needed)}"
             )
-        return cls(noise, scale, size, honest)
+        return found
 
     def draw(self, streams: SecretStreams, name: str) -> Noise:
         """The share [N] of this name."""
