@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import Message
+from flwr.app import ArrayRecord, Message
 
 from fedmem.core.errors import FedmemError
 from fedmem.core.privacy import plan
@@ -266,18 +266,13 @@ def test_nodes_refuse_what_is_beyond_their_limits(
 def test_a_node_adds_no_noise_that_nobody_named_and_sends_nothing_unmasked(
     make_settings: MakeSettings,
 ) -> None:
-    _, _, grid = run_in_process(make_settings(*STAGE_1, IN_TURN, "federation.rounds=1"))
-    asked = next(m for m, _ in grid.log if m.metadata.message_type == "train")
-    context = grid.contexts[asked.metadata.dst_node_id]
-    message = Message(asked.content, dst_node_id=context.node_id, message_type="train")
-    for name in [name for name in message.content if name == "sum"]:
-        del message.content[name]
+    settings, context = make_settings(*STAGE_1, IN_TURN), RealNodes(3).contexts[100]
+    task = Task(settings.to_json(), "pretrain_sasrec", ArrayRecord(), "", None, None, round=1)
+    promise = node_promise.promise_of(settings, task, context, Path("0"))
+    assert promise is not None
+    message = Message(task.to_record(), dst_node_id=100, message_type="train")
     with pytest.raises(FedmemError, match=r"sends no change without masks \(privacy=distributed\)"):
-        grid.app(message, context)
-    promise = node_promise.NodePromise(
-        make_settings(*STAGE_1, IN_TURN), Task.from_record(asked.content), context, Path("0")
-    )
-    promise._task.hints.clear()  # type: ignore[attr-defined]
+        masking.masking_of(message, context, promise)
     with pytest.raises(FedmemError, match="the server names no noise for it"):
         promise.noise(100.0, 5, 3)
 
