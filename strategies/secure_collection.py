@@ -7,7 +7,6 @@ first two are done beside the last two of the round before, where the same nodes
 from __future__ import annotations
 
 import contextlib
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import TypeVar
 from flwr.app import Message, MessageType, RecordDict
 
 from fedmem.core.errors import FedmemError
+from fedmem.core.privacy.discrete import NoiseShare, honest_of
 from fedmem.core.secure_sum.coded_update import decode_update, length
 from fedmem.core.secure_sum.codes import most_members
 from fedmem.core.secure_sum.coordinator import Coordinator, GivenUp
@@ -54,11 +54,6 @@ SUM = 0
 Read = TypeVar("Read")
 
 
-def needed_of(settings: SecureSumSettings, nodes: int) -> int:
-    """Of so many nodes that a round asks, those that must remain; always more than a half."""
-    return max(settings.min_members, math.ceil(settings.threshold * nodes), nodes // 2 + 1)
-
-
 class SecureCollection:
     """The sum of the nodes' updates in the place of each of them.
 
@@ -69,9 +64,11 @@ class SecureCollection:
         checks: of what an update may claim.
         filters: of the server; what they can see is the mean of all.
         states: what was carried from the rounds before.
+        size: numbers that a node sends, but for counts.
+        noise: noise multiplier that the nodes keep to together; None: they add no noise.
 
     Raises:
-        FedmemError: there are too many nodes for the modulus.
+        FedmemError: there are too many nodes for the modulus, or it is too coarse for their noise.
     """
 
     def __init__(
@@ -82,6 +79,8 @@ class SecureCollection:
         checks: ReplyChecks,
         filters: Sequence[UpdateFilter],
         states: FilterStates,
+        size: int,
+        noise: float | None = None,
     ) -> None:
         self._settings = settings.privacy.secure_sum
         self._stage = stage
@@ -99,6 +98,10 @@ class SecureCollection:
                 f"A secure sum modulo 2^{bits} is over at most {most_members(bits)} nodes, and "
                 f"there are {nodes}: set privacy.secure_sum.modulus_bits=32, or enabled=false."
             )
+        self._size, self._noise = size, noise
+        if nodes:
+            most = max(map(len, roster.homes.values()))
+            self._levels(self._settings.needed(nodes), nodes, most)  # or refuse
 
     def collect(self, asked: Round) -> Collected:
         """Ask the nodes in four steps, and open the sum.
@@ -110,7 +113,7 @@ class SecureCollection:
         if not nodes:
             return Collected()
         name = SumName(_number_of_run(), self._stage.name, asked.number)
-        needed = needed_of(self._settings, len(nodes))
+        needed = self._settings.needed(len(nodes))
         ahead, self._ahead = self._ahead, None
         ready = ahead and (ahead.name, ahead.needed, ahead.members) == (name, needed, nodes)
         begun = ahead if ahead and ready else Coordinator(name, needed, self._settings.modulus_bits)
@@ -136,10 +139,7 @@ class SecureCollection:
         """Steps 3 and 4: (the mean update, how many numbers were cut)."""
         members, bits = steps.coordinator.members, self._settings.modulus_bits
         most = max(asked.users[node] for node in members)
-        limit = self._settings.range
-        if limit == "auto" and self._private:
-            limit = 1.0
-        levels = self._scale.levels(bits, len(members), most, limit)
+        levels = self._levels(steps.coordinator.needed, len(members), most)
         shapes = {name: tuple(value.shape) for name, value in asked.parameters.items()}
         tasks = []
         for task in asked.tasks(members):
@@ -149,6 +149,16 @@ class SecureCollection:
             tasks.append(Message(content, dst_node_id=node, message_type=MessageType.TRAIN))
         steps.take_masked(tasks, length(shapes, bits), asked.meanwhile)
         return decode_update(steps.reveal_shares(), levels, shapes)
+
+    def _levels(self, needed: int, members: int, users: int) -> float:
+        """Integers per unit, of so many nodes of at most so many users."""
+        bits, limit = self._settings.modulus_bits, self._settings.range
+        if self._noise is not None:
+            honest = honest_of(needed)
+            return NoiseShare.finest(self._noise, self._size, honest, bits, members, users).scale
+        if limit == "auto" and self._private:
+            limit = 1.0
+        return self._scale.levels(bits, members, users, limit)
 
     def _collected(self, asked: Round, steps: _Steps, update: Update, cut: int) -> Collected:
         remaining, refused = steps.coordinator.remaining, steps.refused
@@ -215,7 +225,7 @@ class _Steps:
         remaining = self.coordinator.remaining
         kept = [reply for reply in replies if reply.metadata.src_node_id in remaining]
         offered = self._read(kept, lambda reply: read_offer(reply.content))
-        needed = needed_of(self.settings, len(remaining))
+        needed = self.settings.needed(len(remaining))
         self.ahead = Coordinator(self.coordinator.name.next, needed, self.coordinator.bits)
         with self._ahead_or_not():
             self._refuse(self.ahead.take_keys(offered))

@@ -87,8 +87,10 @@ class StageFedAvg(FedAvg):
         self._collection: PlainCollection | SecureCollection
         checks = ReplyChecks(settings, stage)
         if settings.privacy.secure_sum.enabled:
+            size = sum(value.numel() for value in progress.parameters.values())
+            noise = mechanism.noise if mechanism and settings.privacy.of_nodes else None
             self._collection = SecureCollection(
-                settings, stage, roster, checks, self._filters, progress.filters
+                settings, stage, roster, checks, self._filters, progress.filters, size, noise
             )
         else:
             self._collection = PlainCollection(checks, self._filters)

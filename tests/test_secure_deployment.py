@@ -44,7 +44,7 @@ def test_rounds_end_without_the_nodes_killed_at_each_step_until_too_few_are_left
     make_settings: MakeSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # the first stage calls nothing that is compiled
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # nodes with so few users need compile nothing
     folder = tmp_path / "federation"
     folder.mkdir()
     killer = [sys.executable, dying_node.__file__]
@@ -68,6 +68,7 @@ def test_rounds_end_without_the_nodes_killed_at_each_step_until_too_few_are_left
         "round 4 of pretrain_sasrec was given up: 2 nodes sent their masked numbers, and 3" in line
     )
     assert "Traceback" not in output
+    monkeypatch.delenv("NUMBA_DISABLE_JIT")
     plain = make_settings(*ASKED)
     lost = losing({("train", 100 + node): number for node, number in AS_LATE.items()})
     with pytest.raises(FedmemError, match="round 4"):

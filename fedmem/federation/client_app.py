@@ -33,6 +33,7 @@ from fedmem.core.updates.update import Update
 from fedmem.federation import masking
 from fedmem.federation.held_scope import scope_of
 from fedmem.federation.node_config import ConfigValue, is_simulated
+from fedmem.federation.node_promise import NodePromise, promise_of
 from fedmem.federation.node_settings import settle_here, users_here
 from fedmem.federation.parameter_store import ParameterStore
 from fedmem.federation.sent import note_sent
@@ -120,17 +121,22 @@ def train(message: Message, context: Context) -> Message:
     client = _client(task, context)
     if isinstance(client, RecordDict):
         return Message(client, reply_to=message)
-    masks = masking.masking_of(message, context)
+    promise = _promise(client, task, context)
+    masks = masking.masking_of(message, context, promise)
+    if promise is not None:
+        client.users = promise.drawn(client.users)
     if client.stage.memory:
         _bring_memory(client, "validation", task, context)
     filters = make_filters(client.node.settings, hints=task.hints)
     update = client.train(task.round, filters)
     if masks is not None:
-        record = masks.answer(update, client.node.settings.seed, int(client.users[0]))
+        assert task.users is not None
+        record = masks.answer(update, client.node.settings.seed, int(task.users[0]), promise)
     else:
         record = _as_sent(update, client, task, context)
     numbers = sum(value.numel() for value in update.change.values())
-    _note(record, "train", task, context, users=update.users, parameters=numbers)
+    trained = update.users if promise is None else len(client.users)
+    _note(record, "train", task, context, users=trained, parameters=numbers)
     return Message(record, reply_to=message)
 
 
@@ -142,6 +148,7 @@ def evaluate(message: Message, context: Context) -> Message:
     if isinstance(client, RecordDict):
         return Message(client, reply_to=message)
     memory: dict[str, float] = {}
+    promise = _promise(client, task, context)
     split = cast(Split, task.split)
     if client.stage.memory:
         bank = _bring_memory(client, split, task, context)
@@ -149,7 +156,10 @@ def evaluate(message: Message, context: Context) -> Message:
     outcomes = client.rank(split, task.rankings.split(","))
     # Whoever asks: no rank leaves a real node.
     ranks = outcomes if task.ranks and is_simulated(context.node_config) else {}
-    record = EvaluateResult(sums_of(outcomes), memory, ranks).to_record()
+    sums = sums_of(outcomes)
+    if promise is not None:
+        sums, memory = promise.figures(sums), {}
+    record = EvaluateResult(sums, memory, ranks).to_record()
     _note(record, "evaluate", task, context, users=len(client.users), parameters=0)
     return Message(record, reply_to=message)
 
@@ -230,6 +240,11 @@ def _client(task: Task, context: Context) -> UserClient | RecordDict:
     node.load(stage, {**frozen, **parameters}, task.frozen_hash)
     kind = UserClient if len(node.users) == 1 else CohortClient
     return kind(node, stage, task.users)
+
+
+def _promise(client: UserClient, task: Task, context: Context) -> NodePromise | None:
+    settings = client.node.settings
+    return promise_of(settings, task, context, _own_folder(settings, context))
 
 
 def _fresh(node: Node, stage: Stage) -> Parameters:

@@ -18,6 +18,7 @@ from fedmem.core.secure_sum.keys import SumName
 from fedmem.core.secure_sum.member import Member
 from fedmem.core.updates.update import Update
 from fedmem.federation.node_config import MIN_MEMBERS
+from fedmem.federation.node_promise import NodePromise
 from fedmem.messaging.secure_messages import (
     KeysOfAll,
     MaskRequest,
@@ -94,7 +95,9 @@ class Masking:
         self._request = request
         self._context = context
 
-    def answer(self, update: Update, seed: int, user: int) -> RecordDict:
+    def answer(
+        self, update: Update, seed: int, user: int, promise: NodePromise | None = None
+    ) -> RecordDict:
         """The update under masks, and step 1 of the next sum.
 
         Args:
@@ -102,14 +105,19 @@ class Masking:
             seed: of the run. The rounding follows from it, so that a run can be repeated to the
                 bit; masks do not, and cancel.
             user: of the node, by whom its rounding differs from that of others.
+            promise: of the node to its users, where it adds noise.
 
         Raises:
-            FedmemError: the update is not finite.
+            FedmemError: the update is not finite, or sending it would break the promise.
         """
         name, request, context = self._member.name, self._request, self._context
         key = [seed, zlib.crc32(name.stage.encode()), name.number, user]
         parties, generator = len(self._member.held), np.random.default_rng(key)
-        integers = encode_update(update, request.levels, request.bits, parties, generator)
+        noise = None
+        if promise is not None:
+            size = sum(value.numel() for value in update.change.values())
+            noise = promise.noise(request.levels, size, self._member.needed)
+        integers = encode_update(update, request.levels, request.bits, parties, generator, noise)
         later = _begun(name.next, context)
         record = add_masked(named(name), self._member.mask(integers))
         context.state[SENT] = ConfigRecord({**_sent(context), name.stage: name.number})
@@ -117,8 +125,15 @@ class Masking:
         return add_offer(record, later.offer())
 
 
-def masking_of(message: Message, context: Context) -> Masking | None:
+def masking_of(
+    message: Message, context: Context, promise: NodePromise | None = None
+) -> Masking | None:
     """How a task is to be answered; None: as it is.
+
+    Args:
+        message: the task.
+        context: of the node.
+        promise: of the node to its users; one that adds noise is worth something in a sum only.
 
     Raises:
         FedmemError: this node answers under masks only, or refuses to answer this sum.
@@ -126,10 +141,11 @@ def masking_of(message: Message, context: Context) -> Masking | None:
     request = MaskRequest.beside(message.content)
     if request is not None:
         return Masking(message, context, request)
-    if MIN_MEMBERS in context.node_config:
+    if MIN_MEMBERS in context.node_config or promise is not None:
+        why = f"{MIN_MEMBERS} of its node-config" if promise is None else "privacy=distributed"
         raise FedmemError(
-            f"Node {context.node_id} sends no change without masks ({MIN_MEMBERS} of its "
-            "node-config): set privacy.secure_sum.enabled=true."
+            f"Node {context.node_id} sends no change without masks ({why}): "
+            "set privacy.secure_sum.enabled=true."
         )
     return None
 

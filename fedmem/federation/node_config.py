@@ -9,12 +9,14 @@
     catalogue="/srv/items.txt"  the federation's items, an id a line, where each node has seen some
     device="cpu" threads=4      as in conf/simulation/
     min-members=3               answer under masks only, in sums of at least so many nodes
+    max-epsilon=8 max-delta=1e-5   release no more of its users, ever: see docs/privacy.md
 
 Kept apart from what is made of it, so that a SuperNode can look at it without loading torch.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from click import ClickException
@@ -26,10 +28,12 @@ ConfigValue = bool | int | float | str
 NodeConfig = Mapping[str, ConfigValue]
 
 PARTITION = ("partition-id", "num-partitions")
-MIN_MEMBERS = "min-members"
+MIN_MEMBERS, MAX_EPSILON, MAX_DELTA = "min-members", "max-epsilon", "max-delta"
+USUAL_DELTA = 1e-5
+"""`max-delta` where there is a `max-epsilon` and it says nothing else."""
 KEYS = (
     "data", "state-dir", "users", *PARTITION, "first-index", "catalogue", "device", "threads",
-    MIN_MEMBERS,
+    MIN_MEMBERS, MAX_EPSILON, MAX_DELTA,
 )  # fmt: skip
 
 
@@ -70,3 +74,7 @@ def require_whole(node_config: NodeConfig) -> None:
     fewest = node_config.get(MIN_MEMBERS, 2)
     if type(fewest) is not int or fewest < 2:
         raise FedmemError(f"node-config: {MIN_MEMBERS}={fewest} must be a whole number from 2.")
+    for key, most in ((MAX_EPSILON, math.inf), (MAX_DELTA, 1)):
+        limit = node_config.get(key, USUAL_DELTA)
+        if isinstance(limit, bool | str) or not 0 < limit < most:
+            raise FedmemError(f"node-config: {key}={limit} must be a number above 0, below {most}.")

@@ -93,6 +93,8 @@ class Run:
         if progress is None:
             threshold = self._threshold(roster, folder) if stage.memory else None
             progress = rules.begin(scope, threshold, self._ledger(roster, folder, parents))
+        elif folder.state.simulated_nodes is None:  # which come to the same bits again
+            progress = rules.gone_on(progress)
         reporter.begin(progress)
         strategy = StageFedAvg(settings, stage, roster, frozen, progress)
         progress = run_rounds(strategy, roster, rules, progress, reporter)

@@ -12,6 +12,7 @@ from fedmem.core.data.cold import load_histories
 from fedmem.core.data.sampling import participants
 from fedmem.core.errors import FedmemError
 from fedmem.core.model.parameters import initial_parameters
+from fedmem.core.privacy.discrete import honest_of
 from fedmem.core.privacy.plan import noise_multiplier, planned
 from fedmem.core.settings import Settings
 from fedmem.core.stages import find_stage
@@ -56,6 +57,16 @@ def print_plan(settings: Settings) -> None:
         "whose\nupdates all pointed one way would give length 1; of all rounds: of their average.",
         console,
     )
+    if settings.privacy.of_nodes:
+        sums, nodes = settings.privacy.secure_sum, settings.federation.nodes
+        nodes = settings.privacy.fewest_nodes if nodes == "auto" else nodes
+        honest = honest_of(sums.needed(nodes))
+        wider = math.sqrt(nodes / honest)
+        say(
+            f"\nNodes add it in shares, of which those of {honest} are enough: with all {nodes} "
+            f"nodes there the\nnoise is {wider:.2f} times as much (privacy.secure_sum.threshold).",
+            console,
+        )
     if settings.privacy.delta >= 1 / users:
         raise FedmemError(
             f"privacy.delta={settings.privacy.delta:g} is no promise for {users} users: it must be "

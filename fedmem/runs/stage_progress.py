@@ -102,6 +102,23 @@ class StageRules:
             ledger=ledger,
         )
 
+    def gone_on(self, progress: StageProgress) -> StageProgress:
+        """Where a stage goes on at nodes that add the noise.
+
+        The sum of the round that was broken off may have been seen, and comes again with other
+        noise. So it is charged, and the stage has fewer rounds where the budget asks for it.
+
+        Raises:
+            FedmemError: the budget allows no other round.
+        """
+        if progress.ledger is None or progress.over or not self._settings.privacy.of_nodes:
+            return progress
+        ledger = charged(self._settings, progress.ledger, progress.stage)
+        left = progress.schedule.last - progress.round
+        left = affordable(self._settings, ledger, progress.stage, left)
+        schedule = progress.schedule.within(progress.round + left)
+        return replace(progress, ledger=ledger, schedule=schedule)
+
     def charged(self, progress: StageProgress) -> StageProgress:
         """Before the messages of a round are sent: with what the round is going to release.
 

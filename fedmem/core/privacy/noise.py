@@ -80,12 +80,12 @@ class GaussianMechanism:
     Attributes:
         noise: noise multiplier, in units of the longest update, which has length 1.
         expected: users that a round is expected to train: the denominator of every round.
-        series: the noise of the stage's rounds.
+        series: the noise of the stage's rounds; None: the nodes have added theirs.
     """
 
     noise: float
     expected: float
-    series: NoiseSeries
+    series: NoiseSeries | None
 
     @property
     def deviation(self) -> float:
@@ -94,7 +94,10 @@ class GaussianMechanism:
 
     def release(self, mean: Mapping[str, Tensor], weight: int, server_round: int) -> Parameters:
         """The private mean, from the mean of so many users' bounded updates."""
-        share, unit = weight / self.expected, self.series.of_round(server_round)
+        share = weight / self.expected
+        if self.series is None:
+            return {name: value * share for name, value in mean.items()}
+        unit = self.series.of_round(server_round)
         return {
             name: (value.double() * share + self.deviation * unit[name].to(value.device)).to(
                 value.dtype

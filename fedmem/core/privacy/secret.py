@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 Floats = npt.NDArray[np.float64]
+Words = npt.NDArray[np.uint64]
 KEY_BYTES = 32
 
 
@@ -36,11 +37,15 @@ class SecretStreams:
 
     key: str = field(repr=False)
 
-    def uniform(self, name: str, count: int) -> Floats:
-        """Numbers [count] in (0, 1), of 53 bits."""
+    def words(self, name: str, count: int) -> Words:
+        """Integers [count] of 64 bits."""
         kdf = HKDF(SHA256(), KEY_BYTES, salt=None, info=name.encode())
         cipher = Cipher(ChaCha20(kdf.derive(bytes.fromhex(self.key)), bytes(16)), mode=None)
-        words = np.frombuffer(cipher.encryptor().update(bytes(8 * count)), "<u8")
+        return np.frombuffer(cipher.encryptor().update(bytes(8 * count)), "<u8")
+
+    def uniform(self, name: str, count: int) -> Floats:
+        """Numbers [count] in (0, 1), of 53 bits."""
+        words = self.words(name, count)
         return np.asarray(((words >> np.uint64(11)) + 0.5) * 2.0**-53)
 
     def normal(self, name: str, count: int) -> Floats:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from fedmem.core.errors import FedmemError
@@ -30,7 +31,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def encode_update(
-    update: Update, levels: float, bits: int, parties: int, generator: np.random.Generator
+    update: Update,
+    levels: float,
+    bits: int,
+    parties: int,
+    generator: np.random.Generator,
+    noise: npt.NDArray[np.int64] | None = None,
 ) -> Integers:
     """An update as [N] integers: its change times its weight, and its counts.
 
@@ -40,6 +46,7 @@ def encode_update(
         bits: of the modulus.
         parties: nodes of the sum.
         generator: for the rounding.
+        noise: integers to add to those of the change, as many; it may wrap around.
 
     Raises:
         FedmemError: the change or the loss is not finite.
@@ -47,6 +54,8 @@ def encode_update(
     changes = [update.change[name].detach().cpu().flatten() for name in sorted(update.change)]
     values = torch.cat(changes).double().numpy() * update.weight
     integers, cut = encode(values, levels, bits, parties, generator)
+    if noise is not None:
+        integers = integers + noise.astype(integers.dtype)
     if not math.isfinite(update.loss):
         raise FedmemError("The loss is not finite; nothing was sent.")
     loss = round(update.loss * update.weight / LOSS_UNIT)

@@ -11,6 +11,7 @@ from Crypto.Protocol.SecretSharing import Shamir
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from fedmem.core.secure_sum.field import value_at_zero
 from fedmem.core.secure_sum.keys import SECRET_BYTES, SumName, agreed
 
 NONCE = bytes(12)
@@ -56,8 +57,8 @@ def joined(shares: Mapping[int, bytes], needed: int, members: Sequence[int]) -> 
     """The inverse of `split`, from at least `needed` shares by their holders."""
     places = {member: place for place, member in enumerate(sorted(members), 1)}
     chosen = sorted(shares)[:needed]
-    placed = [(places[holder], shares[holder]) for holder in chosen]
-    return bytes(Shamir.combine(placed, ssss=False))
+    values = [int.from_bytes(shares[holder]) for holder in chosen]
+    return value_at_zero([places[holder] for holder in chosen], values).to_bytes(SECRET_BYTES)
 
 
 def digest(part: bytes, name: SumName, kind: str, owner: int, holder: int) -> bytes:

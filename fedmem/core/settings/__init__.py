@@ -8,6 +8,7 @@ docs/settings.md is made from them.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -360,14 +361,18 @@ class SecureSumSettings(Section, key="privacy.secure_sum"):
     """Largest change of a number that a node sends whole; it cuts what is larger. `auto`: a
     multiple of the largest in the sum of the round before."""
 
+    def needed(self, nodes: int) -> int:
+        """Of so many nodes that a round asks, those that must remain; always more than a half."""
+        return max(self.min_members, math.ceil(self.threshold * nodes), nodes // 2 + 1)
+
 
 @dataclass(frozen=True)
 class PrivacySettings(Section, key="privacy"):
     """User-level differential privacy, see docs/privacy.md."""
 
-    mode: Annotated[str, one_of("none", "central")]
-    """Who adds the noise: nobody, or the server, which is trusted with each user's bounded update.
-    """
+    mode: Annotated[str, one_of("none", "central", "distributed")]
+    """Who adds the noise: nobody, or the server, which is trusted with each user's bounded update,
+    or the nodes, to integers of which the server sees nothing but the sum."""
     epsilon: Positive | None
     """The ε that all releases of the run, and of the checkpoints that it starts from, may cost."""
     delta: Annotated[float, within("(0, 1)")]
@@ -378,8 +383,9 @@ class PrivacySettings(Section, key="privacy"):
     clip: Positive | None
     """Longest update, for `clip`."""
     schedule: Annotated[str, one_of("poisson", "every_k", "all")]
-    """Who trains in a round: each user with probability `federation.fraction`, by a secret draw;
-    one of 1 / `federation.fraction` blocks of users in turn, by a public order; or all."""
+    """Who trains in a round: each user with probability `federation.fraction`, by a secret draw of
+    who adds the noise; one of 1 / `federation.fraction` blocks of users in turn, by a public order;
+    or all."""
     mechanism: Annotated[str, one_of("gaussian", "banded")]
     """Whether the noise of each round is independent, or takes back a part of the rounds before,
     which `every_k` allows."""
@@ -399,6 +405,11 @@ class PrivacySettings(Section, key="privacy"):
         return self.mode != "none"
 
     @property
+    def of_nodes(self) -> bool:
+        """Whether nodes add the noise, and trust nobody with what is without it."""
+        return self.mode == "distributed"
+
+    @property
     def noises_figures(self) -> bool:
         """Whether figures are a part of the promise, so that no exact one is kept beside them."""
         return self.on and self.figures == "noised"
@@ -416,6 +427,10 @@ class PrivacySettings(Section, key="privacy"):
             yield "epsilon", f"a number with privacy.mode={self.mode}, such as 8"
         if self.mechanism == "banded" and self.schedule != "every_k":
             yield "mechanism", f"gaussian with privacy.schedule={self.schedule}"
+        if self.of_nodes and self.mechanism == "banded":  # who is lost cannot take noise back
+            yield "mechanism", "gaussian with privacy.mode=distributed"
+        if self.of_nodes and not self.secure_sum.enabled:
+            yield "mode", "none or central with privacy.secure_sum.enabled=false"
 
 
 @dataclass(frozen=True)
@@ -581,6 +596,9 @@ class Settings(Section):
             yield "memory.threshold", "auto", "it is found from the histories; set a number"
         if self.privacy.figures == "noised" and self.evaluation.cold_items:
             yield "evaluation.cold_items", self.evaluation.cold_items, "take privacy.figures=exact"
+        cut = self.privacy.secure_sum.range
+        if self.privacy.of_nodes and cut != "auto":  # which counts what is cut
+            yield "privacy.secure_sum.range", cut, "bounded updates have a range; set auto"
         if CENTRALISED.name in self.stage:
             yield "stage", CENTRALISED.name, "pooled training knows no privacy"
 

@@ -12,7 +12,7 @@ from fedmem.core.settings import Settings
 from fedmem.core.updates.direction import DirectionFilter
 from fedmem.core.updates.filter import Refusal, Reply, UpdateFilter
 from fedmem.core.updates.norm import NormFilter
-from fedmem.core.updates.private import PrivateUpdates
+from fedmem.core.updates.private import PrivateUpdates, SummedUpdates
 
 FilterStates = dict[str, list[list[float]]]
 """The state of the server's filters, by their names."""
@@ -31,7 +31,8 @@ def make_filters(
     stage. A private run has no others: their medians would be releases of their own.
     """
     if settings.privacy.on:
-        return [PrivateUpdates(settings.privacy, mechanism)]
+        kind = SummedUpdates if settings.privacy.of_nodes else PrivateUpdates
+        return [kind(settings.privacy, mechanism)]
     hints, states, strategy = hints or {}, states or {}, settings.strategy
     filters: list[UpdateFilter] = []
     if strategy.guard_ratio is not None:

@@ -18,7 +18,7 @@ from fedmem.core.model.parameters import Parameters
 from fedmem.core.privacy.noise import GaussianMechanism
 from fedmem.core.settings import PrivacySettings
 from fedmem.core.updates.filter import Refusal, Reply, UpdateFilter
-from fedmem.core.updates.update import UserUpdates
+from fedmem.core.updates.update import Update, UserUpdates
 
 
 class PrivateUpdates(UpdateFilter):
@@ -75,3 +75,29 @@ class PrivateUpdates(UpdateFilter):
         if self._mechanism is None:
             return change
         return self._mechanism.release(change, weight, server_round)
+
+
+class SummedUpdates(PrivateUpdates):
+    """The same for a server that is not trusted: it sees the sum over nodes, with their noise.
+
+    The sum over a node's users is exact enough for integers to be made of it, and goes as if it
+    were of one user: how many there were, whom the node has drawn in secret, is nobody's business.
+    """
+
+    def at_user(self, updates: UserUpdates) -> UserUpdates:
+        """The bounded updates, in float64."""
+        bounded = super().at_user(updates)
+        return replace(bounded, change={name: x.double() for name, x in bounded.change.items()})
+
+    def at_node(self, update: Update) -> Update:
+        """The sum of the users' updates, as one update of weight 1."""
+        change = {name: value.double() * update.weight for name, value in update.change.items()}
+        return Update(change, weight=1, loss=0.0, users=1)
+
+    def at_server(self, replies: Sequence[Reply]) -> tuple[list[Reply], list[Refusal]]:
+        """The sum over nodes, of which noise is the most: nothing can be said of its length."""
+        return list(replies), []
+
+    def hint(self, users: int) -> float | None:
+        """The noise multiplier that nodes are to keep to together."""
+        return None if self._mechanism is None else self._mechanism.noise

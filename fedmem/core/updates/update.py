@@ -84,7 +84,8 @@ def mean(groups: Iterable[UserUpdates], scope: Mapping[str, Tensor]) -> Update:
     for group in groups:
         for name, each in group.change.items():
             weights = torch.from_numpy(group.weights).to(each.device, each.dtype)
-            total[name] += torch.tensordot(weights, each, 1)
+            # In the precision of the changes, where that is higher.
+            total[name] = total[name] + torch.tensordot(weights, each, 1)
         weight += int(group.weights.sum())
         loss += float(group.losses @ group.weights)
         users += len(group.users)

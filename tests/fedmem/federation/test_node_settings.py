@@ -75,6 +75,9 @@ def test_only_users_who_take_part_live_anywhere(
         ({"user": "0"}, "user is unknown; there are data, state-dir"),
         ({"users": "0", "min_members": 1}, "min-members=1 must be a whole number from 2"),
         ({"users": "0", "min_members": "3"}, "min-members=3 must be a whole number from 2"),
+        ({"users": "0", "max_epsilon": 0}, "max-epsilon=0 must be a number above 0, below inf"),
+        ({"users": "0", "max_epsilon": "8"}, "max-epsilon=8 must be a number above 0, below inf"),
+        ({"users": "0", "max_delta": 1.0}, "max-delta=1.0 must be a number above 0, below 1"),
     ],
 )
 def test_mistakes_are_named(
