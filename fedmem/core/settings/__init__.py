@@ -425,6 +425,9 @@ class TransportSettings(Section, key="transport"):
     bits: Annotated[int, within("[1, 32]")]
     """Bits of a coordinate; 32: float32, and nothing is rounded. Vectors, which are few, have at
     least 8."""
+    largest: Count | None
+    """The largest integer of a row's grid, beside its negative; null: the largest that `bits` have.
+    A smaller one makes a coarser grid, of which coding leaves less."""
     share: Annotated[float, within("(0, 1]")] | None
     """Share of a row's coordinates that travel: the largest, as their signs and the mean of their
     sizes; the others wait for the next message. null: all of them travel, each rounded."""
@@ -435,7 +438,11 @@ class TransportSettings(Section, key="transport"):
     """Whether frequent integers take fewer bits than rare ones."""
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        """Signs that have more bits than they need, or coordinates that would never travel."""
+        """A grid beyond its bits, signs that have more than they need, coordinates that would never
+        travel."""
+        most = max(1, (1 << (self.bits - 1)) - 1)
+        if self.largest is not None and not self.largest <= most:
+            yield "largest", f"at most {most} with transport.bits={self.bits}"
         if self.share is not None and self.bits != 2:
             yield "share", f"null with transport.bits={self.bits}: signs and zeros have 2"
         if self.share is not None and not self.feedback:
