@@ -438,10 +438,9 @@ class TransportSettings(Section, key="transport"):
     """Whether frequent integers take fewer bits than rare ones."""
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        """A grid beyond its bits, signs that have more than they need, coordinates that would never
-        travel."""
+        """Grids beyond their bits, signs that have too many, coordinates that never travel."""
         most = max(1, (1 << (self.bits - 1)) - 1)
-        if self.largest is not None and not self.largest <= most:
+        if self.largest is not None and self.largest > most:
             yield "largest", f"at most {most} with transport.bits={self.bits}"
         if self.share is not None and self.bits != 2:
             yield "share", f"null with transport.bits={self.bits}: signs and zeros have 2"
@@ -600,8 +599,6 @@ class Settings(Section):
             yield "strategy.guard_ratio", strategy.guard_ratio, "no single change is seen; set null"
         if strategy.guard_direction and not self.privacy.on:
             yield "strategy.guard_direction", "true", "no single change is seen; set false"
-        if self.transport.bits < 32:  # what is summed are integers of a code that all nodes share
-            yield "transport.bits", self.transport.bits, "take transport=float32"
         if nodes != "auto" and nodes < fewest:
             yield "federation.nodes", nodes, f"take at least {fewest}"
 
