@@ -186,9 +186,9 @@ def _entries(
 
 def _turned(tensor: Rounded) -> tuple[Ints, Floats]:
     """(integers [C, n], scales [n]) of the rows, those turned around that point against the sum."""
-    along = tensor.integers.sum(0, dtype=np.float32)
-    signs = np.where(tensor.integers @ along < 0, -1, 1).astype(np.int32)
-    columns = np.ascontiguousarray((tensor.integers * signs[:, None]).T)
+    values = tensor.integers.astype(np.float32)
+    signs = np.where(values @ values.sum(0) < 0, -1, 1).astype(np.int32)
+    columns = np.multiply(tensor.integers.T, signs, order="C")
     return columns, np.copysign(tensor.scales, signs.astype(np.float32))
 
 
