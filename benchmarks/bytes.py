@@ -40,7 +40,7 @@ from fedmem.runs.configuration import compose_settings
 from fedmem.strategies.server_optimizer import ServerOptimizer
 
 TRANSPORTS = ("float32", "int8", "int4", "coded", "signs")
-PARAMETERS, UPDATES = ("scope", "steps"), ("change", "coded")
+PARAMETERS, UPDATES = ("scope", "steps"), ("change", "coded", "masked")
 """Parts of a message and of its reply."""
 
 

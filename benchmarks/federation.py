@@ -130,11 +130,11 @@ def measure(nodes: int, asked: Sequence[str]) -> tuple[list[Cost], dict[str, Any
         lines = (folder / "run" / METRICS).read_text().splitlines()
     records = [record for record in map(json.loads, lines) if record["messages"]]
     ran = dict.fromkeys(record["stage"] for record in records)
-    costs = [_cost(stage, records, logs) for stage in ran]
+    costs = [cost_of(stage, records, logs) for stage in ran]
     return costs, {"nodes": nodes, "megabytes": parts.megabytes, "idle_percent": idle}
 
 
-def _cost(stage: str, records: Sequence[dict[str, Any]], logs: Sequence[str]) -> Cost:
+def cost_of(stage: str, records: Sequence[dict[str, Any]], logs: Sequence[str]) -> Cost:
     """What a stage cost, from its rounds and from what the nodes say of all rounds."""
     places = [i for i, record in enumerate(records) if record["stage"] == stage]
     own = [records[i] for i in places]

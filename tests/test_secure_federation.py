@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -46,6 +46,7 @@ from tests.helpers.settings import small_settings
 from tests.helpers.small_world import write_small_data
 
 MakeSettings = Callable[..., Settings]
+ROUNDED_DOWN = ("transport=int8", "transport.bits=16")
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +76,24 @@ def largest_difference(one: Settings, other: Settings, stage: str = "pretrain_sa
 
 
 @pytest.mark.parametrize(
-    ("stages", "bits", "range_", "within"),
-    [("all", 32, "auto", 1e-6), ("pretrain_sasrec", 16, "0.5", 1e-3)],
+    ("stages", "bits", "range_", "down", "within"),
+    [
+        ("all", 32, "auto", ROUNDED_DOWN[:0], 1e-6),
+        ("pretrain_sasrec", 16, "0.5", ROUNDED_DOWN[:0], 1e-3),
+        ("pretrain_sasrec", 16, "0.5", ROUNDED_DOWN, 1e-3),
+    ],
 )
 def test_stages_come_to_what_they_do_without_masks(
-    stages: str, bits: int, range_: str, within: float, make_masked: MakeSettings
+    stages: str,
+    bits: int,
+    range_: str,
+    down: Sequence[str],
+    within: float,
+    make_masked: MakeSettings,
 ) -> None:
     asked = (f"stage={stages}", "federation.rounds=1", "strategy=fedavg", UNSEEN[0])
     coded = (f"privacy.secure_sum.modulus_bits={bits}", f"privacy.secure_sum.range={range_}")
-    masked, plain = make_masked(*asked, *coded), make_masked(*asked, PLAIN)
+    masked, plain = make_masked(*asked, *coded, *down), make_masked(*asked, PLAIN)
     _, found, _ = run_in_process(masked)
     _, expected, _ = run_in_process(plain)
     for stage in masked.stage:
@@ -94,10 +104,12 @@ def test_stages_come_to_what_they_do_without_masks(
         assert mine.refused == []
 
 
+@pytest.mark.parametrize("transport", ["float32", "coded"])
 def test_the_same_seed_gives_the_same_bits_also_when_it_went_on(
-    make_masked: MakeSettings,
+    transport: str, make_masked: MakeSettings
 ) -> None:
-    coarse = ("privacy.secure_sum.modulus_bits=16", "federation.rounds=3")
+    asked = ("federation.rounds=3", f"transport={transport}")
+    coarse = ("privacy.secure_sum.modulus_bits=16", *asked)
     one, other, third = make_masked(*coarse), make_masked(*coarse), make_masked(*coarse)
     run_in_process(one)
     run_in_process(other)
@@ -136,6 +148,20 @@ def test_bytes_of_a_number_on_its_way_up(bits: int, most: float, make_masked: Ma
     size = sum(value.numel() for value in trained(settings).parameters.values())
     assert size > 20_000
     assert bits / 8 * size < watcher.records[0].bytes_up / 3 < most * size
+
+
+def test_on_their_way_down_changes_are_coded_beside_masks(make_masked: MakeSettings) -> None:
+    settings = make_masked(
+        "transport=coded", "model.dim=64", "federation.rounds=3", "federation.evaluate_every=3"
+    )  # fmt: skip
+    _, watcher, _ = run_in_process(settings)
+    size = sum(value.numel() for value in trained(settings).parameters.values())
+    for record in watcher.records[1:]:
+        up, down = record.traffic["train_up"], record.traffic["train_down"]
+        assert 4 * size < up["masked"] / 3 < 4.2 * size
+        assert "coded" not in up
+        assert 0 < down["steps"] / 3 < size / 2
+        assert down["scope"] == 0
 
 
 @pytest.mark.parametrize("step", STEPS)

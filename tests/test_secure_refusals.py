@@ -153,7 +153,6 @@ def test_a_node_with_a_minimum_refuses_smaller_sums_and_to_send_without_masks(
         ("strategy.aggregation=median", f"strategy.aggregation=median {BESIDE}: take mean"),
         ("strategy.aggregation=krum", f"strategy.aggregation=krum {BESIDE}: take mean"),
         ("federation.nodes=2", f"federation.nodes=2 {BESIDE}: take at least 3"),
-        ("transport=int8", f"transport.bits=8 {BESIDE}: take transport=float32"),
         ("privacy.secure_sum.threshold=0.5", "privacy.secure_sum.threshold=0.5 is out of range"),
         ("privacy.secure_sum.min_members=1", "min_members=1 is out of range: at least 2"),
         ("privacy.secure_sum.modulus_bits=8", "modulus_bits=8 is out of range: 16 or 32"),

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from flwr.app import Message, RecordDict
 
 from fedmem.core.checkpoint import Checkpoint
-from fedmem.core.model.parameters import content_hash
+from fedmem.core.model.parameters import content_hash, initial_parameters
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
 from fedmem.core.transport.codec import Codec, shapes_of
-from fedmem.core.transport.payload import HEADER
+from fedmem.core.transport.payload import HEADER, Shapes
 from fedmem.federation import client_app
 from fedmem.federation.parameter_store import ParameterStore
 from fedmem.federation.server_app import Run
@@ -243,7 +245,12 @@ def test_through_a_superlink_they_come_to_the_same(make_settings: MakeSettings) 
     assert all(record.refused == [] for record in watcher.records)
 
 
-def spoiled(data: bytes, how: str) -> bytes:
+def spoiled(data: bytes, how: str, codec: Codec, shapes: Shapes) -> bytes:
+    if how == "scales":
+        rounded = codec.from_bytes(data, shapes)
+        for name, each in rounded.items():
+            rounded[name] = replace(each, scales=np.full_like(each.scales, np.inf))
+        return codec.to_bytes(rounded)
     if how == "cut":
         return data[: len(data) // 2]
     if how == "bomb":
@@ -259,8 +266,9 @@ def spoiled(data: bytes, how: str) -> bytes:
     [
         ("cut", "ends before what it declares: it was cut"),
         ("bomb", "declares 1099511627776 bytes, and tensors of the scope take at most"),
-        ("version", "is of version 7.1 of the codec, and this is 1"),
+        ("version", "is of version 7.1 of the codec, and this is 2"),
         ("another", "is of another codec"),
+        ("scales", "has scales of sasrec."),
         ("plain", "is of another codec than transport.bits asks for"),
     ],
 )
@@ -274,10 +282,14 @@ def test_a_payload_that_cannot_be_taken_is_named_and_the_round_goes_on(
                 reply.content = RecordDict(parts)
             else:
                 (data,) = from_coded_record(reply.content.array_records[CODED])
-                reply.content[CODED] = to_coded_record([spoiled(data, how)])
+                spoilt = spoiled(data, how, Codec(asked.transport), shapes)
+                reply.content[CODED] = to_coded_record([spoilt])
         return reply
 
     asked = make_settings(*STAGE, "transport=coded", "federation.nodes=3")
+    shapes = shapes_of(
+        initial_parameters(asked.model, STAGES["pretrain_sasrec"], 40, (0, 0), 0, {})
+    )
     _, watcher, _ = run_in_process(asked, InProcessGrid(3, tamper))
     for record in watcher.records:
         (line,) = record.refused

@@ -440,6 +440,9 @@ class TransportSettings(Section, key="transport"):
     bits: Annotated[int, within("[1, 32]")]
     """Bits of a coordinate; 32: float32, and nothing is rounded. Vectors, which are few, have at
     least 8."""
+    largest: Count | None
+    """The largest integer of a row's grid, beside its negative; null: the largest that `bits` have.
+    A smaller one makes a coarser grid, of which coding leaves less."""
     share: Annotated[float, within("(0, 1]")] | None
     """Share of a row's coordinates that travel: the largest, as their signs and the mean of their
     sizes; the others wait for the next message. null: all of them travel, each rounded."""
@@ -450,7 +453,10 @@ class TransportSettings(Section, key="transport"):
     """Whether frequent integers take fewer bits than rare ones."""
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        """Signs that have more bits than they need, or coordinates that would never travel."""
+        """Grids beyond their bits, signs that have too many, coordinates that never travel."""
+        most = max(1, (1 << (self.bits - 1)) - 1)
+        if self.largest is not None and self.largest > most:
+            yield "largest", f"at most {most} with transport.bits={self.bits}"
         if self.share is not None and self.bits != 2:
             yield "share", f"null with transport.bits={self.bits}: signs and zeros have 2"
         if self.share is not None and not self.feedback:
@@ -611,8 +617,6 @@ class Settings(Section):
             yield "strategy.guard_ratio", strategy.guard_ratio, "no single change is seen; set null"
         if strategy.guard_direction and not self.privacy.on:
             yield "strategy.guard_direction", "true", "no single change is seen; set false"
-        if self.transport.bits < 32:  # what is summed are integers of a code that all nodes share
-            yield "transport.bits", self.transport.bits, "take transport=float32"
         if nodes != "auto" and nodes < fewest:
             yield "federation.nodes", nodes, f"take at least {fewest}"
 

@@ -21,7 +21,9 @@ def pack_bits(integers: Ints, bits: int) -> npt.NDArray[np.uint8]:
     if 8 % bits == 0:
         fields = np.zeros((-(-flat.size // (8 // bits)), 8 // bits), np.uint8)
         fields.reshape(-1)[: flat.size] = flat.astype(np.uint8) & ((1 << bits) - 1)
-        packed: npt.NDArray[np.uint8] = np.bitwise_or.reduce(fields << _places(bits), axis=1)
+        packed = fields[:, 0].copy()
+        for column, place in zip(fields.T[1:], _places(bits)[1:], strict=True):
+            packed |= column << place
         return packed
     kind = _narrowest(bits)
     octets = flat.astype(kind).view(np.uint8).reshape(flat.size, kind.itemsize)

@@ -13,6 +13,7 @@ from fedmem.core.training.batches import RoundKey
 from fedmem.core.transport.payload import Rounded, Shapes, from_bytes, rows_and_columns, to_bytes
 from fedmem.core.transport.rounding import (
     FLOAT_BITS,
+    largest_integer,
     quantise,
     rounding_generator,
     scales_by_range,
@@ -65,7 +66,8 @@ class Codec:
         if share is not None and len(shape) > 1:
             integers, scales = signs_of_largest(values, share)
         else:
-            scales = scales_by_range(values, bits)
+            most = self._settings.largest if len(shape) > 1 else None
+            scales = scales_by_range(values, most or largest_integer(bits))
             generator = None if self._settings.feedback else rounding_generator(key, who, name)
             integers = quantise(values, scales, bits, generator)
         kept = np.isfinite(scales) <= integers.any(1)  # where a scale is not, the receiver sees it

@@ -39,10 +39,10 @@ def largest_integer(bits: int) -> int:
     return max(1, (1 << (bits - 1)) - 1)
 
 
-def scales_by_range(values: Floats, bits: int) -> Floats:
-    """The finest scale [R] of each row of [R, C] at which no coordinate is beyond the grid."""
+def scales_by_range(values: Floats, most: int) -> Floats:
+    """The finest scale [R] of each row of [R, C] at which no integer is larger than `most`."""
     largest = np.abs(values).max(1, initial=0.0).astype(np.float64)
-    return rounded_up(largest / largest_integer(bits))
+    return rounded_up(largest / most)
 
 
 def rounded_up(scales: npt.NDArray[np.floating]) -> Floats:

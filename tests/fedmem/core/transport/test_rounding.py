@@ -25,7 +25,7 @@ VALUES[3] *= 1e-20
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 8, 16])
 def test_the_mean_of_rounding_at_random_is_the_value(bits: int) -> None:
-    scale = scales_by_range(VALUES, bits)
+    scale = scales_by_range(VALUES, largest_integer(bits))
     draws = 4000
     total = np.zeros(VALUES.shape)
     for round_number in range(draws):
@@ -38,7 +38,7 @@ def test_the_mean_of_rounding_at_random_is_the_value(bits: int) -> None:
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 def test_no_coordinate_moves_further_than_to_its_neighbour(bits: int) -> None:
-    scale = scales_by_range(VALUES, bits)
+    scale = scales_by_range(VALUES, largest_integer(bits))
     step = scale[:, None] * (2 if bits == 1 else 1)
     rounded = dequantise(quantise(VALUES, scale, bits, rounding_generator(KEY, "n", "w")), scale)
     assert (np.abs(rounded - VALUES) <= step * 1.0001).all()
@@ -83,12 +83,12 @@ def test_the_same_words_give_the_same_numbers_and_others_give_others() -> None:
     assert all(draw(*other) != first for other in [*others, (KEY, "node 0", "v")])
 
 
-@pytest.mark.parametrize("bits", [1, 2, 4, 8, 32])
-def test_scales_by_range_reach_every_coordinate_with_few_digits(bits: int) -> None:
-    scales = scales_by_range(VALUES, bits)
-    assert (np.abs(VALUES).max(1) <= scales * np.float64(largest_integer(bits))).all()
+@pytest.mark.parametrize("most", [1, 5, 7, 127, 2**31 - 1])
+def test_scales_by_range_reach_every_coordinate_with_few_digits(most: int) -> None:
+    scales = scales_by_range(VALUES, most)
+    assert (np.abs(VALUES).max(1) <= scales * np.float64(most)).all()
     assert not (scales.view(np.uint32) % SCALE_UNIT).any()
-    assert (scales <= np.abs(VALUES).max(1) / largest_integer(bits) * (1 + 2**-3)).all()
+    assert (scales <= np.abs(VALUES).max(1) / most * (1 + 2**-3)).all()
     assert scales[2] == 0 < scales[3]
 
 
