@@ -136,6 +136,7 @@ def main() -> None:
             for transport in asked.transports.split(","):
                 settings = [*FEW_USERS, *asked.overrides]
                 found += measure(transport, hosts, asked.nodes, settings)
+                say(f"{transport}: done")
     except FedmemError as error:
         say(f"left out: {error}")
         return
