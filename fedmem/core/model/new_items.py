@@ -14,7 +14,7 @@ from fedmem.core.stages import Stage
 
 def places_new_items(stage: Stage, settings: ModelSettings) -> bool:
     """Whether a stage's model can rank items that nobody has touched, by their content."""
-    return stage.content or settings.item_start == "content"
+    return stage.content or (settings.item_start == "content" and not stage.projects)
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from fedmem.core.model.backbone import SASRec
 from fedmem.core.model.content import AlignGating, leanings, zero_projector
 from fedmem.core.model.experts import ExpertTables, MemoryExpert, Router
+from fedmem.core.model.projected_items import ProjectedItems
 from fedmem.core.model.rows import rows_of
 from fedmem.core.settings import ModelSettings
 from fedmem.core.stages import Stage
@@ -140,9 +141,11 @@ class Recommender(nn.Module):
         self.stage = stage
         self.sasrec = SASRec(settings, num_items)
         self.experts: list[str] = []
-        if stage.content:
-            if content is None:
-                raise ValueError(f"{stage.name} needs the items' content")
+        if stage.reads_content and content is None:
+            raise ValueError(f"{stage.name} needs the items' content")
+        if stage.projects and content is not None:
+            self.sasrec.item_emb = ProjectedItems(content, settings)
+        if stage.content and content is not None:
             self.visual = nn.Buffer(content.visual, persistent=False)
             self.text = nn.Buffer(content.text, persistent=False)
             self.has_content = nn.Buffer(content.present.any(1), persistent=False)
