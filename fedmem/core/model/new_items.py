@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fedmem.core.model.item_start import ContentMap
 from fedmem.core.model.recommender import Content, Recommender
+from fedmem.core.model.ridge import Ridge
 from fedmem.core.settings import ModelSettings
 from fedmem.core.stages import Stage
 
@@ -24,10 +24,10 @@ def with_new_items(
     """The model with items appended to its catalogue, from item id I + 1 on.
 
     In the place of its ID embedding a new item has what its content [K + 1], row 0 the padding,
-    makes of it beside that of the known items [I + 1], `stand_ins`: the row that it would have
-    started from, where the item table started from content, else z̄. From there on it is an item
-    like any other, in every part of the score. The model is made with these settings, and stays as
-    it is.
+    makes of it beside that of the known items [I + 1], `stand_ins`: where the item table started
+    from content, what the known items say that such content has become, `estimates`, else z̄. From
+    there on it is an item like any other, in every part of the score. The model is made with these
+    settings, and stays as it is.
     """
     item_emb = model.sasrec.item_emb.weight  # [I + 1, D]
     content = Content(
@@ -38,16 +38,30 @@ def with_new_items(
     room = item_emb.new_zeros(count + 1 - first, item_emb.shape[1])
     parameters = {**model.state_dict(), "sasrec.item_emb.weight": torch.cat([item_emb, room])}
     larger.load_state_dict(parameters)
+    measured = content.present[:first].any(1).to(item_emb.device)
     if settings.item_start == "content":
-        start = ContentMap.fit(known, settings.dim, settings.item_whitening).rows(content)
-        rows = F.pad(start, (0, settings.dim - start.shape[1])).to(item_emb.device)
+        rows = estimates(content, known, item_emb)
     else:
         rows = larger.content()
-    measured = content.present[:first].any(1).to(item_emb.device)
     larger.sasrec.item_emb.weight[first:] = stand_ins(
         rows[first:], rows[:first][measured], item_emb[measured]
     )
     return larger
+
+
+def estimates(content: Content, known: Content, item_emb: Tensor) -> Tensor:
+    """[I + 1, D] linear in items' content, as near to ID embeddings of known items as can be said
+    of others too: a ridge regression.
+
+    Before training that is the row that an item starts from. Training moves rows by who touches
+    what, and takes items with like content in like directions: so it would have taken a new one.
+    """
+    width = known.visual.shape[1] + known.text.shape[1]
+    content_map = ContentMap.fit(known, width, whitening=0.0)
+    present = known.present.any(1)
+    rows = item_emb[present.to(item_emb.device)].cpu().double()
+    fit = Ridge.fit(content_map.rows(known)[present].double(), rows)
+    return fit(content_map.rows(content).double()).to(item_emb)
 
 
 def stand_ins(new: Tensor, content: Tensor, item_emb: Tensor) -> Tensor:
