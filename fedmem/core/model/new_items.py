@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fedmem.core.model.item_start import ContentMap
+from fedmem.core.model.item_start import centred, means_of
 from fedmem.core.model.recommender import Content, Recommender
 from fedmem.core.model.ridge import Ridge
 from fedmem.core.settings import ModelSettings
@@ -56,12 +56,10 @@ def estimates(content: Content, known: Content, item_emb: Tensor) -> Tensor:
     Before training that is the row that an item starts from. Training moves rows by who touches
     what, and takes items with like content in like directions: so it would have taken a new one.
     """
-    width = known.visual.shape[1] + known.text.shape[1]
-    content_map = ContentMap.fit(known, width, whitening=0.0)
-    present = known.present.any(1)
-    rows = item_emb[present.to(item_emb.device)].cpu().double()
-    fit = Ridge.fit(content_map.rows(known)[present].double(), rows)
-    return fit(content_map.rows(content).double()).to(item_emb)
+    means, present = means_of(known), known.present.any(1)
+    rows = item_emb.cpu()[present].double()
+    ridge = Ridge.fit(torch.from_numpy(centred(known, means))[present], rows)
+    return ridge(torch.from_numpy(centred(content, means))).to(item_emb)
 
 
 def stand_ins(new: Tensor, content: Tensor, item_emb: Tensor) -> Tensor:
