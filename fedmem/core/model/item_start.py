@@ -8,7 +8,6 @@ many dimensions as the embeddings have; training goes on from there as from any 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fedmem.core.model.content import Content
 from fedmem.core.settings import ModelSettings
-
-if TYPE_CHECKING:
-    from fedmem.core.model.recommender import Content
 
 Matrix = npt.NDArray[np.float64]
 SMALLEST = 1e-7

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fedmem.core.model.content import Content
 from fedmem.core.model.item_start import centred, means_of
-from fedmem.core.model.recommender import Content, Recommender
+from fedmem.core.model.recommender import Recommender
 from fedmem.core.model.ridge import Ridge
 from fedmem.core.settings import ModelSettings
 from fedmem.core.stages import Stage

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fedmem.core.model.content import Content
 from fedmem.core.model.item_start import ContentMap
 from fedmem.core.settings import ModelSettings
-
-if TYPE_CHECKING:
-    from fedmem.core.model.recommender import Content
 
 
 class ProjectedItems(nn.Module):

@@ -18,27 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedmem.core.model.backbone import SASRec
-from fedmem.core.model.content import AlignGating, leanings, zero_projector
+from fedmem.core.model.content import AlignGating, Content, leanings, zero_projector
 from fedmem.core.model.experts import ExpertTables, MemoryExpert, Router
 from fedmem.core.model.projected_items import ProjectedItems
 from fedmem.core.model.rows import rows_of
 from fedmem.core.settings import ModelSettings
 from fedmem.core.stages import Stage
-
-
-@dataclass(frozen=True)
-class Content:
-    """Frozen content of all items; row 0 is padding, a row of zeros is a missing modality."""
-
-    visual: Tensor
-    """[I + 1, V]"""
-    text: Tensor
-    """[I + 1, S]"""
-
-    @property
-    def present(self) -> Tensor:
-        """[I + 1, 2]: whether the item has a picture, and a text."""
-        return torch.stack([self.visual.any(1), self.text.any(1)], dim=1)
 
 
 @dataclass(frozen=True)

@@ -258,10 +258,3 @@ def test_a_machine_without_interactions_knows_by_the_catalogue_whose_the_rows_ar
     assert torch.equal(found.visual, expected.visual)
     assert torch.equal(found.text, expected.text)
     assert content_here(there, "another catalogue") is None
-
-
-def test_data_without_any_features_say_what_to_do_instead(settings: Settings) -> None:
-    bare = replace(settings, data=replace(settings.data, visual_file=None, text_file=None))
-    message = error_of(bare)
-    for word in ("data=ml-1m", "python -m fedmem.features", "model.item_start=random"):
-        assert word in message
