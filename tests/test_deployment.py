@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
@@ -188,3 +189,32 @@ def test_too_few_nodes_stop_a_run_with_one_line(federation: LocalFederation) -> 
     assert line.count(f"did not answer in {ANSWER_WITHIN} s") == 2
     assert "Traceback" not in output
     assert (federation.folder / "run" / "state" / "last.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("uncompiled")
+def test_a_hub_without_features_starts_from_those_of_its_nodes_if_all_have_the_same(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub has nothing of its own, the nodes have own histories; then one has other texts."""
+    folder = tmp_path / "federation"
+    folder.mkdir()
+    asked = ["stage=[pretrain_sasrec,align_projectors]", "model.item_start=content"]
+    asked = [*asked, "federation.nodes=2", "strategy.min_nodes=2"]
+    settings = make_settings(*asked)
+    configs = deal_out(settings.data, folder, nodes=2)
+    with LocalFederation(folder, configs) as federation:
+        output = finish(federation.run(*overrides(*asked)))
+        assert "align_projectors: best round" in output, output
+        texts = folder / "data-1" / "text_features.pt"
+        torch.save(torch.load(texts) + 1, texts)
+        federation.stop("node-1")
+        start_again(federation, "node-1")
+        elsewhere = ["output_dir=other", "checkpoint.dir=other", "stage=pretrain_sasrec"]
+        output = finish(federation.run(*overrides(*asked[1:], *elsewhere)))
+        assert "has other item features than" in output, output
+        assert not (folder / "other" / "pretrain_sasrec.safetensors").exists()
+    assert left_of(folder) == []
+    monkeypatch.delenv("NUMBA_DISABLE_JIT")  # which numba would heed in this process, too
+    run_in_process(settings)
+    same_as_simulated(folder, tmp_path / "checkpoints", ["pretrain_sasrec", "align_projectors"])

@@ -24,7 +24,7 @@ from fedmem.messaging.messages import NeedsFrozen, Task
 from fedmem.runs.progress import print_results
 from tests.helpers.in_process_grid import InProcessGrid, run_in_process
 from tests.helpers.shared_runs import TrainOnce, WholeRun, load_all
-from tests.helpers.small_world import swap_held_out
+from tests.helpers.small_world import NUM_ITEMS, TEXT_WIDTH, VISUAL_WIDTH, swap_held_out
 
 MakeSettings = Callable[..., Settings]
 
@@ -368,7 +368,7 @@ def test_the_time_of_evaluations_is_told_apart(make_settings: MakeSettings) -> N
     assert 0.0 < result.test_seconds < result.seconds - spent
 
 
-@pytest.mark.parametrize("control", list(CONTROLS))
+@pytest.mark.parametrize("control", [name for name, c in CONTROLS.items() if c.requires])
 def test_a_control_goes_on_from_stage_1(
     control: str, make_settings: MakeSettings, train_once: TrainOnce
 ) -> None:
@@ -384,3 +384,18 @@ def test_a_control_goes_on_from_stage_1(
     }
     frozen = {"sasrec.item_emb.weight"} if control.endswith("frozen") else set()
     assert moved == (set(started.parameters) - frozen if result.best_round else set())
+
+
+def test_a_control_whose_items_are_projections_trains_and_sends_no_row_of_an_item(
+    make_settings: MakeSettings,
+) -> None:
+    settings = make_settings("stage=projected_sasrec", "strategy.learning_rate=0.01")
+    (result,), watcher, grid = run_in_process(settings)
+    made = load_all(settings)["projected_sasrec"]
+    assert result.best_round
+    assert watcher.records[-1].loss < watcher.records[0].loss
+    trained = {name: tuple(value.shape) for name, value in made.parameters.items()}
+    assert trained["sasrec.item_emb.projection"] == (VISUAL_WIDTH + TEXT_WIDTH, 16)
+    assert all(NUM_ITEMS + 1 not in shape for shape in trained.values())
+    replies = [r for m, r in grid.log if m.metadata.message_type == MessageType.TRAIN]
+    assert set(replies[-1].content.array_records["change"]) == set(trained)

@@ -82,12 +82,14 @@ def test_killed_at_any_message_or_write_it_ends_with_the_same_bits(
     undisturbed.go_on_from(every)
 
 
-@pytest.mark.parametrize("optimizer", ["momentum", "fedavg"])
-def test_so_does_a_run_with_another_server_optimizer(
-    optimizer: str, make_settings: MakeSettings, tmp_path: Path
+@pytest.mark.parametrize(
+    "other", ["strategy=momentum", "strategy=fedavg", "model.item_start=content"]
+)
+def test_so_does_a_run_with_another_server_optimizer_or_start(
+    other: str, make_settings: MakeSettings, tmp_path: Path
 ) -> None:
     settings = make_settings(
-        f"strategy={optimizer}",
+        other,
         "stage=pretrain_sasrec",
         "federation.rounds=5",
         "federation.nodes=1",

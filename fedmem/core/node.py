@@ -96,7 +96,7 @@ class Node:
     def model(self, stage: Stage) -> Recommender:
         """The stage's model; its parameters are whatever `load` put there last."""
         if stage.name not in self._models:
-            content = self.content if stage.content else None
+            content = self.content if stage.reads_content else None
             model = Recommender(self.settings.model, stage, self.interactions.num_items, content)
             self._models[stage.name] = model.to(self.device).eval()
         return self._models[stage.name]

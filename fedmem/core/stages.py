@@ -29,6 +29,8 @@ class Stage:
     requires: tuple[str, ...] = ()
     """Stages whose checkpoints this one starts from; the last one is its parent."""
     content: bool = False
+    projects: bool = False
+    """Whether item embeddings are a trained projection of content, with no rows of their own."""
     memory: bool = False
     validated_by: tuple[str, ...] = ("sampled",)
     """Rankings of a validation; the best round has the highest mean of their HR@10."""
@@ -41,6 +43,16 @@ class Stage:
     def trains_backbone(self) -> bool:
         """Whether the backbone trains, with the item embeddings or without them."""
         return self.in_scope("sasrec.norm.weight")
+
+    @property
+    def reads_content(self) -> bool:
+        """Whether the items' content is in the stage's graph."""
+        return self.content or self.projects
+
+    @property
+    def makes_table(self) -> bool:
+        """Whether item embeddings begin here."""
+        return not self.requires and not self.projects
 
     def split(self, parameters: Collection[str]) -> tuple[list[str], list[str]]:
         """Parameter names, parted into (scope, frozen rest), each in the order given."""
@@ -84,7 +96,12 @@ CONTINUE_SASREC = replace(PRETRAIN_SASREC, name="continue_sasrec", requires=("pr
 CONTINUE_FROZEN = replace(CONTINUE_SASREC, name="continue_frozen", freezes=FINETUNE_MOE.freezes)
 """The same with the item embeddings frozen, as stage 3 has them."""
 
-CONTROLS: dict[str, Stage] = {stage.name: stage for stage in (CONTINUE_SASREC, CONTINUE_FROZEN)}
+PROJECTED_SASREC = replace(PRETRAIN_SASREC, name="projected_sasrec", projects=True)
+"""Stage 1 without a row of its own for any item: what content alone is good for."""
+
+CONTROLS: dict[str, Stage] = {
+    stage.name: stage for stage in (CONTINUE_SASREC, CONTINUE_FROZEN, PROJECTED_SASREC)
+}
 
 ALL_STAGES: dict[str, Stage] = STAGES | CONTROLS
 

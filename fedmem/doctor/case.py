@@ -120,6 +120,7 @@ class Case:
         made = initial_parameters(model, stage, 0, self.widths, self.settings.seed, {})
         counts = {name: value.numel() for name, value in made.items()}
         # The one part that grows with the items, and may be large: it is not allocated.
-        counts["sasrec.item_emb.weight"] += self.interactions.num_items * model.dim
+        if "sasrec.item_emb.weight" in counts:
+            counts["sasrec.item_emb.weight"] += self.interactions.num_items * model.dim
         trained = sum(number for name, number in counts.items() if stage.in_scope(name))
         return sum(counts.values()), trained

@@ -72,7 +72,7 @@ class Check:
 
 ALL = tuple(ALL_STAGES)
 LATER = tuple(name for name, stage in ALL_STAGES.items() if stage.requires)
-CONTENT = tuple(name for name, stage in ALL_STAGES.items() if stage.content)
+CONTENT = tuple(name for name, stage in ALL_STAGES.items() if stage.reads_content)
 MEMORY = tuple(name for name, stage in ALL_STAGES.items() if stage.memory)
 
 

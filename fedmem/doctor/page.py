@@ -37,7 +37,7 @@ does not start if there is a problem.
 COLUMNS = ("check", "stages", "quick", "looks at", "warning", "problem")
 NUMBERS = {
     **{name: str(place) for place, name in enumerate(STAGES, start=1)},
-    **dict.fromkeys(CONTROLS, "controls"),
+    **{name: "controls" if stage.requires else name for name, stage in CONTROLS.items()},
 }
 
 

@@ -56,7 +56,7 @@ class Run:
             results = folder.results
             stages = [find_stage(name) for name in list(self.settings.stage)[len(results) :]]
             if stages:
-                content = any(stage.content for stage in stages)
+                content = any(stage.reads_content for stage in stages)
                 simulated = folder.state.simulated_nodes is not None
                 roster = Roster(self.settings, grid, content, simulated, self.stop)
                 roster.meet()
@@ -78,7 +78,7 @@ class Run:
         for name in parents:
             folder.keep_checkpoint(name, checkpoint_path(own.checkpoint, name))
         rules, progress = StageRules(settings, stage), folder.state.stage
-        from_content = settings.model.item_start == "content" and not parents
+        from_content = settings.model.item_start == "content" and stage.makes_table
         parameters = initial_parameters(
             settings.model,
             stage,
@@ -104,7 +104,7 @@ class Run:
         best, progress = progress.best, rules.charged_figures(progress)
         rankings = [*RANKINGS, COLD] if settings.evaluation.cold_items else RANKINGS
         test = strategy.rank(progress.best_round, best, "test", rankings, ranks=self.keep_ranks)
-        known = roster.content if stage.content else ""
+        known = roster.content if stage.reads_content else ""
         return reporter.finish(settings, progress, test, roster.catalogue, frozen, hashes, known)
 
     def _ledger(

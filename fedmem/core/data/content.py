@@ -122,7 +122,9 @@ def load_content(settings: DataSettings, interactions: Interactions) -> Content:
     if all(getattr(settings, file) is None for file in KINDS.values()):
         raise FedmemError(
             f"data={settings.name} has no item features (data.visual_file=null "
-            "data.text_file=null), which stages 2 and 3 need: choose stage=pretrain_sasrec."
+            "data.text_file=null), which stages 2 and 3 and model.item_start=content need: set one "
+            "to your file, which python -m fedmem.features makes, or choose stage=pretrain_sasrec "
+            "and model.item_start=random."
         )
     return Content(**{kind: _load_rows(settings, kind, interactions) for kind in KINDS})
 

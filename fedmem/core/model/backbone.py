@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedmem.core.model.dropout import Dropout
+from fedmem.core.model.projected_items import ProjectedItems
 from fedmem.core.settings import ModelSettings
 
 
@@ -50,7 +51,9 @@ class SASRec(nn.Module):
 
     def __init__(self, settings: ModelSettings, num_items: int) -> None:
         super().__init__()
-        self.item_emb = nn.Embedding(num_items + 1, settings.dim, padding_idx=0)
+        self.item_emb: nn.Embedding | ProjectedItems = nn.Embedding(
+            num_items + 1, settings.dim, padding_idx=0
+        )
         self.pos_emb = nn.Embedding(settings.max_length, settings.dim)
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.blocks))
         self.norm = nn.LayerNorm(settings.dim)

@@ -1,6 +1,8 @@
-"""From frozen content vectors to the embedding z_ti that stands beside the item's ID."""
+"""Frozen content vectors, and the embedding z_ti of them that stands beside the item's ID."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +10,21 @@ from torch.nn import functional as F
 
 from fedmem.core.model.kernels.relu_dot import relu_dot
 from fedmem.core.settings import ModelSettings
+
+
+@dataclass(frozen=True)
+class Content:
+    """Frozen content of all items; row 0 is padding, a row of zeros is a missing modality."""
+
+    visual: Tensor
+    """[I + 1, V]"""
+    text: Tensor
+    """[I + 1, S]"""
+
+    @property
+    def present(self) -> Tensor:
+        """[I + 1, 2]: whether the item has a picture, and a text."""
+        return torch.stack([self.visual.any(1), self.text.any(1)], dim=1)
 
 
 def zero_projector(width: int, dim: int) -> nn.Linear:

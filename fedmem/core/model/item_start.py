@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedmem.core.model.recommender import Content
+from fedmem.core.model.content import Content
 from fedmem.core.settings import ModelSettings
 
 Matrix = npt.NDArray[np.float64]
@@ -54,10 +54,8 @@ class ContentMap:
         Rows have a mean length of 1. Fewer than `dim` components come of content that spans fewer
         dimensions; none where no item has any.
         """
-        halves = [_unit(rows) for rows in (content.visual, content.text)]
-        visual, text = (half[half.any(1)].mean(0) if half.any() else half[0] for half in halves)
-        centred = _centred(halves, (visual, text))
-        present = centred[content.present.any(1).numpy()]  # [N, V + S]
+        means = means_of(content)
+        present = centred(content, means)[content.present.any(1).numpy()]  # [N, V + S]
         variances, directions = np.linalg.eigh(present.T @ present / max(len(present), 1))
         variances, directions = variances[::-1][:dim], directions[:, ::-1][:, :dim]
         spans = variances > SMALLEST * max(float(variances[0]), 1e-30)
@@ -66,15 +64,14 @@ class ContentMap:
         directions = directions * np.sign(directions[largest, np.arange(len(variances))])
         components = directions * variances ** (-whitening / 2)
         lengths = np.linalg.norm(present @ components, axis=1)
-        return cls((visual, text), components / (lengths.mean() if len(variances) else 1.0))
+        return cls(means, components / (lengths.mean() if len(variances) else 1.0))
 
     def rows(self, content: Content) -> Tensor:
         """[I + 1, K] float32 of items' content [I + 1, …]; zeros where there is none.
 
         A picture or a text that is missing counts as the mean of those that are there.
         """
-        halves = [_unit(rows) for rows in (content.visual, content.text)]
-        mapped = _centred(halves, self.means) @ self.components
+        mapped = centred(content, self.means) @ self.components
         mapped[~content.present.any(1).numpy()] = 0.0
         return torch.from_numpy(mapped.astype(np.float32))
 
@@ -84,12 +81,25 @@ def content_rows(content: Content, settings: ModelSettings) -> Tensor:
     return ContentMap.fit(content, settings.dim, settings.item_whitening).rows(content)
 
 
-def _unit(vectors: Tensor) -> Matrix:
-    unit: Matrix = F.normalize(vectors.double(), dim=1).numpy()
-    return unit
+def means_of(content: Content) -> tuple[Matrix, Matrix]:
+    """The mean of the unit vectors of pictures [V] and of texts [S], of the items that have one."""
+    visual, text = _unit(content)
+    return _mean(visual), _mean(text)
 
 
-def _centred(halves: list[Matrix], means: tuple[Matrix, Matrix]) -> Matrix:
-    """Both kinds side by side [I + 1, V + S], less their means; zeros where one is missing."""
-    pairs = zip(halves, means, strict=True)
+def centred(content: Content, means: tuple[Matrix, Matrix]) -> Matrix:
+    """Unit vectors of both kinds side by side [I + 1, V + S], less their means; zeros where one is
+    missing.
+    """
+    pairs = zip(_unit(content), means, strict=True)
     return np.concatenate([(half - mean) * half.any(1, keepdims=True) for half, mean in pairs], 1)
+
+
+def _unit(content: Content) -> tuple[Matrix, Matrix]:
+    visual, text = (F.normalize(x.double(), dim=1).numpy() for x in (content.visual, content.text))
+    return visual, text
+
+
+def _mean(half: Matrix) -> Matrix:
+    mean: Matrix = half[half.any(1)].mean(0) if half.any() else half[0]
+    return mean

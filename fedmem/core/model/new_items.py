@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from fedmem.core.model.item_start import ContentMap
-from fedmem.core.model.recommender import Content, Recommender
+from fedmem.core.model.content import Content
+from fedmem.core.model.item_start import centred, means_of
+from fedmem.core.model.recommender import Recommender
+from fedmem.core.model.ridge import Ridge
 from fedmem.core.settings import ModelSettings
 from fedmem.core.stages import Stage
 
 
 def places_new_items(stage: Stage, settings: ModelSettings) -> bool:
     """Whether a stage's model can rank items that nobody has touched, by their content."""
-    return stage.content or settings.item_start == "content"
+    return stage.content or (settings.item_start == "content" and not stage.projects)
 
 
 @torch.no_grad()
@@ -24,10 +25,10 @@ def with_new_items(
     """The model with items appended to its catalogue, from item id I + 1 on.
 
     In the place of its ID embedding a new item has what its content [K + 1], row 0 the padding,
-    makes of it beside that of the known items [I + 1], `stand_ins`: the row that it would have
-    started from, where the item table started from content, else z̄. From there on it is an item
-    like any other, in every part of the score. The model is made with these settings, and stays as
-    it is.
+    makes of it beside that of the known items [I + 1], `stand_ins`: where the item table started
+    from content, what the known items say that such content has become, `estimates`, else z̄. From
+    there on it is an item like any other, in every part of the score. The model is made with these
+    settings, and stays as it is.
     """
     item_emb = model.sasrec.item_emb.weight  # [I + 1, D]
     content = Content(
@@ -38,16 +39,28 @@ def with_new_items(
     room = item_emb.new_zeros(count + 1 - first, item_emb.shape[1])
     parameters = {**model.state_dict(), "sasrec.item_emb.weight": torch.cat([item_emb, room])}
     larger.load_state_dict(parameters)
+    measured = content.present[:first].any(1).to(item_emb.device)
     if settings.item_start == "content":
-        start = ContentMap.fit(known, settings.dim, settings.item_whitening).rows(content)
-        rows = F.pad(start, (0, settings.dim - start.shape[1])).to(item_emb.device)
+        rows = estimates(content, known, item_emb)
     else:
         rows = larger.content()
-    measured = content.present[:first].any(1).to(item_emb.device)
     larger.sasrec.item_emb.weight[first:] = stand_ins(
         rows[first:], rows[:first][measured], item_emb[measured]
     )
     return larger
+
+
+def estimates(content: Content, known: Content, item_emb: Tensor) -> Tensor:
+    """[I + 1, D] linear in items' content, as near to ID embeddings of known items as can be said
+    of others too: a ridge regression.
+
+    Before training that is the row that an item starts from. Training moves rows by who touches
+    what, and takes items with like content in like directions: so it would have taken a new one.
+    """
+    means, present = means_of(known), known.present.any(1)
+    rows = item_emb.cpu()[present].double()
+    ridge = Ridge.fit(torch.from_numpy(centred(known, means))[present], rows)
+    return ridge(torch.from_numpy(centred(content, means))).to(item_emb)
 
 
 def stand_ins(new: Tensor, content: Tensor, item_emb: Tensor) -> Tensor:

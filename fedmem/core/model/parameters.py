@@ -65,7 +65,7 @@ def initial_parameters(
     shapes = Content(torch.zeros(num_items + 1, widths[0]), torch.zeros(num_items + 1, widths[1]))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(zlib.crc32(f"{seed} {stage.name}".encode()))
-        model = Recommender(settings, stage, num_items, shapes if stage.content else None)
+        model = Recommender(settings, stage, num_items, shapes if stage.reads_content else None)
     if item_rows is not None:
         known = item_rows.any(1)
         with torch.no_grad():

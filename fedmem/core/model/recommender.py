@@ -18,26 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedmem.core.model.backbone import SASRec
-from fedmem.core.model.content import AlignGating, leanings, zero_projector
+from fedmem.core.model.content import AlignGating, Content, leanings, zero_projector
 from fedmem.core.model.experts import ExpertTables, MemoryExpert, Router
+from fedmem.core.model.projected_items import ProjectedItems
 from fedmem.core.model.rows import Rows
 from fedmem.core.settings import ModelSettings
 from fedmem.core.stages import Stage
-
-
-@dataclass(frozen=True)
-class Content:
-    """Frozen content of all items; row 0 is padding, a row of zeros is a missing modality."""
-
-    visual: Tensor
-    """[I + 1, V]"""
-    text: Tensor
-    """[I + 1, S]"""
-
-    @property
-    def present(self) -> Tensor:
-        """[I + 1, 2]: whether the item has a picture, and a text."""
-        return torch.stack([self.visual.any(1), self.text.any(1)], dim=1)
 
 
 @dataclass(frozen=True)
@@ -140,9 +126,11 @@ class Recommender(nn.Module):
         self.stage = stage
         self.sasrec = SASRec(settings, num_items)
         self.experts: list[str] = []
-        if stage.content:
-            if content is None:
-                raise ValueError(f"{stage.name} needs the items' content")
+        if stage.reads_content and content is None:
+            raise ValueError(f"{stage.name} needs the items' content")
+        if stage.projects and content is not None:
+            self.sasrec.item_emb = ProjectedItems(content, settings)
+        if stage.content and content is not None:
             self.visual = nn.Buffer(content.visual, persistent=False)
             self.text = nn.Buffer(content.text, persistent=False)
             self.has_content = nn.Buffer(content.present.any(1), persistent=False)

@@ -636,14 +636,14 @@ class Settings(Section):
     @property
     def starts_from_content(self) -> bool:
         """Whether a stage of the run makes an item table, and makes it from the items' content."""
-        makes = any(not ALL_STAGES[name].requires for name in self.stage if name in ALL_STAGES)
+        makes = any(ALL_STAGES[name].makes_table for name in self.stage if name in ALL_STAGES)
         return self.model.item_start == "content" and (makes or CENTRALISED.name in self.stage)
 
     @property
     def reads_content(self) -> bool:
         """Whether the run needs the items' content at all."""
         stages = (ALL_STAGES[name] for name in self.stage if name in ALL_STAGES)
-        return self.starts_from_content or any(stage.content for stage in stages)
+        return self.starts_from_content or any(stage.reads_content for stage in stages)
 
     def to_json(self) -> str:
         """The settings as one line of JSON, the form in which they travel to the nodes."""

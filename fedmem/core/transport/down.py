@@ -92,7 +92,7 @@ class Steps:
 
 def starts_by_itself(settings: Settings, stage: Stage) -> bool:
     """Whether a node can make what a stage starts from, without being sent it."""
-    return not stage.requires and settings.model.item_start == "random"
+    return stage.makes_table and settings.model.item_start == "random"
 
 
 def joined(parameters: Mapping[str, Tensor], optimizer: Mapping[str, Tensor]) -> Parameters:

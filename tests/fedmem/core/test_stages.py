@@ -96,7 +96,7 @@ def test_an_unknown_stage_is_refused_with_the_choices() -> None:
 
 
 def test_the_controls_are_stage_1_for_as_many_rounds_as_the_other_two_have() -> None:
-    free, frozen = CONTROLS.values()
+    free, frozen, _ = CONTROLS.values()
     first = STAGES["pretrain_sasrec"]
     numbers = [
         compose_settings([f"stage={stage.name}"]).stage[stage.name] for stage in (free, frozen)
@@ -106,3 +106,16 @@ def test_the_controls_are_stage_1_for_as_many_rounds_as_the_other_two_have() -> 
     names = list(parameters_of("pretrain_sasrec"))
     assert free.split(names) == first.split(names)
     assert frozen.split(names)[1] == ["sasrec.item_emb.weight"]
+
+
+def test_a_stage_that_projects_content_has_no_row_of_an_item() -> None:
+    projected = CONTROLS["projected_sasrec"]
+    model = Recommender(SETTINGS.model, projected, 10, CONTENT)
+    parameters = dict(model.named_parameters())
+    scope, frozen = projected.split(parameters)
+    assert frozen == []
+    others = set(parameters_of("pretrain_sasrec")) - {"sasrec.item_emb.weight"}
+    assert set(scope) == others | {"sasrec.item_emb.projection"}
+    assert parameters["sasrec.item_emb.projection"].shape == (512 + 384, SETTINGS.model.dim)
+    assert projected.reads_content
+    assert not projected.makes_table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.core.data import Interactions, load_content, load_interactions
+from fedmem.core.data import Interactions, load_content, load_histories, load_interactions
+from fedmem.core.data.content import content_here
 from fedmem.core.errors import FedmemError
 from fedmem.core.model import Content
 from fedmem.core.settings import DataSettings, Settings
@@ -233,3 +235,26 @@ def test_the_three_stages_run_where_one_kind_of_content_is_absent(
     other = results[1].trained_parameters
     dim, hidden = settings.model.dim, settings.model.gating_hidden
     assert other == (1 + width + 2) * dim + 3 * dim * hidden + hidden + 2 * hidden + 2
+
+
+@pytest.mark.parametrize("cold", [0.0, 0.3])
+def test_a_machine_without_interactions_knows_by_the_catalogue_whose_the_rows_are(
+    cold: float, make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = make_settings(f"evaluation.cold_items={cold}")
+    items = load_histories(settings).warm
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    for file in ("visual_features.pt", "text_features.pt"):
+        shutil.copy(Path(settings.data.dir) / file, hub)
+    everything = load_interactions(settings.data).item_ids[1:]
+    (hub / "items.txt").write_text("".join(f"{item}\n" for item in everything))
+    bare = replace(settings.data, dir=str(hub))
+    assert content_here(replace(settings, data=bare), items.fingerprint) is None
+    there = replace(settings, data=replace(bare, catalogue_file="items.txt"))
+    found = content_here(there, items.fingerprint)
+    expected = load_content(settings.data, items)
+    assert found is not None
+    assert torch.equal(found.visual, expected.visual)
+    assert torch.equal(found.text, expected.text)
+    assert content_here(there, "another catalogue") is None

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 import torch
+from torch import Tensor
 
 from fedmem.core.model import Content
-from fedmem.core.model.new_items import stand_ins, with_new_items
+from fedmem.core.model.item_start import ContentMap
+from fedmem.core.model.new_items import estimates, stand_ins, with_new_items
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
@@ -84,3 +89,47 @@ def test_what_is_learned_from_content_is_z_with_both_weighed_alike(settings: Set
     torch.testing.assert_close(found[no_text], tables.visual[no_text])
     assert not found[3].any()  # no content
     assert node.content.present[both].all()
+
+
+@pytest.mark.parametrize("name", ["pretrain_sasrec", "align_projectors"])
+def test_after_a_start_from_content_new_items_stand_where_such_content_has_come_to(
+    name: str, make_settings: Callable[..., Settings]
+) -> None:
+    """Rows that training took elsewhere by a linear map: a new item's content says where."""
+    settings = make_settings("model.item_start=content")
+    node, stage = ready_node(settings, STAGES[name]), STAGES[name]
+    known, new = node.content, new_content(3)
+    start = ContentMap.fit(known, settings.model.dim, settings.model.item_whitening)
+    moved = torch.randn(start.components.shape[1], settings.model.dim)
+
+    def taken(content: Content) -> Tensor:
+        return start.rows(content) @ moved + 0.5
+
+    model = node.model(stage)
+    with torch.no_grad():
+        model.sasrec.item_emb.weight[1:] = taken(known)[1:]
+    larger = with_new_items(model, settings.model, known, new)
+    found = larger.sasrec.item_emb.weight
+    assert torch.equal(found[:41], model.sasrec.item_emb.weight)
+    torch.testing.assert_close(found[41:], taken(new)[1:], rtol=1e-4, atol=1e-3)
+
+
+def test_an_untrained_table_gives_new_items_the_rows_that_they_would_have_started_from(
+    make_settings: Callable[..., Settings],
+) -> None:
+    settings = make_settings("model.item_start=content")
+    node, new = Node(settings), new_content(4)
+    start = ContentMap.fit(node.content, settings.model.dim, settings.model.item_whitening)
+    model = node.model(STAGES["pretrain_sasrec"])
+    with torch.no_grad():
+        model.sasrec.item_emb.weight.copy_(start.rows(node.content))
+    larger = with_new_items(model, settings.model, node.content, new)
+    found = larger.sasrec.item_emb.weight[41:]
+    torch.testing.assert_close(found, start.rows(new)[1:], rtol=1e-4, atol=1e-4)
+
+
+def test_a_table_that_content_says_nothing_of_places_new_items_at_its_middle() -> None:
+    known, new = new_content(200), new_content(5)
+    item_emb = torch.randn(201, 6, generator=torch.Generator().manual_seed(2))
+    found, middle = estimates(new, known, item_emb)[1:], item_emb[1:].mean(0)
+    assert (found - middle).norm(dim=1).max() < 0.2 * (item_emb[1:] - middle).norm(dim=1).mean()
