@@ -50,7 +50,9 @@ from fedmem.core.machine.placement import place as place_nodes
 from fedmem.core.machine.ray_trouble import trouble
 from fedmem.core.settings import Settings
 from fedmem.core.signals import HeldBack
-from fedmem.doctor import Case, preflight, print_findings
+from fedmem.doctor.case import Case
+from fedmem.doctor.checks import preflight
+from fedmem.doctor.finding import print_findings
 from fedmem.federation.client_app import app as client_app
 from fedmem.federation.server_app import Run, make_server_app
 from fedmem.messaging.exchange import Interrupted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import ssl
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +16,19 @@ from fedmem.core.commands import summary
 ROOT = Path(__file__).parents[1]
 NOT_FOR_USERS = ("__main__", "core.machine.ray_probe")
 NAMES = [name for names in COMMANDS.values() for name in names]
+HEAVY = {"torch", "flwr", "ray", "pandas", "matplotlib"}
+"""What takes seconds to import."""
+OF_FLOWER = ["superlink", "supernode"]
+"""Commands that are programs of Flower's, whose options are Flower's or whose types are."""
+HELP_OF_EACH = """
+import contextlib, io, sys
+from fedmem.__main__ import main
+for name in sys.argv[1:]:
+    sys.argv[1:] = [name, "--help"] if name else []
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        main()
+    print(name, *sys.modules)
+"""
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 
 
@@ -60,6 +74,18 @@ def test_help_says_what_a_command_does_with_an_example(
         assert f"{summary(file_of(name))}." in text
     if name != "superlink":  # whose options are Flower's
         assert max(map(len, text.splitlines())) <= 80
+
+
+def test_help_imports_nothing_that_takes_long() -> None:
+    names = ["", *sorted(set(NAMES) - set(OF_FLOWER)), *OF_FLOWER]
+    ran = subprocess.run(
+        [sys.executable, "-c", HELP_OF_EACH, *names], capture_output=True, text=True, check=True
+    )
+    lines = ran.stdout.splitlines()
+    assert len(lines) == len(names)
+    for name, line in zip(names, lines, strict=True):
+        spared = HEAVY - {"flwr"} if name in OF_FLOWER else HEAVY
+        assert not spared & set(line.split()), name
 
 
 def test_a_command_is_run_as_by_its_own_name(

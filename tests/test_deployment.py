@@ -13,7 +13,7 @@ import torch
 
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
-from fedmem.federation.demo import deal_out
+from fedmem.federation.deployment.demonstration import deal_out
 from fedmem.federation.deployment.local_federation import LocalFederation
 from tests.helpers.deployment import (
     ANSWER_WITHIN,

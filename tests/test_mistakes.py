@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from fedmem.core.settings import Settings
 from fedmem.core.settings.schema import leaves
 from fedmem.core.stages import STAGES
-from fedmem.doctor import Case, preflight
+from fedmem.doctor.case import Case
+from fedmem.doctor.checks import preflight
 from fedmem.runs.configuration import compose_settings
 from tests.helpers.in_process_grid import run_in_process
 from tests.helpers.mistakes import or_mistake

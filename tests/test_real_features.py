@@ -20,7 +20,7 @@ from tests.helpers.encoders import minilm
 pytest.importorskip("PIL", reason="no fedmem[features]")
 from fedmem.features import build
 from fedmem.features.build import Coverage
-from fedmem.features.encoders import EFFICIENTNET
+from fedmem.features.options import EFFICIENTNET
 from tests.helpers.real_data import ML_1M, needs_ml_1m
 
 pytestmark = needs_ml_1m

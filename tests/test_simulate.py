@@ -23,7 +23,8 @@ from fedmem.core.machine import cluster
 from fedmem.core.machine.placement import this_machine
 from fedmem.core.settings import RunSettings, Settings
 from fedmem.core.stages import STAGES
-from fedmem.doctor import Case, preflight
+from fedmem.doctor.case import Case
+from fedmem.doctor.checks import preflight
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
 from fedmem.runs.folder import RunFolder

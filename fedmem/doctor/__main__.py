@@ -16,8 +16,6 @@ from rich.console import Console
 
 from fedmem.core.commands import command_parser
 from fedmem.core.errors import readable_exit
-from fedmem.doctor import Case, examine, print_findings
-from fedmem.runs.configuration import compose_settings
 
 
 def main() -> None:
@@ -28,6 +26,11 @@ def main() -> None:
     asked = parser.parse_with_settings()
     if asked.run and asked.settings:
         parser.error(f"--run brings its own settings, so leave out {asked.settings[0]}")
+    from fedmem.doctor.case import Case  # torch, which --help needs not
+    from fedmem.doctor.checks import examine
+    from fedmem.doctor.finding import print_findings
+    from fedmem.runs.configuration import compose_settings
+
     with readable_exit():
         case = Case.of_run(asked.run) if asked.run else Case(compose_settings(asked.settings))
         worst = print_findings(examine(case), Console())

@@ -14,7 +14,6 @@ import sys
 from fedmem.core.commands import command_parser
 from fedmem.core.files.markdown import markdown_table
 from fedmem.core.stages import CONTROLS, STAGES
-from fedmem.doctor.checks import CHECKS, SUBJECTS
 from fedmem.doctor.finding import ALL, Check, Level
 
 HEAD = """\
@@ -43,6 +42,8 @@ NUMBERS = {
 
 def page() -> str:
     """The whole page."""
+    from fedmem.doctor.checks import CHECKS, SUBJECTS  # torch, which --help needs not
+
     codes = ", ".join(f"{int(level)} {level.name.lower()}" for level in Level)
     parts = [f"{HEAD}{codes}.\n", ABOUT_QUICK]
     for subject in SUBJECTS:

@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 from fedmem.core.errors import FedmemError, readable_exit, readable_file_errors
+from fedmem.features.options import build_options, inspect_options
 
 
 def main() -> None:
@@ -13,9 +14,11 @@ def main() -> None:
     kept = "What is made is kept, and the same command goes on."
     with readable_exit(interrupted=kept), readable_file_errors():
         try:
-            asked = sys.argv[1:]
-            module, given = ("inspect", asked[1:]) if asked[:1] == ["inspect"] else ("build", asked)
-            import_module(f"fedmem.features.{module}").main(given)
+            if sys.argv[1:2] == ["inspect"]:
+                name, asked = "inspect", inspect_options().parse_intermixed_args(sys.argv[2:])
+            else:
+                name, asked = "build", build_options().parse_args(sys.argv[1:])
+            import_module(f"fedmem.features.{name}").make(asked)
         except ModuleNotFoundError as error:
             raise FedmemError(
                 f"python -m fedmem.features needs {error.name}: pip install 'fedmem[features]'"

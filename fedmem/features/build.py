@@ -1,11 +1,4 @@
-"""Make text and image vectors from an item table.
-
-    python -m fedmem.features --items movies.dat --images posters/ --out FOLDER
-    python -m fedmem.features inspect data=ml-1m data.dir=FOLDER
-
-The same command goes on where it was stopped, and makes only what changed. `inspect` measures
-vectors that are there, and has a `--help` of its own.
-"""
+"""From an item table to feature files: what `python -m fedmem.features` does."""
 
 from __future__ import annotations
 
@@ -21,23 +14,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fedmem.core.commands import command_parser
 from fedmem.core.console import make_table, say
 from fedmem.core.errors import FedmemError
 from fedmem.core.files.atomic import replacing
 from fedmem.core.machine.device import local_gpus, resolve_device
-from fedmem.core.settings import DEVICES
 from fedmem.features.encode import VectorStore, encode_items
-from fedmem.features.encoders import EFFICIENTNET, Encoder, find_encoder
+from fedmem.features.encoders import Encoder, find_encoder
+from fedmem.features.options import build_options, named_columns
 from fedmem.features.pictures import Unreadable
 from fedmem.features.sources import Pictures, Texts
-from fedmem.features.table import ROLES, Item, add_table_options, named_columns, read_items
+from fedmem.features.table import Item, read_items
 from fedmem.features.vectors import Vectors, reduce_by_pca, write_features
 from fedmem.runs.progress import clock
 
-TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-IMAGE_MODEL = "sentence-transformers/clip-ViT-B-32"
-TEMPLATE = "{title}. Genres: {genres}. {description:.600}"
 NAMED_AT_MOST = 10
 """Unusable pictures that are named on the screen; `features.json` names all."""
 
@@ -68,12 +57,16 @@ class Coverage:
 
 
 def main(arguments: Sequence[str], console: Console | None = None) -> list[Coverage]:
-    """Make what the arguments ask for, and report it.
+    """Make what the arguments ask for, and report it; errors as of `make`."""
+    return make(build_options().parse_args(arguments), console)
+
+
+def make(args: argparse.Namespace, console: Console | None = None) -> list[Coverage]:
+    """Make what the options ask for, and report it.
 
     Raises:
         FedmemError: the table, a folder or a model does not allow it, or no item has content.
     """
-    args = parser().parse_args(arguments)
     console = console or Console()
     texts, pictures = Texts(args.template), Pictures()
     items = _read(args, console)
@@ -133,32 +126,6 @@ def _require_one(pictures: Pictures, items: Sequence[Item], args: argparse.Names
         f"No picture of {args.items} can be used; item {first}: {reason}.\nGive the folder that "
         "they are in with --images FOLDER, or go without them with --only text."
     )
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command's options."""
-    made = command_parser("features", __doc__)
-    add = made.add_argument
-    add_table_options(made, tuple(ROLES), required=True)
-    add("--encoding", default="utf-8", help="of the item table; default: %(default)s")
-    add("--out", type=Path, required=True, help="folder for the feature files")
-    add("--descriptions", type=Path, metavar="JSON", help="an object: item id to description")
-    add("--images", type=Path, metavar="FOLDER", help="of <item id>.jpg, .png or .webp")
-    default, also = "default: %(default)s", f"also {EFFICIENTNET}, which needs no download"
-    add("--text-model", default=TEXT_MODEL, metavar="NAME_OR_FOLDER", help=default)
-    add("--image-model", default=IMAGE_MODEL, metavar="NAME_OR_FOLDER", help=f"{default}; {also}")
-    add("--image-width", type=_count, metavar="N", help="keep N principal components")
-    add("--template", default=TEMPLATE, help="of the text; default: %(default)r")
-    add("--only", choices=("text", "images"), help="make one kind only; default: what there is")
-    add("--device", choices=DEVICES, default="auto", help="default: CUDA where there is a GPU")
-    add("--batch-size", type=_count, default=32, metavar="N", help=default)
-    return made
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1")
-    return int(text)
 
 
 def _make(

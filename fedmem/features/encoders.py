@@ -14,8 +14,7 @@ from torch import nn
 
 from fedmem.core.arrays import Floats
 from fedmem.core.errors import FedmemError
-
-EFFICIENTNET = "efficientnet-lite0"
+from fedmem.features.options import EFFICIENTNET
 
 
 class Encoder(Protocol):

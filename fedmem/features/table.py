@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -14,18 +13,10 @@ from fedmem.core.data.columns import find_column
 from fedmem.core.data.files import PACKED_SUFFIXES
 from fedmem.core.data.values import WORDS
 from fedmem.core.errors import FedmemError
+from fedmem.features.options import ROLES
 from fedmem.features.plain_text import plain_text, written_list
 from fedmem.features.rows import Row, names_of, read_rows
 
-ROLES = {
-    "id": "item",
-    "title": "title",
-    "genres": "genres",
-    "description": "description",
-    "image": "image",
-}
-"""The fields of an item, and what `fedmem.core.data.columns` calls their columns."""
-FORMS = "CSV, TSV, JSON lines, Parquet, RecBole's .item or movies.dat"
 USUAL_FILES = ("movies.dat", "movies.csv", "items.csv", "items.tsv", "items.jsonl", "*.item")
 """Names under which a data folder may hold an item table; the first that is there is taken."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -142,22 +133,6 @@ def find_titles(
     except FedmemError as error:
         report(f"no titles: {error}")
         return {}
-
-
-def add_table_options(
-    parser: argparse.ArgumentParser, fields: Collection[str], required: bool = False
-) -> None:
-    """`--items`, and a `--…-column` for each field that the command reads."""
-    parser.add_argument("--items", type=Path, required=required, help=f"item table: {FORMS}")
-    for field in fields:
-        parser.add_argument(
-            f"--{field}-column", metavar="NAME", help=f"column of {field}; default: by its name"
-        )
-
-
-def named_columns(args: argparse.Namespace) -> dict[str, str | None]:
-    """The columns that the user named, by field."""
-    return {field: getattr(args, f"{field}_column", None) for field in ROLES}
 
 
 class _Pictures:

@@ -20,12 +20,6 @@ from fedmem.core.commands import command_parser
 from fedmem.core.console import say
 from fedmem.core.errors import FedmemError, readable_exit, readable_file_errors
 from fedmem.core.files.atomic import replacing
-from fedmem.report.page import make_page
-from fedmem.report.runs import find_runs, read_runs
-from fedmem.report.study import Study
-from fedmem.report.tables import differences_frame, runs_frame
-from fedmem.report.text import print_tables, to_markdown
-from fedmem.runs.folder import shown
 
 
 def report(arguments: Sequence[str], console: Console) -> None:
@@ -35,6 +29,13 @@ def report(arguments: Sequence[str], console: Console) -> None:
         FedmemError: a folder holds no run, a run cannot be read, or there is no place to write to.
     """
     args = _options(arguments)
+    from fedmem.report.page import make_page  # matplotlib and pandas, which --help needs not
+    from fedmem.report.runs import find_runs, read_runs
+    from fedmem.report.study import Study
+    from fedmem.report.tables import differences_frame, runs_frame
+    from fedmem.report.text import print_tables, to_markdown
+    from fedmem.runs.folder import shown
+
     runs, unread = read_runs(find_runs(args.runs), args.data_dir)
     study = Study.of(runs, args.against, unread)
     try:

@@ -22,18 +22,10 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 # Before torch: threads that wait for one another let others work, as what trains on this machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import torch
-import uvicorn
-
 from fedmem.core.commands import Parser, command_parser
 from fedmem.core.console import say
 from fedmem.core.errors import FedmemError, first_line, readable_exit
-from fedmem.features.table import find_titles, read_titles
-from fedmem.runs.configuration import compose_settings
-from fedmem.runs.folder import shown
-from fedmem.serve.app import make_app
 from fedmem.serve.guard import LOOPBACK, Access
-from fedmem.serve.starting import find_encoders, find_node, make_desk
 
 TOKEN = "FEDMEM_TOKEN"
 LEAST_TOKEN = 16
@@ -56,6 +48,15 @@ def run(arguments: Sequence[str] | None) -> None:
         KeyboardInterrupt: Ctrl-C.
     """
     args = parser().parse_with_settings(arguments)
+    import torch  # and all that takes long, which --help can do without
+    import uvicorn
+
+    from fedmem.features.table import find_titles, read_titles
+    from fedmem.runs.configuration import compose_settings
+    from fedmem.runs.folder import shown
+    from fedmem.serve.app import make_app
+    from fedmem.serve.starting import find_encoders, find_node, make_desk
+
     token = read_token(args.token_file)
     if args.host not in LOOPBACK and token is None:
         raise FedmemError(

@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
-from scipy.stats import norm
 
 from fedmem.core.errors import FedmemError
 
@@ -94,6 +92,8 @@ def noise_for(
         each = [*earlier, *(replace(release, noise=noise) for release in planned)]
         return epsilon(each, delta) - target
 
+    from scipy.optimize import brentq  # takes half a second, and every run comes by here
+
     spent = epsilon(earlier, delta)
     if spent >= target:
         raise FedmemError(
@@ -135,12 +135,15 @@ def _gaussian_delta(mu: float, epsilons: Floats) -> Floats:
     """B. Balle, Y.-X. Wang, "Improving the Gaussian Mechanism", ICML 2018, theorem 8:
     δ(ε) = Φ(μ/2 − ε/μ) − e^ε Φ(−μ/2 − ε/μ).
     """
+    from scipy.stats import norm  # takes a second, and every run comes by here
+
     second = np.exp(epsilons + norm.logcdf(-mu / 2 - epsilons / mu))
     return np.asarray(norm.cdf(mu / 2 - epsilons / mu) - second)
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float:
     """The ε of a Gaussian release with noise 1 / μ."""
+    from scipy.optimize import brentq  # takes half a second
 
     def beyond(eps: float) -> float:
         return float(_gaussian_delta(mu, np.array(eps))) - delta

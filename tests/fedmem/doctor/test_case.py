@@ -8,7 +8,7 @@ import pytest
 
 from fedmem.core.model.parameters import initial_parameters
 from fedmem.core.stages import ALIGN_PROJECTORS, STAGES, Stage
-from fedmem.doctor import Case
+from fedmem.doctor.case import Case
 from fedmem.runs.configuration import compose_settings
 from tests.helpers.small_world import SMALL
 

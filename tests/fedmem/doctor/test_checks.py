@@ -22,9 +22,12 @@ from fedmem.core.model.parameters import initial_parameters
 from fedmem.core.settings import LossWeights, Settings
 from fedmem.core.stages import STAGES, Stage
 from fedmem.core.training.batches import RoundKey
-from fedmem.doctor import CHECKS, Case, Finding, Level, __main__, environment, examine, resources
-from fedmem.doctor import preflight as preflight
+from fedmem.doctor import __main__, environment, resources
+from fedmem.doctor.case import Case
 from fedmem.doctor.checkpoints import untouched
+from fedmem.doctor.checks import CHECKS, examine
+from fedmem.doctor.checks import preflight as preflight
+from fedmem.doctor.finding import Finding, Level
 from fedmem.runs import tracking
 from tests.helpers.shared_runs import TrainOnce, WholeRun
 from tests.helpers.small_world import ready_node

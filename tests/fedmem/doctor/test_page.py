@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmem.doctor import CHECKS
+from fedmem.doctor.checks import CHECKS
 from fedmem.doctor.finding import Check
 from fedmem.doctor.page import page, parts_of
 

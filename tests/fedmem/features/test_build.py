@@ -25,7 +25,8 @@ from PIL import Image
 
 from fedmem.core.arrays import Floats
 from fedmem.features import build
-from fedmem.features.encoders import EFFICIENTNET, EfficientNetLite0
+from fedmem.features.encoders import EfficientNetLite0
+from fedmem.features.options import EFFICIENTNET, TEMPLATE
 
 TABLE = """id,title,genres,plot
 1,Heat (1995),Action|Crime,A thief and a detective.
@@ -67,7 +68,7 @@ def test_one_command_makes_both_files_and_names_what_it_could_not_use(
     out = table.parent / "out"
     written = json.loads((out / "features.json").read_text())
     assert written["visual"]["unreadable"] == visual.unreadable
-    assert written["text"]["template"] == build.TEMPLATE
+    assert written["text"]["template"] == TEMPLATE
 
     # What it wrote is what a run reads.
     for name in ("text_features.pt", "visual_features.pt"):

@@ -16,7 +16,8 @@ pytest.importorskip("PIL", reason="no fedmem[features]")
 from PIL import Image
 
 from fedmem.core.arrays import Floats
-from fedmem.features.encoders import EFFICIENTNET, find_encoder
+from fedmem.features.encoders import find_encoder
+from fedmem.features.options import EFFICIENTNET
 
 
 @pytest.fixture(autouse=True)

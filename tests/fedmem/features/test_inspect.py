@@ -24,6 +24,7 @@ from PIL import Image
 from fedmem.features import inspect
 from fedmem.features.inspection import Inspection
 from fedmem.features.inspection import inspect as measure
+from fedmem.features.options import inspect_options
 
 TITLES = {str(item): f"Title of {item}" for item in range(NUM_ITEMS)}
 
@@ -94,9 +95,8 @@ def test_the_command_prints_the_figures_and_draws_a_page(
     table.write_text("".join(f"{item}::{title}::Drama\n" for item, title in TITLES.items()))
     page, console = tmp_path / "pages" / "page.png", Console(file=io.StringIO(), width=80)
     overrides = [*SMALL, f"data.dir={settings.data.dir}"]
-    inspect.main(
-        [*overrides[:3], "--items", str(table), "--page", str(page), *overrides[3:]], console
-    )
+    asked = [*overrides[:3], "--items", str(table), "--page", str(page), *overrides[3:]]
+    inspect.make(inspect_options().parse_intermixed_args(asked), console)
     told = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"memory.threshold=auto takes {found.threshold:g}" in told
     assert f"{found.written:.1%} of the training" in told

@@ -9,7 +9,7 @@ import pytest
 from fedmem.core.errors import FedmemError
 
 pytest.importorskip("PIL", reason="no fedmem[features]")
-from fedmem.features.build import TEMPLATE
+from fedmem.features.options import TEMPLATE
 from fedmem.features.pictures import Unreadable
 from fedmem.features.sources import Pictures, Texts
 from fedmem.features.table import Item

@@ -21,7 +21,8 @@ from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
 from fedmem.core.training.hidden_states import last_hidden
-from fedmem.recommend.__main__ import run
+from fedmem.recommend.__main__ import parser
+from fedmem.recommend.listing import list_items
 from fedmem.recommend.person import find_user, of_history
 from fedmem.recommend.recommendation import PARTS, Recommended
 from tests.helpers.in_process_grid import run_in_process
@@ -45,7 +46,8 @@ def recommend(
     def command(*arguments: str, overrides: tuple[str, ...] = (COLD,)) -> tuple[list, str]:
         console = Console(width=100, record=True, file=io.StringIO())
         own = [f"data.dir={data_dir}", f"checkpoint.dir={tmp_path / 'checkpoints'}"]
-        found = run([*arguments, *SMALL, *own, *overrides], console)
+        asked = [*arguments, *SMALL, *own, *overrides]
+        found = list_items(parser().parse_intermixed_args(asked), console)
         return found, console.export_text()
 
     return command

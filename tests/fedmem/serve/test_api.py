@@ -14,7 +14,8 @@ from rich.console import Console
 from fedmem.core.data import load_interactions
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
-from fedmem.recommend.__main__ import run as run_recommend
+from fedmem.recommend.__main__ import parser
+from fedmem.recommend.listing import list_items
 from fedmem.recommend.recommendation import PARTS
 from fedmem.serve.app import Desk
 from tests.helpers.serving import client_of, desk_of, ids, recommended
@@ -27,7 +28,8 @@ def test_scores_are_those_of_the_command_and_parts_add_up(stage: str, trained: S
         own = [f"data.dir={trained.data.dir}", f"checkpoint.dir={trained.checkpoint.dir}"]
         for user in ("5", "12"):
             arguments = ["--user", user, "--stage", stage, "--top-k", "7", *SMALL, *own]
-            expected = run_recommend(arguments, Console(file=io.StringIO()))
+            asked = parser().parse_intermixed_args(arguments)
+            expected = list_items(asked, Console(file=io.StringIO()))
             found = recommended(client, user=user, top_k=7)
             assert ids(found) == [str(one.item) for one in expected]
             for item, one in zip(found, expected, strict=True):
