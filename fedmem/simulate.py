@@ -32,7 +32,6 @@ from pathlib import Path
 
 import hydra
 import torch
-from flwr.simulation import run_simulation
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -53,9 +52,10 @@ from fedmem.core.signals import HeldBack
 from fedmem.doctor.case import Case
 from fedmem.doctor.checks import preflight
 from fedmem.doctor.finding import print_findings
-from fedmem.federation.client_app import app as client_app
+from fedmem.federation import client_app
 from fedmem.federation.server_app import Run, make_server_app
 from fedmem.messaging.exchange import Interrupted
+from fedmem.messaging.flower_internals import light_workers, often_looking
 from fedmem.runs.configuration import CONFIG_MODULE
 from fedmem.runs.folder import FROZEN, NODES, RunFolder, shown
 from fedmem.runs.progress import make_progress, print_results
@@ -121,29 +121,35 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
     """
     results: list[StageResult] = []
     failures: list[BaseException] = []
+    quiet_libraries()
     with (
-        make_progress() as progress,
-        trackers(settings, folder) as tracking,
         HeldBack(stop := threading.Event()) as signals,
+        ray_of(settings.simulation.ray_address, placement, client_app.__name__),
     ):
-        keep_ranks = settings.simulation.keep_ranks
-        run = Run(settings, [progress, *tracking], stop, folder=folder, keep_ranks=keep_ranks)
+        signals.take_again()  # Ray has handlers of its own
+        from flwr.simulation import run_simulation  # takes a second, in which the workers start
 
-        def serve(grid: object) -> None:
-            try:
-                results.extend(run(grid))  # type: ignore[arg-type]
-            except Interrupted:
-                pass
-            except BaseException as error:  # noqa: BLE001 - raised again below, in the main thread
-                failures.append(error)
+        with (
+            make_progress() as progress,
+            trackers(settings, folder) as tracking,
+            often_looking(),
+            light_workers(),
+        ):
+            keep_ranks = settings.simulation.keep_ranks
+            run = Run(settings, [progress, *tracking], stop, folder=folder, keep_ranks=keep_ranks)
 
-        quiet_libraries()
-        with ray_of(settings.simulation.ray_address, placement):
-            signals.take_again()  # Ray has handlers of its own
+            def serve(grid: object) -> None:
+                try:
+                    results.extend(run(grid))  # type: ignore[arg-type]
+                except Interrupted:
+                    pass
+                except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+                    failures.append(error)
+
             try:
                 run_simulation(
                     server_app=make_server_app(serve),
-                    client_app=client_app,
+                    client_app=client_app.app,
                     num_supernodes=placement.nodes,
                     backend_config=backend_config(placement),
                 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
 import math
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
@@ -53,23 +55,32 @@ def survey(address: str | None) -> list[Machine]:
 
 
 @contextlib.contextmanager
-def ray_of(address: str | None, placement: Placement) -> Iterator[None]:
+def ray_of(address: str | None, placement: Placement, worked_by: str) -> Iterator[None]:
     """A Ray for a run, which Flower finds running: a new one, or a cluster that is joined.
 
     It is left at the end: one that was started ends with it, a cluster goes on. Where Flower starts
     it, what Ray says of a failure comes with a hundred lines of others.
 
+    Args:
+        address: of the cluster; None: a new Ray.
+        placement: of the workers.
+        worked_by: the module whose code the workers run. Those of a new Ray import it at once,
+            while this process goes on.
+
     Raises:
         FedmemError: it does not start; the message has what helps.
     """
-    own: dict[str, Any] = {
-        "num_cpus": placement.workers * placement.cpus,
-        "num_gpus": math.ceil(placement.workers * placement.gpus),
-    }
+    finds = {"PYTHONPATH": search_path()}  # the workers, what we find
+    if address is None:
+        size = math.ceil(placement.workers * placement.gpus)
+        asked: dict[str, Any] = {"num_cpus": placement.workers * placement.cpus, "num_gpus": size}
+    else:
+        asked = {"runtime_env": {"env_vars": finds}}
     try:
         try:
-            # Workers would import what lies in the folder that we are in.
-            with contextlib.chdir("/"):
+            # Workers would import what lies in the folder that we are in. Those of a new Ray, which
+            # inherit what it finds, need no environment for which Ray would start others.
+            with contextlib.chdir("/"), _added_to_environment(finds if address is None else {}):
                 ray.init(
                     # Never left out: Ray would join any cluster that this machine is part of.
                     address=address or "local",
@@ -77,15 +88,36 @@ def ray_of(address: str | None, placement: Placement) -> Iterator[None]:
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     ignore_reinit_error=True,  # a program may have started one
-                    # They find what we find.
-                    runtime_env={"env_vars": {"PYTHONPATH": search_path()}},
-                    **(own if address is None else {}),
+                    **asked,
                 )
         except Exception as error:
             raise trouble(error) from error
+        if address is None:
+            import_in_workers(worked_by, placement)
         yield
     finally:
         ray.shutdown()
+
+
+def import_in_workers(module: str, placement: Placement) -> None:
+    """Have each worker of a new Ray import a module, and wait for none of them."""
+    task = ray.remote(importlib.import_module).options(num_cpus=placement.cpus)
+    for _ in range(placement.workers):
+        task.remote(module)
+
+
+@contextlib.contextmanager
+def _added_to_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def backend_config(placement: Placement) -> dict[str, Any]:
