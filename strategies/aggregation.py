@@ -1,11 +1,15 @@
-"""What takes the place of the mean where nodes may lie: Flower's own robust strategies."""
+"""The average of a round: Flower's mean or, where nodes may lie, its robust strategies."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg, Krum
 
 from fedmem.core.errors import FedmemError
+from fedmem.core.model.parameters import Parameters
 from fedmem.core.settings import StrategySettings
+from fedmem.core.updates.update import Update
 
 FEWEST = {"mean": 1, "median": 3, "trimmed_mean": 3, "krum": 5}
 """Nodes that an aggregation needs, to bear one of them that is bad."""
@@ -40,3 +44,21 @@ def robust_strategy(settings: StrategySettings, nodes: int) -> FedAvg | None:
     if settings.aggregation == "krum":
         return Krum(num_malicious_nodes=min(bad, (nodes - 3) // 2))
     return None
+
+
+def mean_of(updates: Sequence[Update]) -> tuple[Parameters, float]:
+    """(change, loss) of updates on average, weighted by targets.
+
+    What Flower's `FedAvg.aggregate_train` does, in the same order and so to the same bits, but for
+    the bytes that it makes of every array and takes apart again.
+    """
+    total = sum(update.weight for update in updates)
+    change: Parameters = {}
+    loss = 0.0
+    for update in updates:
+        share = update.weight / total
+        for name, value in update.change.items():
+            part = value * share
+            change[name] = change[name].add_(part) if name in change else part
+        loss += update.loss * share
+    return change, loss

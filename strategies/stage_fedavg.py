@@ -11,7 +11,7 @@ from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, Message, MessageType, MetricRecord
+from flwr.app import Message, MessageType
 from flwr.serverapp.strategy import FedAvg
 
 from fedmem.core.data.sampling import sample_round
@@ -34,7 +34,7 @@ from fedmem.messaging.messages import (
 from fedmem.messaging.roster import Roster
 from fedmem.runs.records import RoundRecord
 from fedmem.runs.stage_progress import StageProgress
-from fedmem.strategies.aggregation import require_enough, robust_strategy
+from fedmem.strategies.aggregation import mean_of, require_enough, robust_strategy
 from fedmem.strategies.collection import PlainCollection, Round
 from fedmem.strategies.parameter_sender import ParameterSender, Scope
 from fedmem.strategies.reply_checks import ReplyChecks
@@ -228,27 +228,20 @@ class StageFedAvg(FedAvg):
             traffic={"evaluate_down": down, "evaluate_up": up},
         )
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """FedAvg's mean of the changes, or what `strategy.aggregation` puts in its place."""
-        replies = list(replies)
-        robust = robust_strategy(self._settings.strategy, len(replies))
-        if robust is not None:
-            return robust.aggregate_train(server_round, replies)
-        return super().aggregate_train(server_round, replies)
-
     def start(self, *_: Any, **__: Any) -> NoReturn:
         """Flower's loop is not for this strategy: see `fedmem.federation.rounds.run_rounds`."""
         raise NotImplementedError("use fedmem.federation.rounds.run_rounds")
 
     def _averaged(self, server_round: int, replies: Sequence[Reply]) -> tuple[Parameters, float]:
         """(change, mean loss a target) of replies in a fixed order; Krum's loss is its node's."""
+        robust = robust_strategy(self._settings.strategy, len(replies))
+        if robust is None:
+            return mean_of([each.update for each in replies])
         messages = [
             Message(update_to_record(each.update), dst_node_id=each.node, message_type="train")
             for each in replies
         ]
-        arrays, metrics = self.aggregate_train(server_round, messages)
+        arrays, metrics = robust.aggregate_train(server_round, messages)
         assert arrays is not None
         assert metrics is not None
         return from_array_record(arrays), cast(float, metrics["loss"])

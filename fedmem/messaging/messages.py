@@ -35,7 +35,9 @@ def to_array_record(parameters: Mapping[str, torch.Tensor]) -> ArrayRecord:
 
 def from_array_record(record: ArrayRecord) -> Parameters:
     """The inverse of `to_array_record`."""
-    return {name: torch.from_numpy(array.numpy().copy()) for name, array in record.items()}
+    # `numpy` reads each array into memory of its own.
+    arrays = {name: np.asarray(array.numpy(), order="C") for name, array in record.items()}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def to_coded_record(payloads: Sequence[bytes]) -> ArrayRecord:
