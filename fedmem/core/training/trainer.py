@@ -91,13 +91,13 @@ class LocalTrainer:
             with torch.no_grad():
                 for name, parameter in self.scope.items():
                     if parameter.grad is not None and weight:
-                        change[name].grad = parameter.grad / weight
+                        change[name].grad = parameter.grad.div_(weight)
                 optimizer.step()
                 for name, parameter in self.scope.items():
-                    parameter.copy_(before[name] + change[name])
-        with torch.no_grad():
-            for name, parameter in self.scope.items():
-                parameter.copy_(before[name])
+                    if step + 1 < client.local_steps:
+                        torch.add(before[name], change[name], out=parameter)
+                    else:
+                        parameter.copy_(before[name])
         return Update(change, weight, loss, users=1)
 
     @property
@@ -116,8 +116,8 @@ class LocalTrainer:
         weight = int(self.windows.lengths[rows].sum())
         loss = self.accumulate_gradient(rows, key, step=0) / max(weight, 1)
         rate = -self.settings.client.learning_rate / max(weight, 1)
-        change = {
-            name: torch.zeros_like(p) if p.grad is None else p.grad * rate
+        change = {  # gradients are made anew each time, and nobody else reads these
+            name: torch.zeros_like(p) if p.grad is None else p.grad.mul_(rate)
             for name, p in self.scope.items()
         }
         return Update(change, weight, loss, len(users))

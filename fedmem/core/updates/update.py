@@ -83,9 +83,13 @@ def mean(groups: Iterable[UserUpdates], scope: Mapping[str, Tensor]) -> Update:
     weight, loss, users = 0, 0.0, 0
     for group in groups:
         for name, each in group.change.items():
-            weights = torch.from_numpy(group.weights).to(each.device, each.dtype)
+            if len(each) == 1:  # the same, sooner
+                part = each[0] * float(group.weights[0])
+            else:
+                weights = torch.from_numpy(group.weights).to(each.device, each.dtype)
+                part = torch.tensordot(weights, each, 1)
             # In the precision of the changes, where that is higher.
-            total[name] = total[name] + torch.tensordot(weights, each, 1)
+            total[name] = total[name] + part
         weight += int(group.weights.sum())
         loss += float(group.losses @ group.weights)
         users += len(group.users)
