@@ -1,10 +1,10 @@
 """The floor: the same training in bare PyTorch, one process, all cores, no federation.
 
-Stage 1 is written here from nothing but torch: a SASRec with torch's own dropout and random
-numbers, trained on the mean loss over the targets of the round's users, in micro-batches of rows
-sorted by length, with a step of torch's fused Adam. Stages 2 and 3 have an arithmetic that nobody
-else has written: there it is fedmem's own, `train_cohort`, in one process, with the
-same Adam. What a federation adds to either is everything else.
+Stage 1 is written from nothing but torch: the SASRec of `peer_systems`, with torch's own dropout
+and random numbers, trained on the mean loss over the targets of the round's users, in micro-batches
+of rows sorted by length, with a step of torch's fused Adam. Stages 2 and 3 have an arithmetic that
+nobody else has written: there it is fedmem's own, `train_cohort`, in one process, with the same
+Adam. What a federation adds to either is everything else.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from peer_systems.sasrec import SASRec
 from systems import Start, fill_memories
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from fedmem.core.arrays import UserIndices, by_length
 from fedmem.core.data import Windows
@@ -33,47 +34,10 @@ from fedmem.core.updates.cohort import train_cohort
 TrainRound = Callable[[UserIndices, int], None]
 
 
-class Block(nn.Module):
-    """Pre-norm causal self-attention and a feed-forward network."""
-
-    def __init__(self, settings: ModelSettings) -> None:
-        super().__init__()
-        dim = settings.dim
-        self.settings = settings
-        self.attention_norm = nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
-        self.feedforward_norm = nn.LayerNorm(dim)
-        self.expand = nn.Linear(dim, settings.feedforward)
-        self.contract = nn.Linear(settings.feedforward, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Rows [B, T, D] to rows of the same shape."""
-        batch, length, dim = x.shape
-        rate, heads = self.settings.dropout, self.settings.heads
-        qkv = self.qkv(self.attention_norm(x)).view(batch, length, 3, heads, dim // heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # [B, H, T, D/H]
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # [B, H, T, D/H]
-        x = x + F.dropout(self.out(mixed.transpose(1, 2).reshape(batch, length, dim)), rate)
-        hidden = F.dropout(F.relu(self.expand(self.feedforward_norm(x))), rate)  # [B, T, F]
-        return x + F.dropout(self.contract(hidden), rate)
-
-
-class SASRec(nn.Module):
-    """The backbone, with the parameter names of fedmem's so that its parameters load."""
-
-    def __init__(self, settings: ModelSettings, num_items: int) -> None:
-        super().__init__()
-        self.settings = settings
-        self.item_emb = nn.Embedding(num_items + 1, settings.dim, padding_idx=0)
-        self.pos_emb = nn.Embedding(settings.max_length, settings.dim)
-        self.blocks = nn.Sequential(*(Block(settings) for _ in range(settings.blocks)))
-        self.norm = nn.LayerNorm(settings.dim)
-
-    def forward(self, items: Tensor) -> Tensor:
-        """Hidden states [B, T, D] of item rows [B, T]."""
-        x = self.item_emb(items) * self.settings.dim**0.5 + self.pos_emb.weight[: items.shape[1]]
-        return self.norm(self.blocks(F.dropout(x, self.settings.dropout)))  # type: ignore[no-any-return]
+def sizes_of(model: ModelSettings) -> dict[str, Any]:
+    """What a `SASRec` takes beside the number of items."""
+    names = ("max_length", "dim", "heads", "blocks", "feedforward", "dropout")
+    return {name: getattr(model, name) for name in names}
 
 
 def bare_gradient(model: SASRec, windows: Windows, users: UserIndices, positions: int) -> None:
@@ -84,15 +48,13 @@ def bare_gradient(model: SASRec, windows: Windows, users: UserIndices, positions
     for chunk in by_length(windows.lengths[rows], positions):
         inputs = torch.from_numpy(windows.inputs(rows[chunk])).long()  # [B, T]
         targets = torch.from_numpy(windows.targets(rows[chunk])).long()
-        real = targets > 0  # [B, T]
-        logits = model(inputs)[real] @ model.item_emb.weight[1:].T  # [N, I]
-        loss = F.cross_entropy(logits, targets[real] - 1, reduction="sum") / count
+        loss = model.cross_entropy(inputs, targets) / count
         loss.backward()  # type: ignore[no-untyped-call]
 
 
 def bare_pytorch(settings: Settings, node: Node, start: Start) -> TrainRound:
     """Rounds of stage 1, in torch alone."""
-    model = SASRec(settings.model, node.interactions.num_items)
+    model = SASRec(node.interactions.num_items, **sizes_of(settings.model))
     model.load_state_dict(submodule(start.parameters, "sasrec"))
     adam = make_adam(settings, list(model.parameters()))
     positions = positions_at_once(settings.client.micro_batch, torch.device("cpu"))

@@ -26,7 +26,7 @@ from flwr.common import NDArrays, Scalar
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAdam
 from flwr.simulation import run_simulation
-from systems import Start, fill_memories
+from systems import Rounds, Start, fill_memories
 
 from fedmem.core.arrays import UserIndices
 from fedmem.core.data.sampling import participants, sample_round
@@ -100,7 +100,7 @@ def train(message: Message, _: Context) -> Message:
 
 
 class TimedFedAdam(FedAdam):
-    """Flower's FedAdam on the users that fedmem samples; keeps the seconds of every round."""
+    """Flower's FedAdam on the users that fedmem samples; keeps seconds and loss of every round."""
 
     def __init__(self, settings: Settings, users: UserIndices) -> None:
         server = settings.strategy
@@ -115,13 +115,16 @@ class TimedFedAdam(FedAdam):
         )
         self.settings = settings
         self.users = users
+        self.began = 0.0
         self.seconds: list[float] = []
+        self.losses: list[float] = []
         self._started = 0.0
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """A message for each sampled user."""
+        self.began = self.began or time.time()
         self._started = time.monotonic()
         super().configure_train(server_round, arrays, config, grid)  # remembers the arrays
         nodes = sorted(grid.get_node_ids())
@@ -147,11 +150,13 @@ class TimedFedAdam(FedAdam):
             raise RuntimeError(f"{len(failed)} users failed, the first for: {failed[0]}")
         aggregated = super().aggregate_train(server_round, replies)
         self.seconds.append(time.monotonic() - self._started)
+        assert aggregated[1] is not None
+        self.losses.append(cast(float, aggregated[1]["loss"]))
         return aggregated
 
 
-def plain_rounds(settings: Settings, stage: Stage, rounds: int, cpus: int) -> list[float]:
-    """Seconds of the rounds after the first."""
+def plain_rounds(settings: Settings, stage: Stage, rounds: int, cpus: int) -> Rounds:
+    """One round, and as many after it as are asked for."""
     quiet_libraries()
     node = Node(settings)
     start = Start.of(settings, stage, node)
@@ -182,4 +187,4 @@ def plain_rounds(settings: Settings, stage: Stage, rounds: int, cpus: int) -> li
             "client_resources": {"num_cpus": cpus, "num_gpus": 0.0},
         },
     )
-    return strategy.seconds[1:]
+    return Rounds(strategy.began, strategy.seconds, strategy.losses)

@@ -11,7 +11,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedmem.core.checkpoint import load_parents
 from fedmem.core.memory import auto_threshold
@@ -47,6 +47,14 @@ class Start:
         ratio = settings.memory.write_ratio
         threshold = auto_threshold(node.novelty_histogram(), ratio) if stage.memory else 0.0
         return cls(parameters, threshold)
+
+
+class Rounds(NamedTuple):
+    """Rounds of a run: when the first began, by `time.time`; seconds and loss of each."""
+
+    began: float
+    seconds: list[float]
+    losses: list[float]
 
 
 def fill_memories(node: Node, stage: Stage, threshold: float) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from floor import SASRec, bare_gradient
+from floor import bare_gradient, sizes_of
+from peer_systems.sasrec import SASRec
 from plain_flower import PlainClient
 from systems import Start, fill_memories
 
@@ -27,7 +28,7 @@ def test_the_floor_has_the_gradient_of_a_cohort(make_settings: MakeSettings) -> 
     start = Start.of(settings, stage, node)
     node.load(stage, start.parameters, "frozen")
     update = train_cohort(node.trainer(stage), users, RoundKey(0, stage.name, 1))
-    model = SASRec(settings.model, node.interactions.num_items)
+    model = SASRec(node.interactions.num_items, **sizes_of(settings.model))
     model.load_state_dict({n.removeprefix("sasrec."): v for n, v in start.parameters.items()})
     bare_gradient(model, node.windows, users, settings.client.micro_batch)
     gradient = {f"sasrec.{name}": p.grad for name, p in model.named_parameters()}
