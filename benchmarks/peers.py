@@ -205,20 +205,20 @@ def tabulate(runs: Sequence[Ran], data: str) -> Table:
     columns = [each for share in shares for each in (share, "/ fedmem")]
     title = f"{data}, stage 1: seconds a round"
     table = make_table(title, ("system", *columns, "start, s", "MB", "losses"))
-    medians = {
-        key: middle([s for run in runs if (run.system, run.fraction) == key for s in run.seconds])
-        for key in {(run.system, run.fraction) for run in runs if run.memory is None}
-    }
+    counted = [run for run in runs if run.memory is None]
+    seconds: dict[tuple[str, float], list[float]] = {}
+    for run in counted:
+        seconds.setdefault((run.system, run.fraction), []).extend(run.seconds)
     for system in SYSTEMS:
         own = [run for run in runs if run.system == system]
         if not own:
             continue
         cells = []
         for fraction in fractions:
-            seconds = medians.get((system, fraction), float("nan"))
-            reference = medians.get(("fedmem", fraction), float("nan"))
-            cells += [figure(seconds), figure(seconds / reference, "×")]
-        start = middle([run.start for run in own if run.memory is None])
+            taken = middle(seconds.get((system, fraction), []))
+            reference = middle(seconds.get(("fedmem", fraction), []))
+            cells += [figure(taken), figure(taken / reference, "×")]
+        start = middle([run.start for run in counted if run.system == system])
         memory = middle([run.memory for run in own if run.memory is not None])
         table.add_row(system, *cells, figure(start), figure(memory), _verdict(own, runs))
     return table
