@@ -1,4 +1,4 @@
-"""BlazeFL with a pool of threads, the mode that it recommends, in the form of its `contrib.fedavg`.
+"""BlazeFL with a pool of threads, the mode that it recommends, in the form of its own FedAvg.
 
 The server's step is Adam along the mean change, where the example takes the mean itself.
 """
