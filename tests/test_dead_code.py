@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("fedmem", "strategies", "clients", "benchmarks")
 CALLED_BY_LIBRARIES = {"items_with_rows", "forward", "setup_context", "get_parameters", "describe"}
 CALLED_BY_LIBRARIES |= {"model_config", "on_train_begin", "after_central_iteration"}
-"""What torch, Flower, pydantic and pfl look for by name, and a function that `app.query` registers."""
+"""What torch, Flower, pydantic and pfl look for by name, and what `app.query` registers."""
 LISTED_BY = {"check"}
 """Decorators of functions that nobody calls by name: a table of their module is made of them."""
 
