@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import logging
 import math
@@ -55,17 +54,11 @@ def survey(address: str | None) -> list[Machine]:
 
 
 @contextlib.contextmanager
-def ray_of(address: str | None, placement: Placement, worked_by: str) -> Iterator[None]:
+def ray_of(address: str | None, placement: Placement) -> Iterator[None]:
     """A Ray for a run, which Flower finds running: a new one, or a cluster that is joined.
 
     It is left at the end: one that was started ends with it, a cluster goes on. Where Flower starts
     it, what Ray says of a failure comes with a hundred lines of others.
-
-    Args:
-        address: of the cluster; None: a new Ray.
-        placement: of the workers.
-        worked_by: the module whose code the workers run. Those of a new Ray import it at once,
-            while this process goes on.
 
     Raises:
         FedmemError: it does not start; the message has what helps.
@@ -92,18 +85,9 @@ def ray_of(address: str | None, placement: Placement, worked_by: str) -> Iterato
                 )
         except Exception as error:
             raise trouble(error) from error
-        if address is None:
-            import_in_workers(worked_by, placement)
         yield
     finally:
         ray.shutdown()
-
-
-def import_in_workers(module: str, placement: Placement) -> None:
-    """Have each worker of a new Ray import a module, and wait for none of them."""
-    task = ray.remote(importlib.import_module).options(num_cpus=placement.cpus)
-    for _ in range(placement.workers):
-        task.remote(module)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from fedmem.core.errors import FedmemError
-from fedmem.core.machine import cluster
 from fedmem.core.machine.children import search_path
 from fedmem.core.machine.cluster import WORKER_RESTARTS, backend_config, ray_of, survey
 from fedmem.core.machine.placement import Placement, this_machine
@@ -32,14 +31,13 @@ def test_an_address_that_nobody_answers_at_is_refused_in_one_line() -> None:
 
 def asked_for(address: str | None, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What Ray is asked for."""
-    asked: dict[str, Any] = {"ahead": []}
+    asked: dict[str, Any] = {}
 
     def init(**given: Any) -> None:
         asked.update(given, path=os.environ.get("PYTHONPATH"))
 
     monkeypatch.setattr("ray.init", init)
-    monkeypatch.setattr(cluster, "import_in_workers", lambda *about: asked["ahead"].append(about))
-    with ray_of(address, PLACEMENT, "fedmem.core"):
+    with ray_of(address, PLACEMENT):
         return asked
 
 
@@ -55,7 +53,6 @@ def test_a_ray_of_the_runs_own_has_what_the_workers_take(monkeypatch: pytest.Mon
     assert init["address"] == "local"  # whatever RAY_ADDRESS says
     assert "runtime_env" not in init  # for which Ray would start workers beside those it has
     assert init["path"] == search_path() != os.environ.get("PYTHONPATH")
-    assert init["ahead"] == [("fedmem.core", PLACEMENT)]
 
 
 def test_a_cluster_is_not_given_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,4 +60,3 @@ def test_a_cluster_is_not_given_what_it_has(monkeypatch: pytest.MonkeyPatch) -> 
     assert init["address"] == "10.0.0.1:6379"
     assert not {"num_cpus", "num_gpus"} & set(init)
     assert init["runtime_env"]["env_vars"]["PYTHONPATH"] == search_path()
-    assert not init["ahead"]
