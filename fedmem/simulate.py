@@ -52,7 +52,7 @@ from fedmem.core.signals import HeldBack
 from fedmem.doctor.case import Case
 from fedmem.doctor.checks import preflight
 from fedmem.doctor.finding import print_findings
-from fedmem.federation.client_app import app as client_app
+from fedmem.federation import client_app
 from fedmem.federation.server_app import Run, make_server_app
 from fedmem.messaging.exchange import Interrupted
 from fedmem.messaging.flower_internals import light_workers, often_looking
@@ -124,7 +124,7 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
     quiet_libraries()
     with (
         HeldBack(stop := threading.Event()) as signals,
-        ray_of(settings.simulation.ray_address, placement),
+        ray_of(settings.simulation.ray_address, placement, client_app.__name__),
     ):
         signals.take_again()  # Ray has handlers of its own
         from flwr.simulation import run_simulation  # takes a second, in which the workers start
@@ -149,7 +149,7 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
             try:
                 run_simulation(
                     server_app=make_server_app(serve),
-                    client_app=client_app,
+                    client_app=client_app.app,
                     num_supernodes=placement.nodes,
                     backend_config=backend_config(placement),
                 )

@@ -54,16 +54,22 @@ def survey(address: str | None) -> list[Machine]:
 
 
 @contextlib.contextmanager
-def ray_of(address: str | None, placement: Placement) -> Iterator[None]:
+def ray_of(address: str | None, placement: Placement, worked_by: str) -> Iterator[None]:
     """A Ray for a run, which Flower finds running: a new one, or a cluster that is joined.
 
     It is left at the end: one that was started ends with it, a cluster goes on. Where Flower starts
     it, what Ray says of a failure comes with a hundred lines of others.
 
+    Args:
+        address: of the cluster; None: a new Ray.
+        placement: of the workers.
+        worked_by: the module whose code the workers run, for those of a new Ray to import at once.
+
     Raises:
         FedmemError: it does not start; the message has what helps.
     """
     finds = {"PYTHONPATH": search_path()}  # the workers, what we find
+    ahead = {"RAY_preload_python_modules": worked_by}
     if address is None:
         size = math.ceil(placement.workers * placement.gpus)
         asked: dict[str, Any] = {"num_cpus": placement.workers * placement.cpus, "num_gpus": size}
@@ -72,8 +78,10 @@ def ray_of(address: str | None, placement: Placement) -> Iterator[None]:
     try:
         try:
             # Workers would import what lies in the folder that we are in. Those of a new Ray, which
-            # inherit what it finds, need no environment for which Ray would start others.
-            with contextlib.chdir("/"), _added_to_environment(finds if address is None else {}):
+            # inherit what it finds, need no environment for which Ray would start others. It starts
+            # one for each core at once: where that is more than we use, they import later.
+            own = {} if address else finds | (ahead if placement.cpus == 1 else {})
+            with contextlib.chdir("/"), _added_to_environment(own):
                 ray.init(
                     # Never left out: Ray would join any cluster that this machine is part of.
                     address=address or "local",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from fedmem.core.machine.children import search_path
 from fedmem.core.machine.cluster import WORKER_RESTARTS, backend_config, ray_of, survey
 from fedmem.core.machine.placement import Placement, this_machine
 
+PRELOAD = "RAY_preload_python_modules"
 PLACEMENT = Placement(workers=3, nodes=3, cpus=2, gpus=0.3333, threads=2, device="cuda")
 
 
@@ -29,15 +31,17 @@ def test_an_address_that_nobody_answers_at_is_refused_in_one_line() -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
-def asked_for(address: str | None, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def asked_for(
+    address: str | None, monkeypatch: pytest.MonkeyPatch, placement: Placement = PLACEMENT
+) -> dict[str, Any]:
     """What Ray is asked for."""
     asked: dict[str, Any] = {}
 
     def init(**given: Any) -> None:
-        asked.update(given, path=os.environ.get("PYTHONPATH"))
+        asked.update(given, path=os.environ.get("PYTHONPATH"), ahead=os.environ.get(PRELOAD))
 
     monkeypatch.setattr("ray.init", init)
-    with ray_of(address, PLACEMENT):
+    with ray_of(address, placement, "fedmem.core"):
         return asked
 
 
@@ -53,6 +57,10 @@ def test_a_ray_of_the_runs_own_has_what_the_workers_take(monkeypatch: pytest.Mon
     assert init["address"] == "local"  # whatever RAY_ADDRESS says
     assert "runtime_env" not in init  # for which Ray would start workers beside those it has
     assert init["path"] == search_path() != os.environ.get("PYTHONPATH")
+    assert init["ahead"] is None  # by six workers, where three will be used
+    init = asked_for(None, monkeypatch, replace(PLACEMENT, cpus=1))
+    assert (init["num_cpus"], init["ahead"]) == (3, "fedmem.core")
+    assert PRELOAD not in os.environ
 
 
 def test_a_cluster_is_not_given_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
