@@ -33,7 +33,7 @@ from typing import Any
 import psutil
 from common import Machine, figure, make_table, middle, report
 
-from fedmem.federation.demo import deal_out
+from fedmem.federation.deployment.demonstration import deal_out
 from fedmem.federation.deployment.local_federation import LocalFederation, Process
 from fedmem.runs.configuration import compose_settings
 from fedmem.runs.folder import RESULTS

@@ -30,7 +30,7 @@ from federation import Cost, cost_of
 
 from fedmem.core.console import say
 from fedmem.core.errors import FedmemError
-from fedmem.federation.demo import deal_out
+from fedmem.federation.deployment.demonstration import deal_out
 from fedmem.federation.deployment.local_federation import LocalFederation
 from fedmem.federation.deployment.local_hosts import ADDRESS, HUB, LocalHosts, run
 from fedmem.runs.configuration import compose_settings
