@@ -162,11 +162,11 @@ def light_workers() -> Iterator[None]:
     from flwr.simulation.ray_transport import ray_actor
     from ray import cloudpickle
 
-    cloudpickle.register_pickle_by_value(ray_actor)
+    cloudpickle.register_pickle_by_value(ray_actor)  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        cloudpickle.unregister_pickle_by_value(ray_actor)
+        cloudpickle.unregister_pickle_by_value(ray_actor)  # type: ignore[no-untyped-call]
 
 
 def array_record_to_bytes(record: ArrayRecord) -> bytes:
