@@ -89,7 +89,7 @@ def make_environment(folder: Path, peer: str) -> Path:
         say(f"{folder / peer}: an environment for {', '.join(PACKAGES[peer])}")
         subprocess.run([sys.executable, "-m", "venv", folder / peer], check=True)
         torch = f"torch=={version('torch').partition('+')[0]}"
-        pip = [python, "-m", "pip", "install", "--quiet", torch]
+        pip = [str(python), "-m", "pip", "install", "--quiet", torch]
         subprocess.run([*pip, *PACKAGES[peer][1:]], check=True)
         # BlazeFL asks for a newer Python than it needs.
         older = ["--ignore-requires-python", "--no-deps"] if peer == "blazefl" else []
