@@ -105,6 +105,7 @@ def test_a_run_on_a_cluster_gives_the_numbers_of_one_process_and_leaves_it_alive
     assert_unharmed(head)
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_a_cluster_ends_the_run_and_not_the_cluster(
     head: tuple[subprocess.Popen[bytes], str], data_dir: Path, tmp_path: Path
 ) -> None:

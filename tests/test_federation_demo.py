@@ -64,6 +64,7 @@ def test_three_nodes_with_data_of_their_own_come_to_the_parameters_of_the_simula
     assert left_of(folder) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_behind(data_dir: Path, tmp_path: Path) -> None:
     demo = start_demo(data_dir, tmp_path / "demo", rounds=10_000)
     assert demo.stdout is not None

@@ -229,7 +229,9 @@ def test_ctrl_c_ends_a_sweep_side_by_side_and_leaves_nothing_running(
         assert read_run(folder).standing is not None
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_it_cleanly_and_leaves_nothing_running(
     how: signal.Signals, data_dir: Path, tmp_path: Path
 ) -> None:

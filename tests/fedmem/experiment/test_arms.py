@@ -21,8 +21,9 @@ CONF = Path(__file__).parents[3] / "conf" / "experiment"
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml")))
 def test_an_experiment_plans_runs_that_differ_and_follow_their_parents(name: str) -> None:
     experiment = load_experiment(name)
-    runs = experiment.plan(Path("out"), experiment.seeds)
-    assert len(runs) == len(experiment.arms) * len(experiment.seeds)
+    two = experiment.seeds[:2]
+    runs = experiment.plan(Path("out"), two)
+    assert len(runs) == len(experiment.arms) * len(two)
     seen: set[PlannedRun] = set()
     for run in runs:
         assert seen.issuperset(run.parents)

@@ -65,6 +65,7 @@ WITHOUT_RIGHTS = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
 """Before a command, so that root too may not write what is read-only."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.getuid() == 0 and not shutil.which("setpriv"), reason="root may do anything")
 def test_read_only_code_compiles_without_a_home(tmp_path: Path) -> None:
     code, home = tmp_path / "code", tmp_path / "home"
