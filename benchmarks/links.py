@@ -67,7 +67,12 @@ class SlowHosts(LocalHosts):
         ends = ((HUB, node), (node, "uplink"))
         command = [sys.executable, str(Path(__file__).with_name("wire.py"))]
         command += [word for part, end in ends for word in (self.names[part], end)]
-        wire = subprocess.Popen([*command, f"{self._delay / 2}"], stdout=subprocess.PIPE, text=True)
+        wire = subprocess.Popen(
+            [*command, f"{self._delay / 2}"],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C comes to us, and we end it
+        )
         self._wires.append(wire)
         if wire.stdout is None or not wire.stdout.readline():
             raise FedmemError("There is no TUN device here, or this is not root.")
