@@ -124,7 +124,7 @@ def _print_stage(node: Node, stage: Stage, count: int, console: Console) -> None
         if settings.privacy.on:
             noise, rounds = noise_multiplier(settings), _rounds(settings, stage)
             drawn = torch.Generator().manual_seed(settings.seed)
-            for taken, what in ((1.0, "one upload, noised"), (rounds, f"all {rounds:.0f} rounds")):
+            for taken, what in ((1.0, "one with noise"), (rounds, f"all {rounds:.0f} rounds")):
                 seen = (
                     rows(_noised(uploads.changes[user], taken, noise, drawn)) for user in targets
                 )

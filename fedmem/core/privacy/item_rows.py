@@ -35,6 +35,9 @@ class ItemRows:
     ) -> None:
         known = _known_inputs(parameters, content)
         self._inputs = {n: _apart(x) for n, x in known.items() if stage.in_scope(n)}
+        # A row without a picture or a text has less noise; that it has none is no news.
+        present = [x.any(1) for x in self._inputs.values()]
+        self._scale = torch.stack(present).sum(0).clamp(min=1).rsqrt()[:, None] if present else None
         self.of_table = stage.in_scope(TABLE)
 
     @property
@@ -44,9 +47,10 @@ class ItemRows:
 
     def __call__(self, change: Mapping[str, Tensor]) -> Tensor:
         """The rows; linear in the change."""
-        if self.of_table:
+        if self.of_table or self._scale is None:
             return change[TABLE]
-        return torch.cat([x @ change[name].T for name, x in self._inputs.items()], dim=1)
+        rows = [x @ change[name].T for name, x in self._inputs.items()]
+        return torch.cat(rows, dim=1) * self._scale
 
 
 def _known_inputs(parameters: Mapping[str, Tensor], content: Content | None) -> dict[str, Tensor]:

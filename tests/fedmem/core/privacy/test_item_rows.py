@@ -40,7 +40,22 @@ def test_what_came_back_for_an_item_is_read_from_projectors() -> None:
     expected = torch.zeros(ITEMS + 1, 2 * DIM)
     expected[3] = torch.cat([back[3], back[3]])
     expected[5, :DIM] = back[5]
-    torch.testing.assert_close(rows(change), expected)  # type: ignore[arg-type]
+    torch.testing.assert_close(rows(change), expected / 2**0.5)  # type: ignore[arg-type]
+
+
+def test_noise_is_as_long_in_rows_of_items_that_lack_a_picture() -> None:
+    visual = CONTENT.visual.clone()
+    visual[::2] = 0.0
+    rows = ItemRows(STAGES["align_projectors"], PARAMETERS, Content(visual, CONTENT.text))
+    noise = [
+        {
+            "visual_proj.weight": torch.randn(DIM, 9, generator=GENERATOR),
+            "text_proj.weight": torch.randn(DIM, 8, generator=GENERATOR),
+        }
+        for _ in range(2000)
+    ]
+    squares = torch.stack([rows(each).square().sum(1) for each in noise]).mean(0)
+    torch.testing.assert_close(squares, torch.full((ITEMS + 1,), float(DIM)), rtol=0.1, atol=0)
 
 
 def test_what_items_share_does_not_stand_for_each_of_them() -> None:
