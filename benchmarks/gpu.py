@@ -4,8 +4,9 @@
 
 Trains stage 1 through Flower and Ray, validations included, once for each number of workers that
 share the GPU, and once more in one process under torch's profiler, a few rounds of which show the
-time that the GPU's kernels take. All other time of a run is Flower, Ray, drawing random numbers,
-copying and waiting. The figures are written to `benchmarks/gpu.json`.
+time that the GPU's kernels take, and which kernels. Then each part of a round is measured by
+itself, in one process without Flower. What a run's round takes beyond training in one process is
+Flower, Ray, and waiting for them. The figures are written to `benchmarks/gpu.json`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from pathlib import Path
 
 import torch
 from common import Machine, figure, in_fresh_process, make_table, middle, report
+from gpu_parts import Parts, measure_parts
 from systems import Start, read_rounds, run_quietly
 from torch.profiler import ProfilerActivity, profile
 
+from fedmem.core.console import say
 from fedmem.core.data.sampling import participants, sample_round
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
@@ -47,6 +50,8 @@ class Kernels:
 
     round_s: float
     validation_s: float
+    longest: dict[str, float]
+    """Those that take longest, by name, for a round."""
 
 
 def run(settings: Settings) -> Run:
@@ -82,11 +87,21 @@ def kernels(settings: Settings) -> Kernels:
             train(2 + server_round)
     with profile(activities=[ProfilerActivity.CUDA]) as validation:
         validate()
-    return Kernels(_device_seconds(training) / PROFILED_ROUNDS, _device_seconds(validation))
+    events = sorted(training.key_averages(), key=lambda event: -event.self_device_time_total)
+    longest = {e.key[:60]: e.self_device_time_total / PROFILED_ROUNDS / 1e6 for e in events[:15]}
+    return Kernels(
+        _device_seconds(training) / PROFILED_ROUNDS, _device_seconds(validation), longest
+    )
 
 
 def _device_seconds(trace: profile) -> float:
     return float(sum(event.self_device_time_total for event in trace.key_averages())) / 1e6
+
+
+def spelt(parts: Parts) -> str:
+    """The parts as a sentence."""
+    apart = ", ".join(f"{name} {1e3 * seconds:.1f}" for name, seconds in asdict(parts).items())
+    return f"parts of a round in one process, ms: {apart}"
 
 
 def main() -> None:
@@ -109,6 +124,7 @@ def main() -> None:
             return compose_settings([*overrides, *arguments.overrides], output_dir=output)
 
         busy = in_fresh_process(kernels, compose(1))
+        parts = in_fresh_process(measure_parts, compose(1))
         runs = [run(compose(workers)) for workers in map(int, arguments.workers.split(","))]
     columns = ("workers", "s a round", "of it not\nthe GPU's", "s a\nvalidation", "s in all")
     table = make_table(f"{torch.cuda.get_device_name()}, stage 1", columns)
@@ -116,15 +132,18 @@ def main() -> None:
         idle = 1 - busy.round_s / each.round_s
         figures = (each.round_s, idle, each.validation_s, each.total_s)
         table.add_row(str(each.workers), *map(figure, figures))
+    for name, seconds in busy.longest.items():
+        say(f"{1e3 * seconds:8.2f} ms a round  {name}")
     report(
         Path(__file__).with_suffix(".json"),
         table,
         f"the GPU's kernels take {figure(busy.round_s)} s a round, "
-        f"{figure(busy.validation_s)} s a validation",
+        f"{figure(busy.validation_s)} s a validation\n{spelt(parts)}",
         machine,
         {
             "settings": arguments.overrides,
             "kernels": asdict(busy),
+            "parts": asdict(parts),
             "runs": [asdict(each) for each in runs],
         },
     )

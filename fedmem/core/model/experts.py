@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fedmem.core.model.kernels.distinct_entries import distinct_entries, distinct_moments
 from fedmem.core.model.kernels.read_out_moments import Moments, read_out_moments, shared_moments
-from fedmem.core.model.rows import Rows
+from fedmem.core.model.rows import Rows, look_up
 
 SHARPNESS = 4.0
 """With one head an attention logit is at first this times cos(candidate, entry): attention starts
@@ -103,9 +104,9 @@ class MemoryExpert(nn.Module):
         rows = Rows(candidates)
         moments_of = self._shared_moments if rows.shared else self._moments
         o_u, o_sum, o_o = moments_of(tables, rows, items)
-        shift = rows.of(tables.shift[:, None])  # [X, C, 1]
+        shift = rows.of(tables.shift[:, None]).mT  # [X, 1, C]
         read = o_u * self._scale(o_sum, o_o) + shift
-        return read.mT * (items > 0).any(-1).unsqueeze(2)
+        return read * (items > 0).any(-1).unsqueeze(2)
 
     def shares(self, tables: ExpertTables, candidates: Tensor, items: Tensor) -> Tensor:
         """What each entry of one memory adds to LN(o)·e, and last what is no entry's: [C, M + 1].
@@ -119,9 +120,9 @@ class MemoryExpert(nn.Module):
         attention = torch.softmax(logits + (items == 0) * NEVER, dim=-1)
         along = probe @ self._entries(tables.value, held).mT
         of_entries = (attention * along).sum(1)[0]  # [C, M]
-        _, o_sum, o_o = self._moments(tables, rows, held[None])  # [1, C, 1]
+        _, o_sum, o_o = self._moments(tables, rows, held[None])  # [1, 1, C]
         of_none = tables.shift[candidates][:, None]
-        shares = torch.cat([of_entries * self._scale(o_sum, o_o)[0], of_none], dim=1)
+        shares = torch.cat([of_entries * self._scale(o_sum, o_o)[0].T, of_none], dim=1)
         return shares * (items > 0).any()
 
     def _scale(self, o_sum: Tensor, o_o: Tensor) -> Tensor:
@@ -131,7 +132,9 @@ class MemoryExpert(nn.Module):
         return (variance + self.norm.eps).rsqrt()
 
     def _moments(self, tables: ExpertTables, rows: Rows, items: Tensor) -> Moments:
-        """o·u, the sum of o and o·o, each [X, C, Y]."""
+        """o·u, the sum of o and o·o, each [X, Y, C]."""
+        if items.device.type == "cpu":
+            return self._distinct_moments(tables, rows, items)
         groups, length, entries = items.shape
         pairs = (groups, self.heads, rows.items.shape[1], length, entries)  # [X, H, C, Y, M]
         held = items.flatten(1)  # [X, YM]
@@ -143,6 +146,14 @@ class MemoryExpert(nn.Module):
         values = value.view(groups, self.heads, length, entries, -1)  # [X, H, Y, M, D/H]
         gram = values @ values.mT  # [X, H, Y, M, M]
         return read_out_moments(attention, along.view(pairs), values.sum(-1), gram)
+
+    def _distinct_moments(self, tables: ExpertTables, rows: Rows, items: Tensor) -> Moments:
+        """The same on CPUs, where each row's positions look up what is computed once for them."""
+        held, places = distinct_entries(items)  # [X, N], [X, Y, M]
+        value = self._entries(tables.value, held)  # [X, H, N, D/H]
+        logits = self._entries(tables.key, held) @ self._split(rows.of(tables.query)).mT
+        along = value @ self._split(rows.of(tables.probe)).mT  # [X, H, N, C]
+        return distinct_moments(logits, along, value, places)
 
     def _shared_moments(self, tables: ExpertTables, rows: Rows, items: Tensor) -> Moments:
         """The same where all positions share their candidates, X = 1; no gradient.
@@ -161,19 +172,25 @@ class MemoryExpert(nn.Module):
             largest = logits.amax(2, keepdim=True)
             if (largest - logits.amin(2, keepdim=True)).max() > SPREAD:
                 pairs = items.numel() * self.heads
-                return _in_parts(some, pairs, lambda few: self._moments(tables, few, items))
+                return _in_parts(some, pairs, lambda few: self._apart(tables, few, items[0]))
             along = value @ self._split(some.of(tables.probe)).mT
             odds = logits.sub_(largest).exp_()
             if not held[0]:  # ascending: only the first can be no entry
                 odds[:, :, 0] = 0.0
             o_u, o_sum, o_o = shared_moments(odds[0], along[0], places, sums, gram)
-            return o_u.mT[None], o_sum.mT[None], o_o.mT[None]
+            return o_u[None], o_sum[None], o_o[None]
 
         return _in_parts(rows, len(held) * self.heads, of)
 
+    def _apart(self, tables: ExpertTables, rows: Rows, items: Tensor) -> Moments:
+        """The same, of memories [Y, M] each of which is a row of its own."""
+        each = Rows(rows.items.expand(len(items), -1))
+        o_u, o_sum, o_o = (x.transpose(0, 1) for x in self._moments(tables, each, items[:, None]))
+        return o_u, o_sum, o_o
+
     def _entries(self, table: Tensor, items: Tensor) -> Tensor:
         """Rows of a table [I + 1, D] for entries [X, N], by head: [X, H, N, D/H]."""
-        return self._split(F.embedding(items, table))
+        return self._split(look_up(table, items))
 
     def _split(self, rows: Tensor) -> Tensor:
         """[X, N, D] by head: [X, H, N, D/H]."""
@@ -187,8 +204,7 @@ def _in_parts(rows: Rows, pairs: int, moments_of: Callable[[Rows], Moments]) -> 
     parts = [moments_of(rows.part(start, start + size)) for start in starts]
     if len(parts) == 1:
         return parts[0]
-    # Side by side as [X, Y, C], the order in memory that they are needed in.
-    o_u, o_sum, o_o = (torch.cat([x.mT for x in of], dim=2).mT for of in zip(*parts, strict=True))
+    o_u, o_sum, o_o = (torch.cat(of, dim=2) for of in zip(*parts, strict=True))
     return o_u, o_sum, o_o
 
 

@@ -15,13 +15,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fedmem.core.model.backbone import SASRec
 from fedmem.core.model.content import AlignGating, Content, leanings, zero_projector
 from fedmem.core.model.experts import ExpertTables, MemoryExpert, Router
 from fedmem.core.model.projected_items import ProjectedItems
-from fedmem.core.model.rows import Rows
+from fedmem.core.model.rows import Rows, look_up
 from fedmem.core.settings import ModelSettings
 from fedmem.core.stages import Stage
 
@@ -62,7 +61,7 @@ class ItemTables:
         Inner products of z = a·P_v v + (1 − a)·P_t t follow from those of its parts, so that z
         itself is never formed.
         """
-        vv, vt, tt, ve, te, ee = F.embedding(items, self.products).unbind(-1)
+        vv, vt, tt, ve, te, ee = look_up(self.products, items).unbind(-1)
         a, b = picture, 1 - picture
         return a * a * vv + 2 * a * b * vt + b * b * tt, a * ve + b * te, ee
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedmem.core.arrays import Ints, by_length
+from fedmem.core.arrays import Ints, by_length, offsets_of
 from fedmem.core.data import Interactions, Windows
 from fedmem.core.machine.device import positions_at_once
 from fedmem.core.model import Recommender
@@ -61,11 +61,14 @@ def last_hidden(model: Recommender, settings: Settings, histories: list[Ints]) -
     """Hidden states [U, D] after the latest window of each history."""
     device, width = model.sasrec.norm.weight.device, settings.model.dim
     hidden = torch.empty(len(histories), width, device=device)
-    lengths = np.array([min(len(h), settings.model.max_length) for h in histories], dtype=np.int64)
+    longest = settings.model.max_length
+    latest = [history[-longest:] for history in histories]
+    lengths = np.array(list(map(len, latest)), dtype=np.int64)
+    everything, first = np.concatenate([*latest, [0]]), offsets_of(lengths)
     for rows in by_length(lengths, positions_at_once(settings.client.micro_batch, device)):
-        items = np.zeros((len(rows), lengths[rows[0]]), dtype=np.int64)
-        for place, row in enumerate(rows):
-            items[place, : lengths[row]] = histories[row][-lengths[row] :]
+        steps = np.arange(lengths[rows[0]])  # [T]
+        there = steps < lengths[rows, None]  # [B, T]
+        items = everything[np.where(there, first[rows, None] + steps, -1)].astype(np.int64)
         states = model.sasrec(torch.from_numpy(items).to(device), NO_DROPOUT)  # [B, T, D]
         hidden[rows] = states[torch.arange(len(rows)), lengths[rows] - 1]
     return hidden

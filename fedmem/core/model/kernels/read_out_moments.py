@@ -17,7 +17,7 @@ TILE = 256
 
 
 def read_out_moments(attention: Tensor, along: Tensor, sums: Tensor, gram: Tensor) -> Moments:
-    """Of read-outs o = Σ_m a_m v_m, joined from H heads: o·u, the sum of o and o·o, each [X, C, Y].
+    """Of read-outs o = Σ_m a_m v_m, joined from H heads: o·u, the sum of o and o·o, each [X, Y, C].
 
     Args:
         attention: a [X, H, C, Y, M].
@@ -34,85 +34,27 @@ def read_out_moments(attention: Tensor, along: Tensor, sums: Tensor, gram: Tenso
 class _ReadOutMoments(Folding):
     @staticmethod
     def forward(attention: Tensor, along: Tensor, sums: Tensor, gram: Tensor) -> tuple[Tensor, ...]:
-        if attention.device.type != "cpu":
-            spread = attention.transpose(2, 3)  # [X, H, Y, C, M]
-            return (
-                (attention * along).sum((1, 4)),
-                (attention * sums.unsqueeze(2)).sum((1, 4)),
-                (spread @ gram * spread).sum((1, 4)).mT,
-            )
-        rows, _, candidates, length, _ = attention.shape
-        moments = tuple(attention.new_zeros(rows, candidates, length) for _ in range(3))
-        _moments(*as_arrays(attention, along, sums, gram), *as_arrays(*moments))
-        return moments
+        spread = attention.transpose(2, 3)  # [X, H, Y, C, M]
+        return (
+            (attention * along).sum((1, 4)).mT,
+            (attention * sums.unsqueeze(2)).sum((1, 4)).mT,
+            (spread @ gram * spread).sum((1, 4)),
+        )
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, ...]:
         attention, along, sums, gram = ctx.saved_tensors
-        if attention.device.type != "cpu":
-            by_along, by_sum, by_square = (x.unsqueeze(1).unsqueeze(4) for x in slopes)
-            spread = attention.transpose(2, 3)  # [X, H, Y, C, M]
-            squared = by_square * attention  # [X, H, C, Y, M]
-            by_attention = by_along * along + by_sum * sums.unsqueeze(2)
-            return (
-                by_attention + 2 * by_square * (spread @ gram).transpose(2, 3),
-                by_along * attention,
-                (by_sum * attention).sum(2),
-                squared.transpose(2, 3).mT @ spread,
-            )
-        gradients = tuple(x.new_zeros(x.shape) for x in ctx.saved_tensors)
-        _moments_backward(*as_arrays(*ctx.saved_tensors, *slopes), *as_arrays(*gradients))
-        return gradients
-
-
-@jit
-def _moments(attention, along, sums, gram, o_u, o_sum, o_o):  # type: ignore[no-untyped-def]
-    zero = np.zeros(1, attention.dtype)[0]
-    rows, heads, candidates, length, entries = attention.shape
-    for x in range(rows):
-        for h in range(heads):
-            for c in range(candidates):
-                for y in range(length):
-                    a, v_u, v_sum = attention[x, h, c, y], along[x, h, c, y], sums[x, h, y]
-                    first, second, third = zero, zero, zero
-                    for m in range(entries):
-                        v_v = gram[x, h, y, m]
-                        v_o = zero
-                        for k in range(entries):
-                            v_o += v_v[k] * a[k]
-                        first += a[m] * v_u[m]
-                        second += a[m] * v_sum[m]
-                        third += a[m] * v_o
-                    o_u[x, c, y] += first
-                    o_sum[x, c, y] += second
-                    o_o[x, c, y] += third
-
-
-@jit
-def _moments_backward(  # type: ignore[no-untyped-def]
-    attention, along, sums, gram, by_o_u, by_o_sum, by_o_o, by_attention, by_along, by_sums, by_gram
-):
-    zero = np.zeros(1, attention.dtype)[0]
-    rows, heads, candidates, length, entries = attention.shape
-    for x in range(rows):
-        for h in range(heads):
-            for c in range(candidates):
-                for y in range(length):
-                    a, v_u, v_sum = attention[x, h, c, y], along[x, h, c, y], sums[x, h, y]
-                    da, dv_u = by_attention[x, h, c, y], by_along[x, h, c, y]
-                    dv_sum = by_sums[x, h, y]
-                    first, second, third = by_o_u[x, c, y], by_o_sum[x, c, y], by_o_o[x, c, y]
-                    for m in range(entries):
-                        v_v, dv_v = gram[x, h, y, m], by_gram[x, h, y, m]
-                        scaled = third * a[m]
-                        v_o = zero
-                        for k in range(entries):
-                            v_o += v_v[k] * a[k]
-                            dv_v[k] += scaled * a[k]
-                        da[m] = first * v_u[m] + second * v_sum[m] + (third + third) * v_o
-                        dv_u[m] = first * a[m]
-                        dv_sum[m] += second * a[m]
+        by_along, by_sum, by_square = (x.mT.unsqueeze(1).unsqueeze(4) for x in slopes)
+        spread = attention.transpose(2, 3)  # [X, H, Y, C, M]
+        squared = by_square * attention  # [X, H, C, Y, M]
+        by_attention = by_along * along + by_sum * sums.unsqueeze(2)
+        return (
+            by_attention + 2 * by_square * (spread @ gram).transpose(2, 3),
+            by_along * attention,
+            (by_sum * attention).sum(2),
+            squared.transpose(2, 3).mT @ spread,
+        )
 
 
 def shared_moments(

@@ -26,9 +26,9 @@ def plain_moments(
     attention: Tensor, along: Tensor, sums: Tensor, gram: Tensor
 ) -> tuple[Tensor, ...]:
     return (
-        torch.einsum("xhcym,xhcym->xcy", attention, along),
-        torch.einsum("xhcym,xhym->xcy", attention, sums),
-        torch.einsum("xhcym,xhymn,xhcyn->xcy", attention, gram, attention),
+        torch.einsum("xhcym,xhcym->xyc", attention, along),
+        torch.einsum("xhcym,xhym->xyc", attention, sums),
+        torch.einsum("xhcym,xhymn,xhcyn->xyc", attention, gram, attention),
     )
 
 
