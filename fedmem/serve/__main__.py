@@ -29,8 +29,8 @@ from fedmem.serve.guard import LOOPBACK, Access
 
 TOKEN = "FEDMEM_TOKEN"
 LEAST_TOKEN = 16
-THREADS = 2
-"""Of torch, unless `simulation.threads` says otherwise: one history keeps no more of them busy."""
+THREADS = 1
+"""Of torch, unless `simulation.threads` says otherwise: one history is too little work to share."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,7 +68,7 @@ def run(arguments: Sequence[str] | None) -> None:
     settings, residents, users, node = find_node(
         compose_settings(args.settings), args.node_config or ""
     )
-    torch.set_num_threads(settings.simulation.threads or min(THREADS, os.cpu_count() or 1))
+    torch.set_num_threads(settings.simulation.threads or THREADS)
     encoding = settings.data.encoding
     titles = (
         read_titles(args.titles, encoding=encoding)

@@ -28,7 +28,7 @@ from fedmem.doctor.checkpoints import untouched
 from fedmem.doctor.checks import CHECKS, examine
 from fedmem.doctor.checks import preflight as preflight
 from fedmem.doctor.finding import Finding, Level
-from fedmem.runs import tracking
+from fedmem.runs import configuration, tracking
 from tests.helpers.shared_runs import TrainOnce, WholeRun
 from tests.helpers.small_world import ready_node
 
@@ -468,13 +468,13 @@ def test_the_command_ends_with_the_worst_level(
     faulty: Faulty, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = faulty.make()
-    monkeypatch.setattr(__main__, "compose_settings", lambda _: settings)
+    monkeypatch.setattr(configuration, "compose_settings", lambda _: settings)
     assert command(patch=monkeypatch) == 1  # the features are noise
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("warning quality: ")]
     assert all(line.split()[0] in ("ok", "warning") for line in lines)
     broken = replace(settings, data=replace(settings.data, dir="nowhere"))
-    monkeypatch.setattr(__main__, "compose_settings", lambda _: broken)
+    monkeypatch.setattr(configuration, "compose_settings", lambda _: broken)
     assert command(patch=monkeypatch) == 2
 
 
