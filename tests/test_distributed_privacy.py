@@ -277,17 +277,30 @@ def test_a_node_adds_no_noise_that_nobody_named_and_sends_nothing_unmasked(
         promise.noise(100.0, 5, 3)
 
 
-def test_a_real_run_that_goes_on_charges_the_round_that_was_broken_off(
+def test_a_real_run_that_goes_on_charges_every_round_that_was_broken_off(
     make_settings: MakeSettings,
 ) -> None:
     settings = make_settings(*STAGE_1, IN_TURN, "federation.rounds=6", "privacy.noise=3")
-    grid = RealNodes(3, losing({("train", node): 4 for node in (100, 101, 102)}))
-    with pytest.raises(FedmemError, match="round 4 of pretrain_sasrec was given up"):
-        run_on(grid, settings)
-    with RunFolder.go_on(Path(settings.output_dir)) as folder:
-        Run(folder.state.settings, [], folder=folder)(RealNodes(3))
+    given_up = "round {} of pretrain_sasrec was given up"
+
+    def go_on(lost: Callable[[Message], bool] = lambda _: False) -> None:
+        with RunFolder.go_on(Path(settings.output_dir)) as folder:
+            Run(folder.state.settings, [], folder=folder)(RealNodes(3, lost))
+
+    with pytest.raises(FedmemError, match=given_up.format(1)):
+        run_on(RealNodes(3, all_lost("train", 1)), settings)
+    with pytest.raises(FedmemError, match=given_up.format(1)):
+        go_on(all_lost("train", 1))
+    with pytest.raises(FedmemError, match=given_up.format(4)):
+        go_on(all_lost("train", 4))
+    go_on()
     entries = load_all(settings)["pretrain_sasrec"].released or []
-    assert [each["times"] for each in entries] == [7, 2]
+    assert [each["times"] for each in entries] == [9, 2]
+
+
+def all_lost(kind: str, message: int) -> Callable[[Message], bool]:
+    """All three nodes are gone at their n-th message of a kind."""
+    return losing({(kind, node): message for node in (100, 101, 102)})
 
 
 @pytest.mark.parametrize(

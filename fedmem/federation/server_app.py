@@ -78,6 +78,8 @@ class Run:
         for name in parents:
             folder.keep_checkpoint(name, checkpoint_path(own.checkpoint, name))
         rules, progress = StageRules(settings, stage), folder.state.stage
+        # Real nodes do not keep the secrets of their noise, simulated ones come to the same bits.
+        noised_anew = settings.privacy.of_nodes and folder.state.simulated_nodes is None
         from_content = settings.model.item_start == "content" and stage.makes_table
         parameters = initial_parameters(
             settings.model,
@@ -93,8 +95,10 @@ class Run:
         if progress is None:
             threshold = self._threshold(roster, folder) if stage.memory else None
             progress = rules.begin(scope, threshold, self._ledger(roster, folder, parents))
-        elif folder.state.simulated_nodes is None:  # which come to the same bits again
+        elif noised_anew:
             progress = rules.gone_on(progress)
+        if noised_anew:  # so that a second break finds the charge of the first
+            folder.keep_progress(progress)
         reporter.begin(progress)
         strategy = StageFedAvg(settings, stage, roster, frozen, progress)
         progress = run_rounds(strategy, roster, rules, progress, reporter)

@@ -162,8 +162,8 @@ class RunFolder:
             raise OSError(error.errno, error.strerror, self._metrics.name) from error
         self._move(stage=stage, metrics_bytes=self._metrics.tell())
 
-    def keep_trained(self, stage: StageProgress) -> None:
-        """Write where a round stands that has been trained and not validated yet.
+    def keep_progress(self, stage: StageProgress) -> None:
+        """Write where a stage stands before the end of its next round.
 
         Raises:
             OSError: the disk does not take it; the state is that of the round before.

@@ -51,7 +51,7 @@ class StageReporter:
     def trained(self, record: RoundRecord, progress: StageProgress) -> None:
         """Before nodes validate what a round has made: write it where it is private."""
         if progress.ledger is not None and record.round:  # round 0 has made nothing
-            self._folder.keep_trained(replace(progress, awaiting=record))
+            self._folder.keep_progress(replace(progress, awaiting=record))
 
     def report(self) -> None:
         """Write the round that has ended, if there is one, and notify the observers."""

@@ -111,7 +111,7 @@ class StageRules:
         Raises:
             FedmemError: the budget allows no other round.
         """
-        if progress.ledger is None or progress.over or not self._settings.privacy.of_nodes:
+        if progress.ledger is None or progress.over or progress.awaiting is not None:
             return progress
         ledger = charged(self._settings, progress.ledger, progress.stage)
         left = progress.schedule.last - progress.round
