@@ -25,7 +25,6 @@ from fedmem.core.data import Windows
 from fedmem.core.machine.device import positions_at_once
 from fedmem.core.model import Recommender
 from fedmem.core.settings import ClientSettings, Settings
-from fedmem.core.training.ahead import made_ahead
 from fedmem.core.training.batches import Batch, BatchMaker, RoundKey, Rows
 from fedmem.core.training.hidden_states import HiddenStates
 from fedmem.core.training.objective import Objective
@@ -169,9 +168,8 @@ class LocalTrainer:
         backbone = self._hidden_states is None
         at_once = positions_at_once(self.settings.client.micro_batch, self._device, backbone)
         items = self._touched_items(rows, key)
-        chunks = (rows[chunk] for chunk in by_length(lengths, at_once))
-        batches = made_ahead(lambda chunk: self._batch(chunk, key, step), chunks, self._device)
-        for batch, hidden in batches:
+        for chunk in by_length(lengths, at_once):
+            batch, hidden = self._batch(rows[chunk], key, step)
             if items is None:
                 loss = self._objective(batch, hidden, leaves)
             else:
