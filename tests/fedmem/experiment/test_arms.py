@@ -11,6 +11,7 @@ import pytest
 
 from fedmem.core.data import write_id_files
 from fedmem.core.errors import FedmemError
+from fedmem.core.stages import ALL_STAGES, CENTRALISED
 from fedmem.experiment.arms import Condition, PlannedRun, load_experiment, override
 from fedmem.runs.configuration import compose_settings
 from fedmem.runs.folder import RESULTS, ROUNDS, RunFolder
@@ -24,8 +25,10 @@ def test_an_experiment_plans_runs_that_differ_and_follow_their_parents(name: str
     two = experiment.seeds[:2]
     runs = experiment.plan(Path("out"), two)
     assert len(runs) == len(experiment.arms) * len(two)
+    assert list(dict.fromkeys(run.arm for run in runs)) == list(experiment.arms)
     seen: set[PlannedRun] = set()
     for run in runs:
+        assert set(run.settings.stage) <= {*ALL_STAGES, CENTRALISED.name}
         assert seen.issuperset(run.parents)
         assert {parent.seed for parent in run.parents} <= {run.seed}
         seen.add(run)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedmem.core.stages import ALL_STAGES, CENTRALISED, CONTROLS, STAGES
-from fedmem.experiment.arms import load_experiment
-from fedmem.runs.configuration import choices, compose_settings, pooled
+from fedmem.core.stages import CENTRALISED, CONTROLS, STAGES
+from fedmem.runs.configuration import compose_settings, pooled
 
 CONF = Path(__file__).parents[3] / "conf"
 CHOICES = sorted(
@@ -26,14 +25,6 @@ def test_the_stage_group_has_every_stage_and_all_of_them_in_order() -> None:
     for stage in STAGES | CONTROLS:
         assert list(compose_settings([f"stage={stage}"]).stage) == [stage]
     assert list(compose_settings([]).stage) == list(STAGES)
-
-
-@pytest.mark.parametrize("name", choices()["experiment"])
-def test_every_arm_of_an_experiment_composes(name: str, tmp_path: Path) -> None:
-    experiment = load_experiment(name)
-    runs = experiment.plan(tmp_path, seeds=[0])
-    assert [run.arm for run in runs] == list(experiment.arms)
-    assert all(set(run.settings.stage) <= {*ALL_STAGES, CENTRALISED.name} for run in runs)
 
 
 def test_several_stages_are_chosen_as_a_list_and_keep_their_order() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,12 +116,12 @@ def test_gpus_are_left_alone_on_the_cpu() -> None:
 def test_flower_makes_at_least_the_workers_that_were_placed(
     machines: list[Machine], per_gpu: int
 ) -> None:
-    placement = placed(machines, f"simulation.workers_per_gpu={per_gpu}")
+    settings = composed(f"simulation.workers_per_gpu={per_gpu}")
+    placement = place(settings, machines, 1000)
     assert pool(machines, placement) == placement.workers
     for workers in range(1, placement.workers):
-        fewer = placed(
-            machines, f"simulation.workers_per_gpu={per_gpu}", f"simulation.workers={workers}"
-        )
+        simulation = replace(settings.simulation, workers=workers)
+        fewer = place(replace(settings, simulation=simulation), machines, 1000)
         assert pool(machines, fewer) >= workers
 
 
