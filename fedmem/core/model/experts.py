@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fedmem.core.arrays import Ints
+from fedmem.core.model.kept_pairs import KeptPairs
 from fedmem.core.model.kernels.distinct_entries import distinct_entries, distinct_moments
 from fedmem.core.model.kernels.read_out_moments import Moments, read_out_moments, shared_moments
 from fedmem.core.model.rows import Rows, look_up
@@ -40,7 +42,7 @@ and each pair's numbers three or four times."""
 
 @dataclass(frozen=True)
 class ExpertTables:
-    """What an expert needs of every item; all [I + 1, D] but the last."""
+    """What an expert needs of every item; [I + 1, D] where nothing else is said."""
 
     query: Tensor
     """As a candidate, scaled by 1/√(D/heads)."""
@@ -52,6 +54,8 @@ class ExpertTables:
     """g ⊙ e less its mean."""
     shift: Tensor
     """[I + 1] b·e."""
+    kept: KeptPairs | None = None
+    """Pairs with all items, for where many memories are read one after the other."""
 
 
 class MemoryExpert(nn.Module):
@@ -108,6 +112,29 @@ class MemoryExpert(nn.Module):
         read = o_u * self._scale(o_sum, o_o) + shift
         return read * (items > 0).any(-1).unsqueeze(2)
 
+    @torch.no_grad()
+    def with_kept_pairs(self, tables: ExpertTables, entries: int, first: Ints) -> ExpertTables:
+        """The same tables, with pairs that are kept of so many entries; see `KeptPairs`.
+
+        A candidate's odds are in proportion to its largest logit with any item, by the
+        Cauchy-Schwarz inequality; where it has some that are too far apart for that, nothing is
+        kept.
+        """
+        rows = Rows(torch.arange(1, len(tables.query))[None])
+        query, probe = self._split(rows.of(tables.query)), self._split(rows.of(tables.probe))
+        longest = self._split(rows.of(tables.key)).norm(dim=-1).amax(-1)  # [1, H]
+        largest = (query.norm(dim=-1) * longest[..., None])[:, :, None]  # [1, H, 1, C]
+        if 2 * largest.max() > SPREAD:
+            return tables
+
+        def pairs_of(held: Tensor) -> tuple[Tensor, Tensor]:
+            key, value = (self._entries(table, held[None]) for table in (tables.key, tables.value))
+            odds = (key @ query.mT).sub_(largest).exp_()  # [1, H, N, C]
+            return odds[0], (value @ probe.mT).mul_(odds)[0]
+
+        kept = KeptPairs(pairs_of, self.heads, query.shape[2], entries, first, query.dtype)
+        return replace(tables, kept=kept)
+
     def shares(self, tables: ExpertTables, candidates: Tensor, items: Tensor) -> Tensor:
         """What each entry of one memory adds to LN(o)·e, and last what is no entry's: [C, M + 1].
 
@@ -162,10 +189,15 @@ class MemoryExpert(nn.Module):
         once for all positions, its exponential included; except for candidates whose logits are
         too far apart for that.
         """
-        held, places = torch.unique(items[0], return_inverse=True)  # [N], [Y, M]
-        key, value = (self._entries(table, held[None]) for table in (tables.key, tables.value))
         values = self._entries(tables.value, items[0])  # [Y, H, M, D/H]
         sums, gram = values.sum(-1), values @ values.mT  # [Y, H, M], [Y, H, M, M]
+        if tables.kept and rows.in_place == slice(1, len(tables.query)):
+            places = tables.kept.places(items[0])
+            if places is not None:
+                pairs = tables.kept.odds, tables.kept.weighted
+                return _of_one_row(shared_moments(*pairs, places, sums, gram))
+        held, places = torch.unique(items[0], return_inverse=True)  # [N], [Y, M]
+        key, value = (self._entries(table, held[None]) for table in (tables.key, tables.value))
 
         def of(some: Rows) -> Moments:
             logits = key @ self._split(some.of(tables.query)).mT  # [1, H, N, C]
@@ -177,8 +209,8 @@ class MemoryExpert(nn.Module):
             odds = logits.sub_(largest).exp_()
             if not held[0]:  # ascending: only the first can be no entry
                 odds[:, :, 0] = 0.0
-            o_u, o_sum, o_o = shared_moments(odds[0], along[0], places, sums, gram)
-            return o_u[None], o_sum[None], o_o[None]
+            weighted = along.mul_(odds)
+            return _of_one_row(shared_moments(odds[0], weighted[0], places, sums, gram))
 
         return _in_parts(rows, len(held) * self.heads, of)
 
@@ -195,6 +227,12 @@ class MemoryExpert(nn.Module):
     def _split(self, rows: Tensor) -> Tensor:
         """[X, N, D] by head: [X, H, N, D/H]."""
         return rows.view(*rows.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+def _of_one_row(moments: Moments) -> Moments:
+    """[Y, C] each as those of a single row [1, Y, C]."""
+    o_u, o_sum, o_o = moments
+    return o_u[None], o_sum[None], o_o[None]
 
 
 def _in_parts(rows: Rows, pairs: int, moments_of: Callable[[Rows], Moments]) -> Moments:

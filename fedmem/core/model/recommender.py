@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from fedmem.core.arrays import Ints
 from fedmem.core.model.backbone import SASRec
 from fedmem.core.model.content import AlignGating, Content, leanings, zero_projector
 from fedmem.core.model.experts import ExpertTables, MemoryExpert, Router
@@ -47,8 +48,8 @@ class ItemTables:
 
     def tensors(self) -> list[Tensor]:
         """All tables in a fixed order."""
-        own = [table for table in vars(self).values() if isinstance(table, Tensor)]
-        return own + [each for tables in self.experts.values() for each in vars(tables).values()]
+        every = [self, *self.experts.values()]
+        return [x for tables in every for x in vars(tables).values() if isinstance(x, Tensor)]
 
     def content(self, lean: Tensor) -> Tensor:
         """z̄ [I + 1, D]: z with picture and text weighed alike, but for items that lean [I + 1]."""
@@ -68,12 +69,12 @@ class ItemTables:
     def leaves(self) -> ItemTables:
         """The same values, without the graph behind them."""
 
-        def leaf(table: Tensor) -> Tensor:
-            return table.detach().requires_grad_(table.requires_grad)
+        def leaves_of(tables: ItemTables | ExpertTables) -> dict[str, Any]:
+            own = {name: x for name, x in vars(tables).items() if isinstance(x, Tensor)}
+            return {n: x.detach().requires_grad_(x.requires_grad) for n, x in own.items()}
 
-        own = {name: leaf(x) for name, x in vars(self).items() if isinstance(x, Tensor)}
-        experts = {n: ExpertTables(*map(leaf, vars(x).values())) for n, x in self.experts.items()}
-        return replace(self, **own, experts=experts)
+        experts = {n: replace(x, **leaves_of(x)) for n, x in self.experts.items()}
+        return replace(self, **leaves_of(self), experts=experts)
 
     def backward(self, leaves: ItemTables) -> None:
         """Send the gradients that gathered in `leaves` on to the parameters."""
@@ -169,6 +170,23 @@ class Recommender(nn.Module):
             routed=self.router(item_emb) if self.stage.memory else None,
             experts=experts,
         )
+
+    def with_kept_pairs(self, tables: ItemTables, size: int, first: Ints) -> ItemTables:
+        """Tables for rankings of all items for one memory after another: see `KeptPairs`.
+
+        Args:
+            tables: of this model, which must not change.
+            size: bytes that may be taken, for one entry at least.
+            first: item ids of the entries to begin with, the most wanted first.
+        """
+        heads = sum(self._expert(name).heads for name in tables.experts)
+        of_entry = 2 * heads * tables.visual[1:, 0].nbytes
+        entries = min(max(1, size // max(1, of_entry)), len(first))
+        experts = {
+            name: self._expert(name).with_kept_pairs(of_expert, entries, first)
+            for name, of_expert in tables.experts.items()
+        }
+        return replace(tables, experts=experts)
 
     def content(self) -> Tensor:
         """z̄ [I + 1, D], which takes the place of an ID embedding where there is none."""

@@ -28,12 +28,13 @@ class Rows:
         self.items = items
         self.shared = len(items) == 1 and not torch.is_grad_enabled() and items.device.type == "cpu"
         """Whether all positions have these candidates, and may share what is computed for them."""
-        self._in_place = _consecutive(items[0]) if self.shared else None
+        self.in_place = _consecutive(items[0]) if self.shared else None
+        """The stretch of a table that they are; None: they are not side by side, or not shared."""
 
     def of(self, table: Tensor, padding: int = NO_PADDING) -> Tensor:
         """These rows of a table; the row of the `padding` gets no gradient."""
-        if self._in_place is not None:
-            return table[self._in_place].unsqueeze(0)
+        if self.in_place is not None:
+            return table[self.in_place].unsqueeze(0)
         return look_up(table, self.items, padding)
 
     def part(self, start: int, end: int) -> Rows:

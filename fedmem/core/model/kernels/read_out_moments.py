@@ -58,7 +58,7 @@ class _ReadOutMoments(Folding):
 
 
 def shared_moments(
-    odds: Tensor, along: Tensor, places: Tensor, sums: Tensor, gram: Tensor
+    odds: Tensor, weighted: Tensor, places: Tensor, sums: Tensor, gram: Tensor
 ) -> Moments:
     """`read_out_moments` of many memories for the same candidates, as rankings need: each [Y, C].
 
@@ -67,13 +67,12 @@ def shared_moments(
 
     Args:
         odds: of each of N entries [H, N, C], in proportion to a; rows of zeros for no entry.
-        along: v·u [H, N, C]; it is written over.
+        weighted: odds times v·u [H, N, C].
         places: which of the N each position has [Y, M].
         sums: the sum of v [Y, H, M].
         gram: v·v' [Y, H, M, M].
     """
     o_u, o_sum, o_o = (odds.new_zeros(len(places), odds.shape[2]) for _ in range(3))
-    weighted = along.mul_(odds)
     _shared_moments(*as_arrays(odds, weighted, places, sums, gram), *as_arrays(o_u, o_sum, o_o))
     return o_u, o_sum, o_o
 
