@@ -27,11 +27,21 @@ PROCESSES = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those of `PROCESSES` take turns; they come first."""
+    """Where tests run side by side, those of `PROCESSES` take turns.
+
+    They come early, but after those of the kernels, which compile what each process of a fresh
+    clone would compile for itself otherwise.
+    """
     for item in items:
         if item.path.stem in PROCESSES:
             item.add_marker(pytest.mark.xdist_group("processes"))
-    items.sort(key=lambda item: item.path.stem not in PROCESSES)
+    items.sort(key=_order)
+
+
+def _order(item: pytest.Item) -> int:
+    if {"kernels", "memory"} & {folder.name for folder in item.path.parents}:
+        return 0
+    return 1 if item.path.stem in PROCESSES else 2
 
 
 @pytest.fixture(autouse=True)

@@ -78,6 +78,7 @@ def assert_unharmed(head: tuple[subprocess.Popen[bytes], str]) -> None:
     assert left == []
 
 
+@pytest.mark.slow
 def test_a_run_on_a_cluster_gives_the_numbers_of_one_process_and_leaves_it_alive(
     head: tuple[subprocess.Popen[bytes], str],
     make_settings: Callable[..., Settings],

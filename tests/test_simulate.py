@@ -181,6 +181,7 @@ def test_checkpoints_of_other_data_or_size_are_found_before_anything_starts(
 SWEEP = ["-m", "stage=pretrain_sasrec", "federation.num_clients=12,24"]
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_runs_in_folders_of_their_own_that_a_report_compares(
     data_dir: Path, tmp_path: Path
 ) -> None:

@@ -199,7 +199,7 @@ def test_a_node_that_was_away_is_sent_the_steps_that_it_missed(
     assert any("is back" in line for record in watcher.records for line in record.nodes)
 
 
-@pytest.mark.parametrize("every", [50, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [170, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_it_ends_with_the_same_bits(
     every: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

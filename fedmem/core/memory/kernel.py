@@ -119,8 +119,8 @@ def familiarities(items, places, earliest, catalogue):  # type: ignore[no-untype
             and earliest[end] <= places[begin]
         ):
             end += 1
-        four[:] = 0
-        four[: end - begin] = items[places[begin:end]]
+        for lane in range(4):
+            four[lane] = items[places[begin + lane]] if begin + lane < end else 0
         most[:] = -np.inf
         last = places[end - 1]
         for other in range(earliest[begin], last, 2):
@@ -137,6 +137,17 @@ def familiarities(items, places, earliest, catalogue):  # type: ignore[no-untype
                 result[k] = most[k - begin]
         begin = end
     return result
+
+
+@jit
+def copy(entries, target):  # type: ignore[no-untyped-def]
+    """Copy entries [n, 3] to the first places of `target`, the first one first.
+
+    Numba takes seconds to compile an assignment of slices, with its words for every misfit.
+    """
+    for k in range(len(entries)):
+        for part in range(3):
+            target[k, part] = entries[k, part]
 
 
 @jit
@@ -165,12 +176,17 @@ def read(found, short_term, long_term, now, rules):  # type: ignore[no-untyped-d
     filled = 0
     for item in newest_first[:share]:
         filled = fill(found, filled, item)
-    useless = np.empty(len(long_term))
+    useful, order = np.empty(len(long_term)), np.empty(len(long_term), np.int64)
     for k in range(len(long_term)):
         age = now - long_term[k, STEP]
-        useless[k] = -utility(long_term[k, FREQUENCY], age, rules.half_life)
-    for k in np.argsort(useless, kind="mergesort"):
-        filled = fill(found, filled, long_term[k, ITEM])
+        useful[k] = utility(long_term[k, FREQUENCY], age, rules.half_life)
+        rank = k
+        while rank > 0 and useful[order[rank - 1]] < useful[k]:
+            order[rank] = order[rank - 1]
+            rank -= 1
+        order[rank] = k
+    for most in order:
+        filled = fill(found, filled, long_term[most, ITEM])
     for item in newest_first[share:]:
         filled = fill(found, filled, item)
 
@@ -212,8 +228,7 @@ def write(item, entries, size, counters, catalogue, rules):  # type: ignore[no-u
             value = utility(entries[k, FREQUENCY], now - entries[k, STEP], rules.half_life)
             if value < lowest:
                 least, lowest = k, value
-        for k in range(least, size - 1):
-            entries[k] = entries[k + 1]
+        copy(entries[least + 1 : size], entries[least:])
         size -= 1
         counters[EVICTIONS] += 1
     entries[size, ITEM] = item
@@ -268,7 +283,7 @@ def ingest(history, spans, counters, sizes, long_term, reads, catalogue, rules):
     taken = kept = next_read = 0
     for user in range(len(sizes)):
         size = sizes[user]
-        entries[:size] = long_term[taken : taken + size]
+        copy(long_term[taken : taken + size], entries)
         taken += size
         counts = counters[user]
         for place in range(spans.start[user], spans.end[user] + 1):
@@ -288,7 +303,7 @@ def ingest(history, spans, counters, sizes, long_term, reads, catalogue, rules):
             elif history.surprising[place]:
                 counts[SURPRISES] += 1
                 size = write(item, entries, size, counts, catalogue, rules)
-        after[kept : kept + size] = entries[:size]
+        copy(entries[:size], after[kept:])
         kept += size
         sizes[user] = size
     return after[:kept].copy()

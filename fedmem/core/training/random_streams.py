@@ -116,7 +116,8 @@ def _seed(entropy: npt.NDArray[np.uint32], states: Words) -> None:
         salt = FIRST_SALT_OUT
         for k in range(len(first)):
             first[k], salt = _hash(pool[k % len(pool)], salt, SALT_STEP_OUT)
-        states[row, :COUNTER] = first.view(np.uint64)
+        for k, word in enumerate(first.view(np.uint64)):
+            states[row, k] = word
         states[row, COUNTER] = 1
         states[row, HALF_LEFT:] = 0
         _next_words(states[row], np.empty(12, np.uint64))  # a fresh generator throws them away
@@ -168,7 +169,9 @@ def _draw_noise(states, lengths, widths, longest, noise, first, every):  # type:
         for width in widths:
             own = noise[start + row * longest * width : start + (row + 1) * longest * width]
             size = lengths[row] * width
-            own[:size] = octets[place : place + size]
+            given = octets[place : place + size]
+            for k in range(size):  # an assignment of slices takes seconds to compile
+                own[k] = given[k]
             own[size:] = 0
             place += size
             start += rows * longest * width
