@@ -19,7 +19,7 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.protocol import COLD
 from fedmem.core.settings import Settings
 from fedmem.core.stages import CONTROLS, STAGES
-from fedmem.federation import client_app
+from fedmem.federation import client_app, kept_nodes
 from fedmem.messaging.messages import NeedsFrozen, Task
 from fedmem.runs.progress import print_results
 from tests.helpers.in_process_grid import InProcessGrid, run_in_process
@@ -131,7 +131,7 @@ def test_a_node_that_lost_the_frozen_rest_asks_for_it_and_the_numbers_stay(
 
         def __call__(self, message: Message, context: Context) -> Message:
             shutil.rmtree(Path(forgetful.output_dir) / "frozen", ignore_errors=True)
-            client_app._frozen_store.cache_clear()
+            kept_nodes.frozen_store.cache_clear()
             return client_app.app(message, context)
 
     grid.app = Forgetting()  # type: ignore[assignment]
@@ -229,7 +229,7 @@ def test_a_node_that_restarts_goes_on_from_its_context(
         """The ClientApp in a process that ends after every message."""
 
         def __call__(self, message: Message, context: Context) -> Message:
-            client_app._cached_node.cache_clear()
+            kept_nodes.cached_node.cache_clear()
             return client_app.app(message, context)
 
     grid.app = Restarting()  # type: ignore[assignment]

@@ -20,7 +20,7 @@ from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
 from fedmem.core.transport.codec import Codec, shapes_of
 from fedmem.core.transport.payload import HEADER, Shapes
-from fedmem.federation import client_app
+from fedmem.federation import client_app, kept_nodes
 from fedmem.federation.parameter_store import ParameterStore
 from fedmem.federation.server_app import Run
 from fedmem.messaging.messages import CODED, NeedsScope, Task, from_coded_record, to_coded_record
@@ -94,7 +94,7 @@ def test_a_start_that_a_node_does_not_draw_alike_is_sent(
     monkeypatch.setattr(
         client_app, "_fresh", lambda *of: {n: v + 1e-7 for n, v in drawn(*of).items()}
     )
-    client_app._scope_store.cache_clear()
+    kept_nodes.scope_store.cache_clear()
     _, _, grid = run_in_process(asked)
     assert trained_in(asked) == alike
     lacking = [NeedsScope.is_in(reply.content) for _, reply in grid.log]
@@ -132,7 +132,7 @@ class Forgetful(InProcessGrid):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         for message in messages:
             if len(self.log) % self._every == self._every - 1:
-                client_app._scope_store.cache_clear()
+                kept_nodes.scope_store.cache_clear()
                 shutil.rmtree(self._folder, ignore_errors=True)
             yield from super().push_messages([message])
 
@@ -141,7 +141,7 @@ def test_a_node_that_lost_what_it_held_is_sent_all_of_it(make_settings: MakeSett
     asked = make_settings(*STAGE, "transport=coded")
     run_in_process(asked)
     undisturbed = trained_in(asked)
-    folder = Path(asked.output_dir) / FROZEN / client_app.SCOPE
+    folder = Path(asked.output_dir) / FROZEN / kept_nodes.SCOPE
     _, _, grid = run_in_process(asked, Forgetful(2, folder, 4))
     assert trained_in(asked) == undisturbed
     assert any(NeedsScope.is_in(reply.content) for _, reply in grid.log)
@@ -170,7 +170,7 @@ class Away(InProcessGrid):
                 self.rounds = Task.from_record(message.content).round
                 store = ParameterStore(self._place / str(message.metadata.dst_node_id))
                 with pytest.MonkeyPatch.context() as patched:
-                    patched.setattr(client_app, "_scope_store", lambda _, own=store: own)
+                    patched.setattr(client_app, "scope_store", lambda _, own=store: own)
                     yield from super().push_messages([message])
             else:
                 yield from super().push_messages([message])

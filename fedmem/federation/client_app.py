@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
-import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedmem.clients import CohortClient, UserClient
 from fedmem.core.data.content import has_files
-from fedmem.core.data.forgotten import Forgotten, read_forgotten
+from fedmem.core.data.forgotten import read_forgotten
 from fedmem.core.data.interactions import Split
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import sums_of
-from fedmem.core.files.home import at_home
-from fedmem.core.memory import MemoryBank
-from fedmem.core.memory.memory_store import NodeStore, memory_key
+from fedmem.core.memory.memory_store import memory_key
 from fedmem.core.model.item_start import content_rows
 from fedmem.core.model.parameters import Parameters, content_hash, initial_parameters
 from fedmem.core.node import Node
-from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage, find_stage
 from fedmem.core.training.batches import RoundKey
 from fedmem.core.transport.codec import Codec
@@ -32,10 +26,17 @@ from fedmem.core.updates.filters import make_filters
 from fedmem.core.updates.update import Update
 from fedmem.federation import masking
 from fedmem.federation.held_scope import scope_of
-from fedmem.federation.node_config import ConfigValue, is_simulated
+from fedmem.federation.kept_nodes import (
+    frozen_store,
+    node_at,
+    node_of,
+    own_folder,
+    scope_store,
+    settings_at,
+)
+from fedmem.federation.node_config import is_simulated
+from fedmem.federation.node_memory import bring_memory
 from fedmem.federation.node_promise import NodePromise, promise_of
-from fedmem.federation.node_settings import settle_here, users_here
-from fedmem.federation.parameter_store import ParameterStore
 from fedmem.federation.sent import note_sent
 from fedmem.messaging.messages import (
     Description,
@@ -49,11 +50,6 @@ from fedmem.messaging.messages import (
 )
 from fedmem.messaging.packing import answer_as_asked
 from fedmem.messaging.traffic import payload_bytes
-from fedmem.runs.folder import FROZEN, NODES
-
-MEMORY = "memory"
-MEMORY_ABOUT = "memory-about"
-SCOPE = "scope"
 
 app = ClientApp(mods=[answer_as_asked])
 
@@ -61,7 +57,7 @@ app = ClientApp(mods=[answer_as_asked])
 @app.query("describe")
 def describe(message: Message, context: Context) -> Message:
     """Who lives here, and what they choose from."""
-    node, widths, content = _node_of(message, context), (0, 0), ""
+    node, widths, content = node_of(message, context), (0, 0), ""
     if message.content.config_records["about"]["content"]:
         widths = (node.content.visual.shape[1], node.content.text.shape[1])
         content = node.content_files
@@ -78,7 +74,7 @@ def describe(message: Message, context: Context) -> Message:
 @app.query("novelty")
 def novelty(message: Message, context: Context) -> Message:
     """The users' summed novelty histogram."""
-    counts = ArrayRecord({"counts": Array(_node_of(message, context).novelty_histogram())})
+    counts = ArrayRecord({"counts": Array(node_of(message, context).novelty_histogram())})
     return Message(RecordDict({"histogram": counts}), reply_to=message)
 
 
@@ -91,7 +87,7 @@ def items(message: Message, context: Context) -> Message:
 @app.query("items_with_rows")
 def items_with_rows(message: Message, context: Context) -> Message:
     """The same, with the rows that the items' content makes of an item table."""
-    here, node = _items_here(message, context), _node_of(message, context)
+    here, node = _items_here(message, context), node_of(message, context)
     rows = content_rows(node.content, node.settings.model)
     return Message(replace(here, rows=rows).to_record(), reply_to=message)
 
@@ -126,7 +122,7 @@ def train(message: Message, context: Context) -> Message:
     if promise is not None:
         client.users = promise.drawn(client.users)
     if client.stage.memory:
-        _bring_memory(client, "validation", task, context)
+        bring_memory(client, "validation", task, context)
     filters = make_filters(client.node.settings, hints=task.hints)
     update = client.train(task.round, filters)
     if masks is not None:
@@ -151,7 +147,7 @@ def evaluate(message: Message, context: Context) -> Message:
     promise = _promise(client, task, context)
     split = cast(Split, task.split)
     if client.stage.memory:
-        bank = _bring_memory(client, split, task, context)
+        bank = bring_memory(client, split, task, context)
         memory = {k: float(v) for k, v in vars(bank.statistics()).items()}
     outcomes = client.rank(split, task.rankings.split(","))
     # Whoever asks: no rank leaves a real node.
@@ -164,49 +160,8 @@ def evaluate(message: Message, context: Context) -> Message:
     return Message(record, reply_to=message)
 
 
-@functools.lru_cache(maxsize=4)
-def _cached_node(
-    settings_json: str,
-    node_config: tuple[tuple[str, ConfigValue], ...],
-    _forgotten: Forgotten,
-) -> Node:
-    """A node's data, loaded once in a process, and anew where something more was forgotten."""
-    here = dict(node_config)
-    settings = _settled(settings_json, node_config)
-    if settings.simulation.threads:
-        torch.set_num_threads(settings.simulation.threads)
-    return Node(settings, users_here(settings, here))
-
-
-@functools.lru_cache(maxsize=1)
-def _frozen_store(output_dir: str) -> ParameterStore:
-    """The run's frozen parameters, read once in a process."""
-    return ParameterStore(Path(output_dir) / FROZEN)
-
-
-@functools.lru_cache(maxsize=1)
-def _scope_store(output_dir: str) -> ParameterStore:
-    """The parameters that the server's steps go from, likewise."""
-    return ParameterStore(Path(output_dir) / FROZEN / SCOPE)
-
-
-def _node(settings_json: str, context: Context) -> Node:
-    here = tuple(sorted(context.node_config.items()))
-    return _cached_node(settings_json, here, read_forgotten(_settled(settings_json, here).data))
-
-
-@functools.lru_cache(maxsize=4)
-def _settled(settings_json: str, node_config: tuple[tuple[str, ConfigValue], ...]) -> Settings:
-    return settle_here(Settings.from_json(settings_json), dict(node_config))
-
-
-def _node_of(query: Message, context: Context) -> Node:
-    """The node that a query is about: the one that answers."""
-    return _node(str(query.content.config_records["about"]["settings"]), context)
-
-
 def _items_here(query: Message, context: Context) -> ItemsHere:
-    node = _node_of(query, context)
+    node = node_of(query, context)
     interactions = int(node.interactions.training_lengths[node.users].sum())
     known = has_files(node.settings.data)
     return ItemsHere(interactions, content_hash(vars(node.content)) if known else "")
@@ -219,13 +174,13 @@ def _client(task: Task, context: Context) -> UserClient | RecordDict:
         FedmemError: the server sent more or less than the stage's scope, or it is damaged.
     """
     stage = find_stage(task.stage)
-    node = _node(task.settings, context)
+    node = node_at(task.settings, context)
     scope, _ = stage.split(node.model(stage).state_dict())
-    store = _frozen_store(node.settings.output_dir)
+    store = frozen_store(node.settings.output_dir)
     if task.frozen is not None:
         store.put(from_array_record(task.frozen))
     frozen = store.get(task.frozen_hash)
-    held = _scope_store(node.settings.output_dir)
+    held = scope_store(node.settings.output_dir)
     parameters = scope_of(task, held, node.settings, lambda: _fresh(node, stage))
     differing = set() if parameters is None else set(parameters) ^ set(scope)
     if differing:
@@ -244,7 +199,7 @@ def _client(task: Task, context: Context) -> UserClient | RecordDict:
 
 def _promise(client: UserClient, task: Task, context: Context) -> NodePromise | None:
     settings = client.node.settings
-    return promise_of(settings, task, context, _own_folder(settings, context))
+    return promise_of(settings, task, context, own_folder(settings, context))
 
 
 def _fresh(node: Node, stage: Stage) -> Parameters:
@@ -258,7 +213,7 @@ def _as_sent(update: Update, client: UserClient, task: Task, context: Context) -
     settings, codec = client.node.settings, Codec(client.node.settings.transport)
     if codec.exact:
         return update_to_record(update)
-    folder, forgotten = _own_folder(settings, context), client.node.histories.forgotten
+    folder, forgotten = own_folder(settings, context), client.node.histories.forgotten
     remainders = None
     if codec.feedback:
         key = memory_key(settings, task.frozen_hash, task.stage)
@@ -271,54 +226,10 @@ def _as_sent(update: Update, client: UserClient, task: Task, context: Context) -
     return update_to_record(update, coded)
 
 
-def _bring_memory(client: UserClient, split: Split, task: Task, context: Context) -> MemoryBank:
-    """Bring the users' memories up to the split's held-out item; keep them in context and on disk.
-
-    Another process may have served this node last, so what the context holds comes first; where the
-    context is new, as after a restart, what the disk holds.
-    """
-    node = client.node
-    assert task.threshold is not None
-    bank = node.open_bank(task.threshold)
-    store = NodeStore(_own_folder(node.settings, context))
-    key = memory_key(node.settings, task.frozen_hash, bank.rules)
-    forgotten = node.histories.forgotten
-    kept = context.state.config_records.get(MEMORY_ABOUT)
-    if kept is not None and kept.get("forgotten", "") != forgotten:
-        kept = None  # what it held is of histories that are no longer so
-    if kept is None:
-        node.restore(store.get(key, forgotten) or bank.empty())
-    elif kept["rules"] == bank.rules and kept["stamp"] != bank.stamp:
-        arrays = context.state.array_records[MEMORY]
-        node.restore({name: array.numpy() for name, array in arrays.items()})
-    if node.ingest(client.stage, split) or kept is None:
-        packed = bank.pack()
-        store.put(key, packed, forgotten)
-        if read_forgotten(node.settings.data).digest != forgotten:
-            # It was asked for meanwhile; the next message fills the memories anew.
-            store.put(key, bank.empty(), forgotten)
-        context.state[MEMORY] = ArrayRecord({n: Array(v) for n, v in packed.items()})
-        context.state[MEMORY_ABOUT] = ConfigRecord(
-            {"rules": bank.rules, "stamp": bank.stamp, "forgotten": forgotten}
-        )
-    return bank
-
-
 def _note(record: RecordDict, kind: str, task: Task, context: Context, **about: int) -> None:
     """Write down at a real node what it sends, for the people who live there."""
     if not is_simulated(context.node_config):
-        settings = _settled(task.settings, tuple(sorted(context.node_config.items())))
+        settings = settings_at(task.settings, context)
         size = sum(payload_bytes(record).values())
         about = {"round": task.round, "bytes": size, **about}
-        note_sent(_own_folder(settings, context), {"kind": kind, "stage": task.stage, **about})
-
-
-def _own_folder(settings: Settings, context: Context) -> Path:
-    """Where the node keeps what is its own: `state-dir` of its configuration, or under the run's.
-
-    Simulated nodes have no configuration, and are distinguished by their partition.
-    """
-    given = context.node_config.get("state-dir")
-    if given is not None:
-        return Path(at_home(str(given)))
-    return Path(settings.output_dir) / NODES / str(context.node_config["partition-id"])
+        note_sent(own_folder(settings, context), {"kind": kind, "stage": task.stage, **about})

@@ -19,7 +19,7 @@ from fedmem.core.checkpoint import Checkpoint
 from fedmem.core.errors import FedmemError
 from fedmem.core.files import atomic
 from fedmem.core.settings import Settings
-from fedmem.federation import client_app
+from fedmem.federation import client_app, kept_nodes
 from fedmem.federation.server_app import Run
 from fedmem.runs import folder as run_folder
 from fedmem.runs.folder import STATE, RunFolder
@@ -40,9 +40,9 @@ training; and the third stage has a best round that is not its start."""
 
 def forget() -> None:
     """What the end of all processes does to what they held in memory."""
-    client_app._cached_node.cache_clear()
-    client_app._frozen_store.cache_clear()
-    client_app._scope_store.cache_clear()
+    kept_nodes.cached_node.cache_clear()
+    kept_nodes.frozen_store.cache_clear()
+    kept_nodes.scope_store.cache_clear()
 
 
 def run_anew(settings: Settings) -> list[StageResult]:
