@@ -14,10 +14,10 @@ import torch
 from flwr.app import Message, MessageType
 from flwr.serverapp.strategy import FedAvg
 
-from fedmem.core.data.sampling import sample_round
+from fedmem.core.data.sampling import sample_ranked, sample_round
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import Evaluation, joined
-from fedmem.core.evaluation.protocol import means
+from fedmem.core.evaluation.protocol import USERS, means
 from fedmem.core.model.parameters import Parameters
 from fedmem.core.privacy.rounds import PrivateRounds
 from fedmem.core.settings import Settings
@@ -181,7 +181,7 @@ class StageFedAvg(FedAvg):
         rankings: Sequence[str] | None = None,
         ranks: bool = False,
     ) -> Evaluation:
-        """Have all users rank their item held out for the split.
+        """Have the users rank their item held out for the split, all or `evaluation.users` of them.
 
         Args:
             server_round: whose parameters these are.
@@ -195,14 +195,24 @@ class StageFedAvg(FedAvg):
             Interrupted: the run was asked to stop.
         """
         began = time.monotonic()
-        scope = self._sender.scope(parameters)
+        scope, known = self._sender.scope(parameters), self._roster.users
+        ranked = sample_ranked(self._settings, known)
+        sampled = len(ranked) < len(known)
+        homes = self._roster.homes
         asked = {
             "split": split,
             "rankings": ",".join(rankings or self._stage.validated_by),
             "ranks": ranks,
         }
         messages = (
-            self._message(node, MessageType.EVALUATE, server_round, scope, **asked)
+            self._message(
+                node,
+                MessageType.EVALUATE,
+                server_round,
+                scope,
+                users=np.intersect1d(homes[node], ranked) if sampled else None,
+                **asked,
+            )
             for node in self._roster.look()
         )
         replies, down, up = self._sender.ask(scope, messages)
@@ -222,6 +232,8 @@ class StageFedAvg(FedAvg):
             memory = {}  # exact sums over histories
         return Evaluation(
             metrics=means(sums),
+            users=round(sums[USERS]),
+            drawn_from=len(known) if sampled else None,
             memory=memory or None,
             outcomes=joined([result.outcomes for result in results if result.outcomes]),
             seconds=time.monotonic() - began,
