@@ -1,4 +1,4 @@
-"""`evaluation.users`: a sample of the users is ranked, one and the same throughout, and it is said."""
+"""`evaluation.users`: a sample of the users is ranked, the same throughout, and results say so."""
 
 from __future__ import annotations
 
