@@ -22,8 +22,8 @@ def make_up(folder: Path, users: int, items: int, interactions: int, seed: int =
 
     Everybody has `FEWEST` interactions, and the others are spread over the users by shares that are
     exponentially distributed; each item is met once at least, and otherwise in proportion to
-    1 / (`FLATTEN` + its rank), a power law as of catalogues (Zipf, "Human Behavior and the Principle
-    of Least Effort", 1949).
+    1 / (`FLATTEN` + its rank), a power law (B. Mandelbrot, "An Informational Theory of the
+    Statistical Structure of Language", 1953).
 
     Raises:
         FedmemError: that is too few interactions for the users, or for the items.

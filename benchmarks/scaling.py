@@ -56,12 +56,12 @@ COLUMNS = {
     "megabytes_down": "down",
     "megabytes_up": "up",
     "round_seconds": "round",
-    "validation_seconds": "validation",
+    "validation_seconds": "rank",
     "read_seconds": "read",
 }
 TITLE = (
-    "stage 1: ms a user to train, validate, test; MB in all; MB a message down and up;\n"
-    "seconds of a round, of a validation, to read the file"
+    "stage 1: ms a user to train, validate, test; MB in all; MB a message down, up;\n"
+    "seconds of a round, of a validation (rank), to read the file"
 )
 MILLION = (
     f"data.path={FILE}",
