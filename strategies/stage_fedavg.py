@@ -14,6 +14,7 @@ import torch
 from flwr.app import Message, MessageType
 from flwr.serverapp.strategy import FedAvg
 
+from fedmem.core.arrays import found_in
 from fedmem.core.data.sampling import sample_ranked, sample_round
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import Evaluation, joined
@@ -195,25 +196,19 @@ class StageFedAvg(FedAvg):
             Interrupted: the run was asked to stop.
         """
         began = time.monotonic()
-        scope, known = self._sender.scope(parameters), self._roster.users
+        scope, nodes = self._sender.scope(parameters), self._roster.look()
+        known, homes = self._roster.users, self._roster.homes
         ranked = sample_ranked(self._settings, known)
         sampled = len(ranked) < len(known)
-        homes = self._roster.homes
+        users = {n: found_in(ranked, homes[n]) if sampled else None for n in nodes}
         asked = {
             "split": split,
             "rankings": ",".join(rankings or self._stage.validated_by),
             "ranks": ranks,
         }
         messages = (
-            self._message(
-                node,
-                MessageType.EVALUATE,
-                server_round,
-                scope,
-                users=np.intersect1d(homes[node], ranked) if sampled else None,
-                **asked,
-            )
-            for node in self._roster.look()
+            self._message(node, MessageType.EVALUATE, server_round, scope, users=own, **asked)
+            for node, own in users.items()
         )
         replies, down, up = self._sender.ask(scope, messages)
         if not replies:
@@ -266,7 +261,7 @@ class StageFedAvg(FedAvg):
             sampled = self._private.sample(users, server_round)
         else:
             sampled = sample_round(users, federation.fraction, seed, self._stage.name, server_round)
-        homes = {n: np.intersect1d(sampled, users) for n, users in self._roster.homes.items()}
+        homes = {n: found_in(sampled, users) for n, users in self._roster.homes.items()}
         return {node: users for node, users in homes.items() if len(users)}
 
     def _tasks(
