@@ -35,8 +35,9 @@ def found_in(some: UserIndices, users: UserIndices) -> UserIndices:
     """
     if not len(users):
         return some[:0]
-    places = np.searchsorted(users, some)
-    return some[users[np.minimum(places, len(users) - 1)] == some]
+    places = np.minimum(np.searchsorted(users, some), len(users) - 1)
+    found: UserIndices = some[users[places] == some]
+    return found
 
 
 def by_length(lengths: npt.NDArray[np.integer], at_once: int) -> Iterator[npt.NDArray[np.intp]]:
