@@ -1,15 +1,20 @@
 """What a user costs as users become more: seconds, memory and bytes of the real simulation.
 
-    python benchmarks/scaling.py [--ml-1m FOLDER] [--amazon-beauty FOLDER] [setting=value …]
+    python benchmarks/scaling.py [--ml-1m FOLDER] [--amazon-beauty FOLDER] [--million]
+        [setting=value …]
 
 Trains stage 1 through Flower and Ray at the default fraction, for 100, 400, 1,600 and 6,040 users
-of MovieLens-1M and all users of Amazon Beauty; data whose folder is not given are left out. Each
-size is a process of its own.
+of MovieLens-1M and all users of Amazon Beauty; data whose folder is not given are left out.
+`--million` adds 1,000,000 users, 100,000 items and 12.3 million interactions that are made up, of
+whom 1,000 train in a round, each target beside 4,096 items that are drawn for the round, and 50,000
+are ranked; it takes some minutes. Each size is a process of its own.
 
 - a trained user: median seconds of a round after the first, validation taken off, by the users that
   trained in it.
-- a validated user: median seconds of a validation (ranking `sampled`), by all users.
-- a tested user: seconds of the evaluation on the test items (both rankings), by all users.
+- a validated user: median seconds of a validation (ranking `sampled`), by the users ranked.
+- a tested user: seconds of the evaluation on the test items (both rankings), by the users ranked.
+- a round, a validation: the same seconds as they are. To read: seconds until a process has the
+  interactions, of the file.
 - memory: the highest sum over all processes of the run, Ray's own too, of the memory that is theirs
   (PSS: what processes share is split between them), looked at every second.
 - a message: mean bytes of a round's message to a node, and of its reply.
@@ -24,12 +29,14 @@ import contextlib
 import json
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 from common import Machine, figure, in_fresh_process, make_table, middle, report
+from made_up import FILE, make_up
 from systems import read_rounds, run_quietly
 
 from fedmem.core.console import say
@@ -48,8 +55,23 @@ COLUMNS = {
     "memory_mb": "MB",
     "megabytes_down": "down",
     "megabytes_up": "up",
+    "round_seconds": "round",
+    "validation_seconds": "rank",
+    "read_seconds": "read",
 }
-TITLE = "stage 1: ms a user to train, validate, test; MB in all; MB a message down and up"
+TITLE = (
+    "stage 1: ms a user to train, validate, test; MB in all; MB a message down, up;\n"
+    "seconds of a round, of a validation (rank), to read the file"
+)
+MILLION = (
+    f"data.path={FILE}",
+    "data.name=made-up",
+    "federation.fraction=0.001",
+    "evaluation.users=50000",
+    "client.candidates=4096",
+    "strategy.lazy=true",
+)
+"""What is set for the made-up users, unless the command line says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +87,9 @@ class Cost:
     memory_mb: float
     megabytes_down: float
     megabytes_up: float
+    round_seconds: float
+    validation_seconds: float
+    read_seconds: float
 
 
 class PeakMemory:
@@ -99,27 +124,38 @@ def _pss(process: psutil.Process) -> int:
 
 def measure(settings: Settings) -> Cost:
     """Run one size."""
-    interactions = load_interactions(settings.data)
-    users = len(participants(settings))
+    read_seconds, users, items = in_fresh_process(read, settings)
     peak = PeakMemory()
     with peak.watched():
         in_fresh_process(run_quietly, settings)
     output = Path(settings.output_dir)
     (result,) = json.loads((output / RESULTS).read_text())["stages"]
-    rounds = read_rounds(settings)
-    trained = [(r["seconds"] - r["evaluation_seconds"]) / r["users"] for r in rounds[1:]]
-    validated = [r["evaluation_seconds"] / users for r in rounds if r["validation"]]
+    rounds, ranked = read_rounds(settings), result["ranked_users"]
+    trained = [r["seconds"] - r["evaluation_seconds"] for r in rounds[1:]]
+    by_user = [seconds / r["users"] for seconds, r in zip(trained, rounds[1:], strict=True)]
+    validated = [r["evaluation_seconds"] for r in rounds if r["validation"]]
     return Cost(
         data=settings.data.name,
         users=users,
-        items=interactions.num_items,
-        train_ms=1e3 * middle(trained),
-        validation_ms=1e3 * middle(validated),
-        test_ms=1e3 * result["test_seconds"] / users,
+        items=items,
+        train_ms=1e3 * middle(by_user),
+        validation_ms=1e3 * middle(validated) / ranked,
+        test_ms=1e3 * result["test_seconds"] / ranked,
         memory_mb=peak.bytes / 1e6,
         megabytes_down=result["bytes_down"] / 1e6,
         megabytes_up=result["bytes_up"] / 1e6,
+        round_seconds=middle(trained),
+        validation_seconds=middle(validated),
+        read_seconds=read_seconds,
     )
+
+
+def read(settings: Settings) -> tuple[float, int, int]:
+    """Read the interactions: seconds, users that take part, items."""
+    began = time.monotonic()
+    interactions = load_interactions(settings.data)
+    seconds = time.monotonic() - began
+    return seconds, len(participants(settings)), interactions.num_items
 
 
 def main() -> None:
@@ -127,26 +163,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--ml-1m", metavar="FOLDER")
     parser.add_argument("--amazon-beauty", metavar="FOLDER")
+    parser.add_argument("--million", action="store_true", help="with a million made-up users")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--users", default="100,400,1600,6040", help="of MovieLens-1M")
     parser.add_argument("overrides", nargs="*", metavar="setting=value")
     arguments = parser.parse_intermixed_args()
     machine = Machine.this()
-    sizes: list[tuple[str, str, int | None]] = []
+    sizes: list[tuple[str, str, int | None, tuple[str, ...]]] = []
     if arguments.ml_1m:
         sizes += [
-            ("ml-1m", arguments.ml_1m, users) for users in map(int, arguments.users.split(","))
+            ("ml-1m", arguments.ml_1m, users, ()) for users in map(int, arguments.users.split(","))
         ]
     if arguments.amazon_beauty:
-        sizes.append(("amazon-beauty", arguments.amazon_beauty, None))
+        sizes.append(("amazon-beauty", arguments.amazon_beauty, None, ()))
     for data in ("ml-1m", "amazon-beauty"):
-        if data not in {name for name, _, _ in sizes}:
+        if data not in {name for name, *_ in sizes}:
             say(f"{data}: left out, no --{data} FOLDER")
-    if not sizes:
-        parser.error("nothing to measure")
     costs: list[Cost] = []
     with tempfile.TemporaryDirectory() as folder:
-        for data, place, users in sizes:
+        if arguments.million:
+            in_fresh_process(make_up, Path(folder), 1_000_000, 100_000, 12_300_000)
+            sizes.append(("custom", folder, None, MILLION))
+        if not sizes:
+            parser.error("nothing to measure")
+        for data, place, users, more in sizes:
             own = [
                 f"data={data}",
                 f"data.dir={place}",
@@ -156,10 +196,10 @@ def main() -> None:
                 "federation.evaluate_every=2",
                 f"checkpoint.dir={folder}/checkpoints",
             ]
-            output = tempfile.mkdtemp(dir=folder)
-            cost = measure(compose_settings([*arguments.overrides, *own], output_dir=output))
+            output, asked = tempfile.mkdtemp(dir=folder), [*more, *arguments.overrides, *own]
+            cost = measure(compose_settings(asked, output_dir=output))
             costs.append(cost)
-            say(f"{data}, {cost.users:,} users: done")
+            say(f"{cost.data}, {cost.users:,} users: done")
     table = make_table(TITLE, ("data", "users", "items", *COLUMNS.values()))
     for cost in costs:
         values = (figure(getattr(cost, name)) for name in COLUMNS)

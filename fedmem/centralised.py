@@ -33,7 +33,7 @@ from omegaconf import DictConfig
 from fedmem.core.data import write_id_files
 from fedmem.core.data.identity import identity
 from fedmem.core.data.interactions import Split
-from fedmem.core.data.sampling import participants
+from fedmem.core.data.sampling import participants, sample_ranked
 from fedmem.core.errors import FedmemError, readable_disk_errors
 from fedmem.core.evaluation.outcomes import Evaluation
 from fedmem.core.evaluation.protocol import RANKINGS, USERS, means
@@ -150,9 +150,17 @@ class CentralTraining:
 
     def _rank(self, split: Split, rankings: tuple[str, ...]) -> Evaluation:
         began = time.monotonic()
-        ranks = self.node.rank(CENTRALISED, self.node.users, split, rankings)
-        seconds = time.monotonic() - began
-        return Evaluation(means(ranks.sums()), None, {USERS: ranks}, seconds)
+        known = self.node.users
+        users = sample_ranked(self.settings, known)
+        ranks = self.node.rank(CENTRALISED, users, split, rankings)
+        return Evaluation(
+            metrics=means(ranks.sums()),
+            users=len(users),
+            drawn_from=len(known) if len(users) < len(known) else None,
+            memory=None,
+            outcomes={USERS: ranks},
+            seconds=time.monotonic() - began,
+        )
 
     def _parameters(self) -> Parameters:
         return {n: value.detach().cpu().clone() for n, value in self.model.state_dict().items()}

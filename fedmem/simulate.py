@@ -40,7 +40,7 @@ from rich.console import Console
 from fedmem.core.console import say
 from fedmem.core.data import load_histories, print_summary, write_id_files
 from fedmem.core.data.identity import identity
-from fedmem.core.data.sampling import participants
+from fedmem.core.data.sampling import participants, sample_ranked
 from fedmem.core.errors import FedmemError, readable_disk_errors
 from fedmem.core.machine.cluster import backend_config, ray_of, survey
 from fedmem.core.machine.device import check_precision
@@ -172,8 +172,11 @@ def announce(settings: Settings, placement: Placement) -> None:
     print_summary(settings.data, settings.reads_content)
     histories = load_histories(settings)
     cold = f" and {histories.cold.num_items:,} cold ones" if histories.cold.num_items else ""
+    users = participants(settings)
+    ranked = len(sample_ranked(settings, users))
+    sampled = f", {ranked:,} of them ranked" if ranked < len(users) else ""
     say(
-        f"{settings.data.name}: {len(participants(settings)):,} users, "
+        f"{settings.data.name}: {len(users):,} users{sampled}, "
         f"{histories.warm.num_items:,} items{cold}; "
         f"{placement.nodes} nodes on {placement.workers} workers "
         f"of {placement.threads} threads, {placement.device}"

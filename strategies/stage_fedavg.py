@@ -14,10 +14,11 @@ import torch
 from flwr.app import Message, MessageType
 from flwr.serverapp.strategy import FedAvg
 
-from fedmem.core.data.sampling import sample_round
+from fedmem.core.arrays import found_in
+from fedmem.core.data.sampling import sample_ranked, sample_round
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.outcomes import Evaluation, joined
-from fedmem.core.evaluation.protocol import means
+from fedmem.core.evaluation.protocol import USERS, means
 from fedmem.core.model.parameters import Parameters
 from fedmem.core.privacy.rounds import PrivateRounds
 from fedmem.core.settings import Settings
@@ -181,7 +182,7 @@ class StageFedAvg(FedAvg):
         rankings: Sequence[str] | None = None,
         ranks: bool = False,
     ) -> Evaluation:
-        """Have all users rank their item held out for the split.
+        """Have the users rank their item held out for the split, all or `evaluation.users` of them.
 
         Args:
             server_round: whose parameters these are.
@@ -195,15 +196,19 @@ class StageFedAvg(FedAvg):
             Interrupted: the run was asked to stop.
         """
         began = time.monotonic()
-        scope = self._sender.scope(parameters)
+        scope, nodes = self._sender.scope(parameters), self._roster.look()
+        known, homes = self._roster.users, self._roster.homes
+        ranked = sample_ranked(self._settings, known)
+        sampled = len(ranked) < len(known)
+        users = {n: found_in(ranked, homes[n]) if sampled else None for n in nodes}
         asked = {
             "split": split,
             "rankings": ",".join(rankings or self._stage.validated_by),
             "ranks": ranks,
         }
         messages = (
-            self._message(node, MessageType.EVALUATE, server_round, scope, **asked)
-            for node in self._roster.look()
+            self._message(node, MessageType.EVALUATE, server_round, scope, users=own, **asked)
+            for node, own in users.items()
         )
         replies, down, up = self._sender.ask(scope, messages)
         if not replies:
@@ -222,6 +227,8 @@ class StageFedAvg(FedAvg):
             memory = {}  # exact sums over histories
         return Evaluation(
             metrics=means(sums),
+            users=round(sums[USERS]),
+            drawn_from=len(known) if sampled else None,
             memory=memory or None,
             outcomes=joined([result.outcomes for result in results if result.outcomes]),
             seconds=time.monotonic() - began,
@@ -254,7 +261,7 @@ class StageFedAvg(FedAvg):
             sampled = self._private.sample(users, server_round)
         else:
             sampled = sample_round(users, federation.fraction, seed, self._stage.name, server_round)
-        homes = {n: np.intersect1d(sampled, users) for n, users in self._roster.homes.items()}
+        homes = {n: found_in(sampled, users) for n, users in self._roster.homes.items()}
         return {node: users for node, users in homes.items() if len(users)}
 
     def _tasks(

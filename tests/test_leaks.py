@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fedmem.core.data import Interactions
 from fedmem.core.data.interactions import HELD_OUT, Split
-from fedmem.core.evaluation.protocol import metrics_of
+from fedmem.core.evaluation.protocol import draw_negatives, metrics_of
 from fedmem.core.evaluation.ranking import Scorer, ranks_among
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
@@ -128,7 +128,10 @@ def ranks_by(node: Node, counts: Counts, split: Split, sign: int) -> npt.NDArray
 
     scorer = Scorer(score, torch.device("cpu"))
     positives = interactions.items[interactions.offsets[1:] - HELD_OUT[split]]
-    return ranks_among(scorer, positives, node.negatives)
+    settings = node.settings
+    count = settings.evaluation.negatives
+    negatives = draw_negatives(interactions, node.users, settings.seed, count)
+    return ranks_among(scorer, positives, negatives)
 
 
 def assert_chance(ranks: npt.NDArray[np.int32]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from fedmem.core.arrays import Floats, Ints, Positions, UserIndices, ranges
 from fedmem.core.data import Histories, Interactions, Windows, load_histories
 from fedmem.core.data.content import content_of, files_hash
-from fedmem.core.data.interactions import Split
+from fedmem.core.data.interactions import HELD_OUT, Split
 from fedmem.core.evaluation.cold import rank_cold
 from fedmem.core.evaluation.protocol import Ranks, draw_negatives, rank_users
 from fedmem.core.machine.device import local_gpus, resolve_device
@@ -42,6 +42,8 @@ class Node:
         self._models: dict[str, Recommender] = {}
         self._frozen_hash: str | None = None
         self._hidden_states: HiddenStates | None = None
+        self._ranked: UserIndices = np.zeros(0, dtype=np.int64)  # what follows is of these users
+        self._negatives: Ints | None = None
         self._last_hidden: dict[Split, Tensor] = {}
         self._bank: MemoryBank | None = None
         self._reads: dict[str, Ints] = {}  # until the memories change
@@ -101,12 +103,6 @@ class Node:
             self._models[stage.name] = model.to(self.device).eval()
         return self._models[stage.name]
 
-    @cached_property
-    def negatives(self) -> Ints:
-        """[U, C] what `sampled` sets beside the held-out item of each user who lives here."""
-        count = self.settings.evaluation.negatives
-        return draw_negatives(self.interactions, self.users, self.settings.seed, count)
-
     def load(
         self, stage: Stage, parameters: Mapping[str, Tensor], frozen_hash: str | None = None
     ) -> Recommender:
@@ -158,7 +154,7 @@ class Node:
         Items without content are written by surprise: the loss on them is that of the model at the
         moment of ingestion.
         """
-        bank, ends = self._open(), self._ends(split)
+        bank, ends = self._open(), self._ends(split, self.users)
         if (bank.cursors(self.users) >= ends).all():
             return False
         places = bank.open_losses(self.users, ends)
@@ -179,11 +175,14 @@ class Node:
     def rank(
         self, stage: Stage, users: UserIndices, split: Split, rankings: tuple[str, ...]
     ) -> Ranks:
-        """Rank the held-out item of users that live here, by the stage's model."""
-        model, rows = self.model(stage), np.searchsorted(self.users, users)
+        """Rank the held-out item of users that live here, by the stage's model.
+
+        What it takes is kept for next time, while no other users are asked for.
+        """
+        model, rows = self.model(stage), self._places_among_ranked(users)
         reads = self._reads_at_held_out(split)[rows] if stage.memory else None
         hidden = None if stage.trains_backbone else self._frozen_last_hidden(model, split)[rows]
-        negatives = self.negatives[rows] if "sampled" in rankings else None
+        negatives = self._kept_negatives()[rows] if "sampled" in rankings else None
         data, settings = self.interactions, self.settings
         return rank_users(model, settings, data, users, split, rankings, reads, negatives, hidden)
 
@@ -194,10 +193,26 @@ class Node:
         replay = self._replay if stage.memory else None
         return rank_cold(self.model(stage), self.settings, self.histories, users, content, replay)
 
+    def _places_among_ranked(self, users: UserIndices) -> npt.NDArray[np.intp]:
+        """Where these users [u] stand among the R of whom is kept what ranking them takes."""
+        if not np.isin(users, self._ranked).all():
+            self._ranked = np.sort(users)
+            self._negatives = None
+            self._last_hidden = {}
+            self._reads = {name: own for name, own in self._reads.items() if name not in HELD_OUT}
+        return np.searchsorted(self._ranked, users)
+
+    def _kept_negatives(self) -> Ints:
+        """[R, C] what `sampled` sets beside the held-out item of each of these users."""
+        if self._negatives is None:
+            count, seed = self.settings.evaluation.negatives, self.settings.seed
+            self._negatives = draw_negatives(self.interactions, self._ranked, seed, count)
+        return self._negatives
+
     def _frozen_last_hidden(self, model: Recommender, split: Split) -> Tensor:
-        """[U, D] states just before the split's held-out item, of a backbone that is frozen."""
+        """[R, D] states just before the split's held-out item, of a backbone that is frozen."""
         if split not in self._last_hidden:
-            histories = self.interactions.histories_before(split, self.users)
+            histories = self.interactions.histories_before(split, self._ranked)
             self._last_hidden[split] = last_hidden(model, self.settings, histories)
         return self._last_hidden[split]
 
@@ -206,17 +221,17 @@ class Node:
             raise ValueError("open_bank must come first")
         return self._bank
 
-    def _ends(self, split: Split) -> npt.NDArray[np.int64]:
-        """Position [U] of the split's held-out item in each user's history."""
-        return self.interactions.held_out_positions(split)[self.users]
+    def _ends(self, split: Split, users: UserIndices) -> npt.NDArray[np.int64]:
+        """Position [U] of the split's held-out item in the history of each of these users."""
+        return self.interactions.held_out_positions(split)[users]
 
     def _reads_at_held_out(self, split: Split) -> Ints:
-        """[U, top_k] what each user's memory held just before the split's held-out item.
+        """[R, top_k] what each user's memory held just before the split's held-out item.
 
         The item itself is not in it, even where the memory has already ingested it.
         """
         if split not in self._reads:
-            self._reads[split] = self._replay(self.users, self._ends(split))
+            self._reads[split] = self._replay(self._ranked, self._ends(split, self._ranked))
         return self._reads[split]
 
     def reads_at_targets(self) -> Ints:

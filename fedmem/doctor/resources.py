@@ -46,7 +46,8 @@ def memory_needed(case: Case, stage: Stage) -> float:
     server = SERVER + SERVER_COPIES * parameters + SERVER_HISTORY * interactions
     worker = WORKER + WORKER_COPIES * parameters + WORKER_HISTORY * interactions
     worker += SCORE_COPIES * scores
-    shared = FLOAT * len(users) * settings.evaluation.negatives
+    ranked = min(len(users), settings.evaluation.users or len(users))
+    shared = FLOAT * ranked * settings.evaluation.negatives
     if stage.content:
         targets = int(targets_in_windows(settings, case.interactions, users).sum())
         at_once = client.micro_batch or POSITIONS_AT_ONCE["cpu"]

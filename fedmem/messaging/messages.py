@@ -68,7 +68,8 @@ class Task:
         frozen: the rest itself, on first contact.
         threshold: novelty threshold of the memory; None where it is off.
         round: the server's round, from 1.
-        users: indices of the users that train; None: all that live there.
+        users: indices of the users that train, or whose items are ranked; None: all that live
+            there.
         split: for evaluation.
         rankings: for evaluation, joined by commas.
         hints: for training: what the server's filters send to those at the node, by their names.

@@ -67,6 +67,12 @@ class RecordedRun:
         return int(self.settings["seed"])
 
     @property
+    def sample(self) -> int | None:
+        """How many of its users it was to rank; None: all."""
+        ranked: int | None = self.settings.get("evaluation", {}).get("users")
+        return ranked
+
+    @property
     def data(self) -> str:
         """What is the same where the data are: their hash, or the place of data without one."""
         known = self.people and self.people.data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from fedmem.report.privacy import PRIVACY_HEADINGS, privacy_rows
 from fedmem.report.runs import METRICS, Record, RecordedRun
 from fedmem.report.study import Study
 from fedmem.runs.progress import clock
+from fedmem.runs.records import sample_note
 
 METRIC_HEADINGS = [metric.replace("/", " ") for metric in METRICS]
 IN_TERMINAL = 2 + len(METRICS)
@@ -36,7 +38,7 @@ class Block(NamedTuple):
     Attributes:
         names: of the arm, or of the two arms of which the rows are the first less the second.
         rows: a cell for each heading of the table.
-        note: of runs that have not finished; empty: all have.
+        note: of runs that have not finished, and of samples of the users; empty: there are none.
     """
 
     names: tuple[str, ...]
@@ -64,6 +66,8 @@ def tables_of(study: Study) -> dict[str, Table]:
     for group in study.groups:
         rows = [_cells(group, stage) for stage in group.stages() if group.results_of(stage)]
         notes = [f"seed {r.seed} is unfinished, it {r.standing}" for r in group.runs if r.standing]
+        samples = map(sample_note, itertools.chain(*map(group.results_of, group.stages())))
+        notes += [f"figures {note}" for note in dict.fromkeys(samples) if note]
         arms.append(Block((group.name,), rows, "; ".join(notes)))
     differences, slices = [], []
     for contrast in study.contrasts:
@@ -94,6 +98,7 @@ def runs_frame(study: Study) -> pd.DataFrame:
             "stage": result["stage"],
             "finished": run.standing is None,
             "users": run.users,
+            "ranked_users": result.get("ranked_users"),
             **{name: result[name] for name in ("rounds", "best_round", "trained_parameters")},
             "bytes_moved": run.moved_in(result["stage"]),
             **{name: result[name] for name in ("seconds", "threshold")},
@@ -173,8 +178,8 @@ def _of_pooled_data(study: Study, run: RecordedRun) -> Record | None:
     """
     for other in (other for group in study.groups for other in group.runs):
         found = other.result_of(CENTRALISED.name)
-        alike = (run.seed, run.users) == (other.seed, other.users) and same_data(run, other)
-        if found and alike:
+        mine, yours = ((each.seed, each.users, each.sample) for each in (run, other))
+        if found and mine == yours and same_data(run, other):
             return None if other is run else found
     return None
 

@@ -16,7 +16,7 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
 from fedmem.runs.folder import shown
-from fedmem.runs.records import SELECTED_BY, Observer, RoundRecord, StageResult
+from fedmem.runs.records import SELECTED_BY, Observer, RoundRecord, StageResult, sample_note
 
 COLD_COLUMNS = {
     "cold_sampled": "sampled",
@@ -158,6 +158,8 @@ def print_results(
             clock(result.seconds),
         )
     console.print(table)
+    for note in {sample_note(result): None for result in results if sample_note(result)}:
+        say(f"figures {note}", console)
     if settings.evaluation.cold_items:
         table = make_table("HR@10 on items\nkept from training", *COLD_COLUMNS.values())
         for result in results:

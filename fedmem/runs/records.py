@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from fedmem.core.stages import Stage
 
@@ -88,6 +88,9 @@ class StageResult:
         checkpoint: where the parameters are.
         stopped: why the stage had to stop before its end; None: it had not.
         epsilon: what the run had spent of its privacy budget after it; None: it has none.
+        ranked_users: users that the figures of the test are over, and those of validations where
+            no node went or came; 0: of an earlier version.
+        drawn_from: users that these are a sample of; None: all were to be ranked.
     """
 
     stage: str
@@ -106,6 +109,20 @@ class StageResult:
     stopped: str | None
     epsilon: float | None = None
     test_bytes: int = 0
+    ranked_users: int = 0
+    drawn_from: int | None = None
+
+
+def sample_note(result: StageResult | Mapping[str, Any]) -> str:
+    """Whom the figures of a stage are over, where a sample was drawn; empty: all were ranked.
+
+    It is also given as in `results.json`, where an earlier version said nothing of it.
+    """
+    said = result if isinstance(result, Mapping) else vars(result)
+    drawn_from = said.get("drawn_from")
+    if drawn_from is None:
+        return ""
+    return f"of {said['ranked_users']:,} users drawn from {drawn_from:,} (evaluation.users)"
 
 
 class Observer:

@@ -119,6 +119,8 @@ class StageReporter:
             checkpoint=str(path),
             stopped=progress.trouble,
             epsilon=None if progress.ledger is None else progress.ledger.epsilon,
+            ranked_users=test.users,
+            drawn_from=test.drawn_from,
         )
         self._folder.keep_checkpoint(progress.stage, path)
         self._folder.end_stage(asdict(result), checkpoint.hash, progress.ledger)

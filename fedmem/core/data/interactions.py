@@ -203,14 +203,17 @@ def load(settings: DataSettings) -> Loaded:
 
 def _assemble(table: Table, rows: TableRows, settings: DataSettings) -> Interactions:
     """Dense histories of rows in which each user's stand together, in time order."""
-    users, counts = np.unique(table.users[rows], return_counts=True)
-    items, dense = np.unique(table.items[rows], return_inverse=True)
+    counts = np.bincount(table.users[rows])
+    users = np.flatnonzero(counts)
+    chosen = table.items[rows]
+    met = np.bincount(chosen) > 0
+    items, dense = np.flatnonzero(met), (np.cumsum(met) - 1)[chosen]
     seen, user_ids = table.item_ids[items], table.user_ids[users]
     item_ids = catalogue(settings, seen)
     elsewhere = np.zeros(settings.first_index, dtype=np.int64)  # histories of other nodes' users
     unnamed = np.full(settings.first_index, "" if user_ids.dtype == object else 0, user_ids.dtype)
     return Interactions(
-        offsets=offsets_of(np.concatenate([elsewhere, counts])),
+        offsets=offsets_of(np.concatenate([elsewhere, counts[users]])),
         items=(places(seen, item_ids)[dense] + 1).astype(np.int32),
         item_ids=padded(item_ids),
         user_ids=np.concatenate([unnamed, user_ids]),

@@ -1,4 +1,4 @@
-"""Who takes part: the users of a run, the nodes that they live at, and the sample of a round."""
+"""Who takes part: the users of a run, the nodes that they live at, who trains and who is ranked."""
 
 from __future__ import annotations
 
@@ -50,10 +50,11 @@ def expected_work(settings: Settings, targets: npt.NDArray[np.integer]) -> npt.N
     """Expected work [U] of each user a round, in targets trained, from `targets_in_windows` [U].
 
     Training happens for a sampled share of the users each round; ranking, which costs about
-    `RANKING_COST` targets, for everyone at each validation.
+    `RANKING_COST` targets, at each validation for everyone, or for `evaluation.users` of them.
     """
-    federation = settings.federation
-    work = federation.fraction * targets + RANKING_COST / federation.evaluate_every
+    federation, ranked = settings.federation, settings.evaluation.users
+    share = 1.0 if ranked is None else min(1.0, ranked / max(len(targets), 1))
+    work = federation.fraction * targets + share * RANKING_COST / federation.evaluate_every
     return np.asarray(work, np.float64)
 
 
@@ -80,3 +81,18 @@ def sample_round(
     generator = np.random.default_rng([seed, zlib.crc32(stage.encode()), server_round])
     size = max(1, round(fraction * len(users)))
     return np.sort(generator.choice(np.sort(users), size=size, replace=False))
+
+
+def sample_ranked(settings: Settings, users: UserIndices) -> UserIndices:
+    """The users whose held-out items are ranked, ascending: `evaluation.users` of these, or all.
+
+    Each user has a number of its own by the seed, and those with the lowest are drawn. So they are
+    the same in every round and stage, more take in all of fewer, and where a user joins or goes at
+    most one other changes places.
+    """
+    users, wanted = np.sort(users), settings.evaluation.users
+    if wanted is None or wanted >= len(users):
+        return users
+    generator = np.random.default_rng([settings.seed, zlib.crc32(b"ranked")])
+    numbers = generator.random(int(users[-1]) + 1)[users]
+    return np.sort(users[np.argsort(numbers, kind="stable")[:wanted]])

@@ -35,10 +35,12 @@ Outcomes = dict[str, Ranks]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ranking the held-out items of all users came to.
+    """What ranking users' held-out items came to.
 
     Attributes:
         metrics: means over users, by `<ranking>/<metric>`.
+        users: that were ranked.
+        drawn_from: users that they are a sample of; None: of all no sample was drawn.
         memory: figures of the memories, summed over users; None where they are off.
         outcomes: each user's ranks, where they were asked for.
         seconds: wall time.
@@ -46,6 +48,8 @@ class Evaluation:
     """
 
     metrics: dict[str, float]
+    users: int
+    drawn_from: int | None
     memory: dict[str, float] | None
     outcomes: Outcomes
     seconds: float

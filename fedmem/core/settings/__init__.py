@@ -131,6 +131,9 @@ class EvaluationSettings(Section, key="evaluation"):
     cold_items: Annotated[float, within("[0, 1)")]
     """Share of the items that is kept from training, to be ranked by content alone; see
     docs/new-items.md."""
+    users: Count | None
+    """Users whose held-out items are ranked, drawn once a seed: the same in all validations and the
+    test, on any number of nodes. null, or more than there are: all."""
 
 
 @dataclass(frozen=True)

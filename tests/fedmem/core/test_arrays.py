@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedmem.core.arrays import by_length, offsets_of, ranges
+from fedmem.core.arrays import by_length, found_in, offsets_of, ranges
 
 
 def test_stretches_follow_each_other() -> None:
@@ -42,3 +42,10 @@ def test_every_row_is_in_one_batch_and_no_batch_is_too_large(at_once: int) -> No
 
 def test_no_rows_make_no_batch() -> None:
     assert list(by_length(np.zeros(0, dtype=np.int64), 8)) == []
+
+
+def test_users_are_found_among_others_as_in_an_intersection() -> None:
+    generator = np.random.default_rng(0)
+    for some, others in ((0, 5), (5, 0), (1, 1), (7, 30), (30, 7), (40, 40)):
+        mine, theirs = (np.sort(generator.permutation(50)[:n]) for n in (some, others))
+        assert found_in(mine, theirs).tolist() == np.intersect1d(mine, theirs).tolist()

@@ -14,6 +14,7 @@ from fedmem.core.data.sampling import (
     RANKING_COST,
     expected_work,
     participants,
+    sample_ranked,
     sample_round,
     share_out,
     targets_in_windows,
@@ -144,3 +145,41 @@ def test_a_sample_is_never_empty() -> None:
 def test_every_user_has_a_turn() -> None:
     turns = [user for server_round in range(40) for user in sample(server_round=server_round)]
     assert set(turns) == set(range(100))
+
+
+def ranked(users: list[int], wanted: int | None, seed: int = 0) -> list[int]:
+    evaluation = replace(SETTINGS.evaluation, users=wanted)
+    settings = replace(SETTINGS, evaluation=evaluation, seed=seed)
+    return sample_ranked(settings, np.array(users)).tolist()
+
+
+def test_all_are_ranked_by_default_and_where_more_are_asked_for_than_there_are() -> None:
+    everybody = list(range(3, 90))
+    assert ranked(everybody, None) == ranked(everybody, 87) == ranked(everybody, 500) == everybody
+
+
+def test_more_ranked_users_take_in_all_of_fewer_and_another_seed_draws_others() -> None:
+    sets = [ranked(list(range(100)), n) for n in (1, 10, 50, 99)]
+    assert [len(own) for own in sets] == [1, 10, 50, 99]
+    assert all(own == sorted(set(own)) for own in sets)
+    assert set(sets[0]) < set(sets[1]) < set(sets[2]) < set(sets[3])
+    assert ranked(list(range(100)), 50, seed=1) != sets[2]
+
+
+def test_who_joins_or_goes_changes_one_other_ranked_user_at_most() -> None:
+    before = set(ranked(list(range(100)), 20))
+    for gone in range(100):
+        after = set(ranked([user for user in range(100) if user != gone], 20))
+        assert len(before - after) == (gone in before)
+
+
+def test_each_user_is_ranked_as_likely_as_any_other() -> None:
+    counts = np.bincount(np.concatenate([ranked(list(range(20)), 5, s) for s in range(400)]))
+    assert np.abs(counts - 100).max() < 4 * np.sqrt(400 * 0.25 * 0.75)  # standard deviations
+
+
+def test_ranking_a_sample_is_less_work() -> None:
+    settings = compose_settings(["evaluation.users=1", "federation.evaluate_every=4"])
+    found = expected_work(settings, np.array([10, 20]))
+    fraction = settings.federation.fraction
+    assert found.tolist() == [fraction * n + RANKING_COST / 4 / 2 for n in (10, 20)]
