@@ -7,9 +7,10 @@ kept in a table of fixed size; those that were not asked for the longest make ro
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -28,7 +29,7 @@ class KeptPairs:
     Args:
         pairs_of: makes rows; it is called without a gradient.
         heads: H of a row.
-        candidates: C of a row.
+        candidates: C of a row, all items there are.
         entries: how many have a place, at least 1.
         first: item ids of the entries to begin with, the most wanted first.
         dtype: of the rows.
@@ -46,10 +47,14 @@ class KeptPairs:
         self._pairs_of = pairs_of
         # Place 0 is that of no entry: its odds are 0.
         self.odds, self.weighted = torch.zeros(2, heads, entries + 1, candidates, dtype=dtype)
-        self._places: OrderedDict[int, int] = OrderedDict()
-        """Of each entry that has one; those that were not asked for the longest come first."""
-        self._free = list(range(entries, 0, -1))
-        wanted = first[:entries][::-1].tolist()
+        self._place = np.zeros(candidates + 1, np.int64)
+        """Of each item; 0: it has none."""
+        self._item = np.zeros(entries + 1, np.int64)
+        """At each place; 0: none yet."""
+        self._asked = np.zeros(entries + 1, np.int64)
+        """When each place was asked for last."""
+        self._now = 1
+        wanted = first[:entries][::-1].copy()  # the first to make room comes first
         for start in range(0, len(wanted), AT_ONCE):
             self._take_in(wanted[start : start + AT_ONCE])
 
@@ -58,22 +63,23 @@ class KeptPairs:
 
         None: they are more than have a place.
         """
-        held = dict.fromkeys(items.flatten().tolist())
-        held.pop(0, None)
-        if len(held) > self.odds.shape[1] - 1:
+        asked = items.numpy()
+        held = np.unique(asked)
+        held = held[held > 0]
+        if len(held) >= len(self._item):
             return None
-        unknown = [item for item in held if item not in self._places]
-        for item in held:
-            if item in self._places:
-                self._places.move_to_end(item)
-        if unknown:
+        self._now += 1
+        self._asked[self._place[held]] = self._now
+        unknown = held[self._place[held] == 0]
+        if len(unknown):
             self._take_in(unknown)
-        of = {0: 0} | {item: self._places[item] for item in held}
-        return torch.tensor([of[item] for item in items.flatten().tolist()]).view(items.shape)
+        return torch.from_numpy(self._place[asked])
 
-    def _take_in(self, items: list[int]) -> None:
-        while len(self._free) < len(items):
-            self._free.append(self._places.popitem(last=False)[1])
-        taken = [self._free.pop() for _ in items]
-        self.odds[:, taken], self.weighted[:, taken] = self._pairs_of(torch.tensor(items))
-        self._places.update(zip(items, taken, strict=True))
+    def _take_in(self, items: npt.NDArray[np.integer]) -> None:
+        longest_ago = 1 + np.argsort(self._asked[1:], kind="stable")[: len(items)]
+        self._place[self._item[longest_ago]] = 0
+        self._place[items], self._item[longest_ago] = longest_ago, items
+        self._asked[longest_ago] = self._now
+        self._now += 1
+        places = torch.from_numpy(longest_ago)
+        self.odds[:, places], self.weighted[:, places] = self._pairs_of(torch.from_numpy(items))

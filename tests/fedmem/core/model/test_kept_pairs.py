@@ -22,7 +22,7 @@ class Watched:
 
     def __call__(self, items: Tensor) -> tuple[Tensor, Tensor]:
         self.made += items.tolist()
-        rows = (10.0 * items + torch.arange(HEADS)[:, None])[..., None].expand(-1, -1, ITEMS)
+        rows = (10.0 * items + torch.arange(HEADS)[:, None])[..., None]
         return rows, -rows
 
 
@@ -46,6 +46,14 @@ def test_each_place_holds_its_entry_and_only_new_ones_are_made() -> None:
     assert watched.made[3:] == [5, 7, 2, 9, 3]
     assert pairs.odds.data_ptr() == table
     assert pairs.odds.shape == (HEADS, 5, ITEMS)
+
+
+def test_all_have_a_place_that_were_wanted_at_first() -> None:
+    watched = Watched()
+    pairs = KeptPairs(watched, HEADS, 200, 150, np.arange(1, 201, dtype=np.int32), torch.float32)
+    assert sorted(watched.made) == list(range(1, 151))
+    assert pairs.places(torch.arange(1, 151)) is not None
+    assert len(watched.made) == 150
 
 
 def test_more_entries_than_places_are_not_kept_and_push_nothing_out() -> None:
