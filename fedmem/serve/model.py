@@ -32,8 +32,8 @@ from fedmem.recommend.recommendation import Ranker
 
 KEPT_PAIRS = 640 * 2**20
 """Bytes that the memory's experts may keep of what entries have to do with all items, where no less
-than eight times as much is free. A request whose entries are all kept takes less than half the
-time of one with none; MovieLens-1M takes 560 MB for all items, a single user some 10."""
+than eight times as much is free. Half of a request's time are these products. They take 164 KB an
+item that occurs in a history here, where there are 3,416 items and six heads."""
 
 Stamp = tuple[str, int, int, int]
 """Of a file: its path, and what changes when another takes its place."""
@@ -203,7 +203,7 @@ class ServedModel:
         ranker = Ranker(model, node.settings)
         often = np.bincount(node.interactions.items, minlength=node.interactions.num_items + 1)
         size = min(KEPT_PAIRS, psutil.virtual_memory().available // 8)
-        wanted = np.argsort(-often[1:], kind="stable") + 1
+        wanted = np.argsort(-often, kind="stable")[: np.count_nonzero(often)]
         ranker.keep_pairs(size, wanted.astype(np.int32))
         return ranker
 
