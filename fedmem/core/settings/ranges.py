@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 
 @dataclass(frozen=True)
@@ -59,3 +59,8 @@ def is_encoding(name: str) -> bool:
         return bool(codecs.lookup(name))
     except (LookupError, ValueError):
         return False
+
+
+Count = Annotated[int, at_least(1)]
+Share = Annotated[float, within("[0, 1]")]
+Positive = Annotated[float, above(0)]
