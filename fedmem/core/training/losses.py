@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
+from fedmem.core.model.kernels.function import Function
+
 ALIGNMENT_SOFTNESS = 1e-2
 """Added to |z|² in the cosine: projectors start at zero, where the cosine has no gradient."""
 
@@ -59,7 +61,7 @@ def summed_cross_entropy_over_drawn(
     return ((evidence - positive[:, 0]) * (wanted > 0)).sum()
 
 
-class _SummedCrossEntropy(torch.autograd.Function):
+class _SummedCrossEntropy(Function):
     """(loss, its gradient by `hidden`, its gradient by `item_emb`)."""
 
     @staticmethod
@@ -109,7 +111,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         return _SideBySide.apply(hidden, item_emb, targets), (0, 0, 0)  # type: ignore[no-untyped-call]
 
 
-class _SideBySide(torch.autograd.Function):
+class _SideBySide(Function):
     """`_SummedCrossEntropy` of S users, each with a table of its own: [S, ..., D], [S, I + 1, D].
 
     All positions are computed, and those without a target count for nothing.

@@ -77,10 +77,12 @@ class LocalTrainer:
 
     def train_user(self, user: int, key: RoundKey) -> Update:
         """`local_steps` full-batch steps on one user: the definition of a user's update."""
+        return self._train_user(self._rows_of(np.array([user])), key)
+
+    def _train_user(self, rows: Rows, key: RoundKey) -> Update:
         client = self.settings.client
         if client.local_steps == 1 and client.optimizer == "sgd":
-            return self.train_batch(np.array([user]), key)  # without copies of the parameters
-        rows = self._rows_of(np.array([user]))
+            return self._one_step(rows, key, users=1)  # without copies of the parameters
         before = {name: p.detach().clone() for name, p in self.scope.items()}
         # Summed up apart: new − old would round away changes that are small beside the parameter.
         change = {name: torch.zeros_like(p) for name, p in before.items()}
@@ -112,7 +114,9 @@ class LocalTrainer:
 
     def train_batch(self, users: UserIndices, key: RoundKey) -> Update:
         """The weighted mean of `train_user` over users, as one step on all of their windows."""
-        rows = self._rows_of(users)
+        return self._one_step(self._rows_of(users), key, len(users))
+
+    def _one_step(self, rows: Rows, key: RoundKey, users: int) -> Update:
         weight = int(self.windows.lengths[rows].sum())
         loss = self.accumulate_gradient(rows, key, step=0) / max(weight, 1)
         rate = -self.settings.client.learning_rate / max(weight, 1)
@@ -120,7 +124,7 @@ class LocalTrainer:
             name: torch.zeros_like(p) if p.grad is None else p.grad.mul_(rate)
             for name, p in self.scope.items()
         }
-        return Update(change, weight, loss, len(users))
+        return Update(change, weight, loss, users)
 
     def train_each(self, users: UserIndices, key: RoundKey) -> Iterator[UserUpdates]:
         """`train_user` of each user that has targets, one by one or several side by side."""
@@ -132,8 +136,8 @@ class LocalTrainer:
         if self.execution == "stacked" or self._device.type == "cuda":
             yield from self._side_by_side(own, key)
             return
-        for user, _ in own:
-            update = self.train_user(user, key)
+        for user, user_rows in own:
+            update = self._train_user(user_rows, key)
             change = {name: each[None] for name, each in update.change.items()}
             yield UserUpdates(
                 np.array([user]), change, np.array([update.weight]), np.array([update.loss])
@@ -160,7 +164,8 @@ class LocalTrainer:
 
     def accumulate_gradient(self, rows: Rows, key: RoundKey, step: int) -> float:
         """Leave the gradient of the loss, summed over the rows' targets, in `.grad`; the sum."""
-        self.model.zero_grad(set_to_none=True)
+        for parameter in self.scope.values():
+            parameter.grad = None
         tables = self.model.tables()
         leaves = None if tables is None else tables.leaves()
         total = torch.zeros((), device=self._device)

@@ -88,8 +88,10 @@ def mean(groups: Iterable[UserUpdates], scope: Mapping[str, Tensor]) -> Update:
             else:
                 weights = torch.from_numpy(group.weights).to(each.device, each.dtype)
                 part = torch.tensordot(weights, each, 1)
-            # In the precision of the changes, where that is higher.
-            total[name] = total[name] + part
+            if part.dtype == total[name].dtype:
+                total[name] += part
+            else:  # in the precision of the changes, where that is higher
+                total[name] = total[name] + part
         weight += int(group.weights.sum())
         loss += float(group.losses @ group.weights)
         users += len(group.users)

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fedmem.core.model.kernels.function import Function
+
 jit: Any = numba.njit(cache=True, fastmath=True, nogil=True)
 
 
@@ -23,7 +25,7 @@ def in_full_precision(*tensors: Tensor) -> list[Tensor]:
     return [x.float() if x.dtype == torch.bfloat16 else x for x in tensors]
 
 
-class Folding(torch.autograd.Function):
+class Folding(Function):
     """A function whose first axis is a mere batch axis: `vmap` puts its own there."""
 
     @classmethod
