@@ -53,7 +53,6 @@ def run(arguments: Sequence[str] | None) -> None:
 
     from fedmem.features.table import find_titles, read_titles
     from fedmem.runs.configuration import compose_settings
-    from fedmem.runs.folder import shown
     from fedmem.serve.app import make_app
     from fedmem.serve.starting import find_encoders, find_node, make_desk
 
@@ -79,11 +78,9 @@ def run(arguments: Sequence[str] | None) -> None:
     desk = make_desk(settings, residents, users, node, args.stage, args.run, titles, encoders)
     names = [*LOOPBACK, *args.name] if args.host in LOOPBACK else [*LOOPBACK, args.host, *args.name]
     app = make_app(desk, Access.at(names, args.port, token))
-    served = desk.engine.served
     where = f"[{args.host}]" if ":" in args.host else args.host
     say(
-        f"{shown(served.stamp[0])}, {served.stage.name}, round {served.checkpoint.round}; "
-        f"{len(residents):,} users, {served.node.interactions.num_items:,} items\n"
+        f"{desk.engine.served.summary}\n"
         f"The page: http{'s' if args.certificate else ''}://{where}:{args.port}/   the API: /docs"
     )
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)

@@ -29,6 +29,7 @@ from fedmem.core.stages import Stage
 from fedmem.recommend.new_items import NewItems
 from fedmem.recommend.person import Person, memory_of, person_at, surprise_of, threshold_of
 from fedmem.recommend.recommendation import Ranker
+from fedmem.runs.folder import shown
 
 KEPT_PAIRS = 640 * 2**20
 """Bytes that the memory's experts may keep of what entries have to do with all items, where no less
@@ -137,6 +138,14 @@ class ServedModel:
             with self._lock:
                 fresh._askers = {u: each for u, each in self._askers.items() if u != user}
         return fresh
+
+    @property
+    def summary(self) -> str:
+        """What is served, in a line."""
+        return (
+            f"{shown(self.stamp[0])}, {self.stage.name}, round {self.checkpoint.round}; "
+            f"{len(self.residents):,} users, {self.node.interactions.num_items:,} items"
+        )
 
     @cached_property
     def novelty_counts(self) -> npt.NDArray[np.int64]:
