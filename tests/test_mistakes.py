@@ -68,7 +68,7 @@ def started(base: Settings, changes: dict[str, Any]) -> Settings | None:
     return made
 
 
-@settings(max_examples=150, **DRAWN)
+@settings(max_examples=60, **DRAWN)
 @given(CHANGES)
 def test_any_settings_start_or_are_refused(
     make_settings: MakeSettings, changes: dict[str, Any]
@@ -87,7 +87,7 @@ def test_any_command_line_is_composed_or_refused(pairs: list[tuple[str, Any]]) -
     or_mistake(lambda: compose_settings(overrides))
 
 
-@settings(max_examples=150, **DRAWN)
+@settings(max_examples=60, **DRAWN)
 @given(st.text(alphabet="sed=+~,.[]{}()'\"\\$:@/-0a \t%*é", max_size=12))
 def test_any_text_is_composed_or_refused(text: str) -> None:
     or_mistake(lambda: compose_settings([text]))

@@ -154,7 +154,9 @@ def test_every_figure_of_a_run_is_read_back(kind: Kind, make_settings: MakeSetti
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("message", [6, 13, 30])
+@pytest.mark.parametrize(
+    "message", [13, *(pytest.param(other, marks=pytest.mark.slow) for other in (6, 30))]
+)
 def test_a_run_that_went_on_is_told_once_and_whole(
     message: int, kind: Kind, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
