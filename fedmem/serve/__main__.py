@@ -21,6 +21,8 @@ from pathlib import Path
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 # Before torch: threads that wait for one another let others work, as what trains on this machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Products within compiled loops are too small for two threads, which would only spin.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from fedmem.core.commands import Parser, command_parser
 from fedmem.core.console import say

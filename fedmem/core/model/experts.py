@@ -106,33 +106,26 @@ class MemoryExpert(nn.Module):
             items: item ids [X, Y, M] of the memories' entries, 0 where there is none.
         """
         rows = Rows(candidates)
-        moments_of = self._shared_moments if rows.shared else self._moments
-        o_u, o_sum, o_o = moments_of(tables, rows, items)
+        moments = self._kept_moments(tables, rows, items)
+        if moments is None:
+            moments_of = self._shared_moments if rows.shared else self._moments
+            moments = moments_of(tables, rows, items)
+        o_u, o_sum, o_o = moments
         shift = rows.of(tables.shift[:, None]).mT  # [X, 1, C]
         read = o_u * self._scale(o_sum, o_o) + shift
         return read * (items > 0).any(-1).unsqueeze(2)
 
     @torch.no_grad()
     def with_kept_pairs(self, tables: ExpertTables, entries: int, first: Ints) -> ExpertTables:
-        """The same tables, with pairs that are kept of so many entries; see `KeptPairs`.
-
-        A candidate's odds are in proportion to its largest logit with any item, by the
-        Cauchy-Schwarz inequality; where it has some that are too far apart for that, nothing is
-        kept.
-        """
+        """The same tables, with pairs that are kept of so many entries; see `KeptPairs`."""
         rows = Rows(torch.arange(1, len(tables.query))[None])
-        query, probe = self._split(rows.of(tables.query)), self._split(rows.of(tables.probe))
-        longest = self._split(rows.of(tables.key)).norm(dim=-1).amax(-1)  # [1, H]
-        largest = (query.norm(dim=-1) * longest[..., None])[:, :, None]  # [1, H, 1, C]
-        if 2 * largest.max() > SPREAD:
-            return tables
 
         def pairs_of(held: Tensor) -> tuple[Tensor, Tensor]:
-            key, value = (self._entries(table, held[None]) for table in (tables.key, tables.value))
-            odds = (key @ query.mT).sub_(largest).exp_()  # [1, H, N, C]
-            return odds[0], (value @ probe.mT).mul_(odds)[0]
+            logits, along, _ = self._pairs(tables, rows, held[None])
+            return logits[0], along[0]
 
-        kept = KeptPairs(pairs_of, self.heads, query.shape[2], entries, first, query.dtype)
+        items = rows.items.shape[1]
+        kept = KeptPairs(pairs_of, self.heads, items, entries, first, tables.query.dtype)
         return replace(tables, kept=kept)
 
     def shares(self, tables: ExpertTables, candidates: Tensor, items: Tensor) -> Tensor:
@@ -177,10 +170,29 @@ class MemoryExpert(nn.Module):
     def _distinct_moments(self, tables: ExpertTables, rows: Rows, items: Tensor) -> Moments:
         """The same on CPUs, where each row's positions look up what is computed once for them."""
         held, places = distinct_entries(items)  # [X, N], [X, Y, M]
-        value = self._entries(tables.value, held)  # [X, H, N, D/H]
+        return distinct_moments(*self._pairs(tables, rows, held), places)
+
+    def _kept_moments(self, tables: ExpertTables, rows: Rows, items: Tensor) -> Moments | None:
+        """The same from kept pairs; None: there are none, or none of these candidates."""
+        if tables.kept is None or rows.in_place != slice(1, len(tables.query)):
+            return None
+        held, places = distinct_entries(items)  # [1, N], [1, Y, M]
+        if held.shape[1] * self.heads * rows.items.shape[1] > PAIRS_AT_ONCE:
+            return None
+        pairs = tables.kept.pairs(held[0])
+        if pairs is None:
+            return None
+        logits, along = (each[None] for each in pairs)
+        return distinct_moments(logits, along, self._entries(tables.value, held), places)
+
+    def _pairs(
+        self, tables: ExpertTables, rows: Rows, held: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits and v·u [X, H, N, C] of candidates [X, C] at entries [X, N], whose v follow."""
+        value = self._entries(tables.value, held)
         logits = self._entries(tables.key, held) @ self._split(rows.of(tables.query)).mT
-        along = value @ self._split(rows.of(tables.probe)).mT  # [X, H, N, C]
-        return distinct_moments(logits, along, value, places)
+        along = value @ self._split(rows.of(tables.probe)).mT
+        return logits, along, value
 
     def _shared_moments(self, tables: ExpertTables, rows: Rows, items: Tensor) -> Moments:
         """The same where all positions share their candidates, X = 1; no gradient.
@@ -191,11 +203,6 @@ class MemoryExpert(nn.Module):
         """
         values = self._entries(tables.value, items[0])  # [Y, H, M, D/H]
         sums, gram = values.sum(-1), values @ values.mT  # [Y, H, M], [Y, H, M, M]
-        if tables.kept and rows.in_place == slice(1, len(tables.query)):
-            places = tables.kept.places(items[0])
-            if places is not None:
-                pairs = tables.kept.odds, tables.kept.weighted
-                return _of_one_row(shared_moments(*pairs, places, sums, gram))
         held, places = torch.unique(items[0], return_inverse=True)  # [N], [Y, M]
         key, value = (self._entries(table, held[None]) for table in (tables.key, tables.value))
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from fedmem.core.arrays import Ints
 
 PairsOf = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Of entries [N]: their odds, and these times v·u, with all candidates; [H, N, C] each."""
+"""Of entries [N]: their logits with all candidates, and v·u; [H, N, C] each."""
 
 AT_ONCE = 64
 """Entries whose rows are made at a time."""
@@ -45,8 +45,8 @@ class KeptPairs:
         dtype: torch.dtype,
     ) -> None:
         self._pairs_of = pairs_of
-        # Place 0 is that of no entry: its odds are 0.
-        self.odds, self.weighted = torch.zeros(2, heads, entries + 1, candidates, dtype=dtype)
+        self._rows = torch.zeros(2, heads, entries + 1, candidates, dtype=dtype)
+        """Logits and v·u at each place; place 0 is that of no entry."""
         self._place = np.zeros(candidates + 1, np.int64)
         """Of each item; 0: it has none."""
         self._item = np.zeros(entries + 1, np.int64)
@@ -58,22 +58,22 @@ class KeptPairs:
         for start in range(0, len(wanted), AT_ONCE):
             self._take_in(wanted[start : start + AT_ONCE])
 
-    def places(self, items: Tensor) -> Tensor | None:
-        """Places [...] in `odds` and `weighted` of the entries [...], 0 where there is none.
+    def pairs(self, held: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Logits and v·u [H, N, C] of different entries [N], 0 where there is none.
 
         None: they are more than have a place.
         """
-        asked = items.numpy()
-        held = np.unique(asked)
-        held = held[held > 0]
-        if len(held) >= len(self._item):
+        items = held.numpy()
+        asked = items[items > 0]
+        if len(asked) >= len(self._item):
             return None
         self._now += 1
-        self._asked[self._place[held]] = self._now
-        unknown = held[self._place[held] == 0]
+        self._asked[self._place[asked]] = self._now
+        unknown = asked[self._place[asked] == 0]
         if len(unknown):
             self._take_in(unknown)
-        return torch.from_numpy(self._place[asked])
+        logits, along = self._rows.index_select(2, torch.from_numpy(self._place[items]))
+        return logits, along
 
     def _take_in(self, items: npt.NDArray[np.integer]) -> None:
         longest_ago = 1 + np.argsort(self._asked[1:], kind="stable")[: len(items)]
@@ -82,4 +82,4 @@ class KeptPairs:
         self._asked[longest_ago] = self._now
         self._now += 1
         places = torch.from_numpy(longest_ago)
-        self.odds[:, places], self.weighted[:, places] = self._pairs_of(torch.from_numpy(items))
+        self._rows[:, :, places] = torch.stack(self._pairs_of(torch.from_numpy(items)))
