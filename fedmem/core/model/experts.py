@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from fedmem.core.arrays import Ints
 from fedmem.core.model.kept_pairs import KeptPairs
-from fedmem.core.model.kernels.distinct_entries import distinct_entries, distinct_moments
+from fedmem.core.model.kernels.distinct_entries import NOWHERE, distinct_entries, distinct_moments
 from fedmem.core.model.kernels.read_out_moments import Moments, read_out_moments, shared_moments
 from fedmem.core.model.rows import Rows, look_up
 
@@ -106,11 +106,8 @@ class MemoryExpert(nn.Module):
             items: item ids [X, Y, M] of the memories' entries, 0 where there is none.
         """
         rows = Rows(candidates)
-        moments = self._kept_moments(tables, rows, items)
-        if moments is None:
-            moments_of = self._shared_moments if rows.shared else self._moments
-            moments = moments_of(tables, rows, items)
-        o_u, o_sum, o_o = moments
+        moments_of = self._shared_moments if rows.shared else self._moments
+        o_u, o_sum, o_o = moments_of(tables, rows, items)
         shift = rows.of(tables.shift[:, None]).mT  # [X, 1, C]
         read = o_u * self._scale(o_sum, o_o) + shift
         return read * (items > 0).any(-1).unsqueeze(2)
@@ -172,19 +169,6 @@ class MemoryExpert(nn.Module):
         held, places = distinct_entries(items)  # [X, N], [X, Y, M]
         return distinct_moments(*self._pairs(tables, rows, held), places)
 
-    def _kept_moments(self, tables: ExpertTables, rows: Rows, items: Tensor) -> Moments | None:
-        """The same from kept pairs; None: there are none, or none of these candidates."""
-        if tables.kept is None or rows.in_place != slice(1, len(tables.query)):
-            return None
-        held, places = distinct_entries(items)  # [1, N], [1, Y, M]
-        if held.shape[1] * self.heads * rows.items.shape[1] > PAIRS_AT_ONCE:
-            return None
-        pairs = tables.kept.pairs(held[0])
-        if pairs is None:
-            return None
-        logits, along = (each[None] for each in pairs)
-        return distinct_moments(logits, along, self._entries(tables.value, held), places)
-
     def _pairs(
         self, tables: ExpertTables, rows: Rows, held: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -204,22 +188,34 @@ class MemoryExpert(nn.Module):
         values = self._entries(tables.value, items[0])  # [Y, H, M, D/H]
         sums, gram = values.sum(-1), values @ values.mT  # [Y, H, M], [Y, H, M, M]
         held, places = torch.unique(items[0], return_inverse=True)  # [N], [Y, M]
-        key, value = (self._entries(table, held[None]) for table in (tables.key, tables.value))
 
         def of(some: Rows) -> Moments:
-            logits = key @ self._split(some.of(tables.query)).mT  # [1, H, N, C]
-            largest = logits.amax(2, keepdim=True)
+            kept = self._kept_pairs(tables, some, held)
+            logits, along, _ = self._pairs(tables, some, held[None]) if kept is None else kept
+            largest = logits.amax(2, keepdim=True)  # of [1, H, N, C]
             if (largest - logits.amin(2, keepdim=True)).max() > SPREAD:
+                if kept is not None:
+                    absent = torch.where(held[places] > 0, places, NOWHERE)[None]
+                    return distinct_moments(*kept, absent)
                 pairs = items.numel() * self.heads
                 return _in_parts(some, pairs, lambda few: self._apart(tables, few, items[0]))
-            along = value @ self._split(some.of(tables.probe)).mT
             odds = logits.sub_(largest).exp_()
             if not held[0]:  # ascending: only the first can be no entry
                 odds[:, :, 0] = 0.0
             weighted = along.mul_(odds)
-            return _of_one_row(shared_moments(odds[0], weighted[0], places, sums, gram))
+            o_u, o_sum, o_o = shared_moments(odds[0], weighted[0], places, sums, gram)
+            return o_u[None], o_sum[None], o_o[None]
 
         return _in_parts(rows, len(held) * self.heads, of)
+
+    def _kept_pairs(
+        self, tables: ExpertTables, rows: Rows, held: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """As `_pairs` of entries [N], but kept; None: they are not, or not of these candidates."""
+        if tables.kept is None or rows.in_place != slice(1, len(tables.query)):
+            return None
+        pairs = tables.kept.pairs(held)
+        return None if pairs is None else (*pairs, self._entries(tables.value, held[None]))
 
     def _apart(self, tables: ExpertTables, rows: Rows, items: Tensor) -> Moments:
         """The same, of memories [Y, M] each of which is a row of its own."""
@@ -234,12 +230,6 @@ class MemoryExpert(nn.Module):
     def _split(self, rows: Tensor) -> Tensor:
         """[X, N, D] by head: [X, H, N, D/H]."""
         return rows.view(*rows.shape[:2], self.heads, -1).transpose(1, 2)
-
-
-def _of_one_row(moments: Moments) -> Moments:
-    """[Y, C] each as those of a single row [1, Y, C]."""
-    o_u, o_sum, o_o = moments
-    return o_u[None], o_sum[None], o_o[None]
 
 
 def _in_parts(rows: Rows, pairs: int, moments_of: Callable[[Rows], Moments]) -> Moments:

@@ -59,7 +59,7 @@ class KeptPairs:
             self._take_in(wanted[start : start + AT_ONCE])
 
     def pairs(self, held: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Logits and v·u [H, N, C] of different entries [N], 0 where there is none.
+        """Logits and v·u [1, H, N, C], new ones, of different entries [N], 0 where there is none.
 
         None: they are more than have a place.
         """
@@ -73,7 +73,7 @@ class KeptPairs:
         if len(unknown):
             self._take_in(unknown)
         logits, along = self._rows.index_select(2, torch.from_numpy(self._place[items]))
-        return logits, along
+        return logits[None], along[None]
 
     def _take_in(self, items: npt.NDArray[np.integer]) -> None:
         longest_ago = 1 + np.argsort(self._asked[1:], kind="stable")[: len(items)]

@@ -40,7 +40,7 @@ def test_each_entry_has_its_row_and_only_new_ones_are_made() -> None:
         assert found is not None
         expected = (10.0 * held + torch.arange(HEADS)[:, None]) * (held > 0)
         for rows, sign in zip(found, (1, -1), strict=True):
-            assert torch.equal(rows, sign * expected[..., None].expand(-1, -1, ITEMS))
+            assert torch.equal(rows[0], sign * expected[..., None].expand(-1, -1, ITEMS))
     # 7 takes the place of 2, the least wanted at first; 2 and 9 those of 3 and 1.
     assert watched.made[3:] == [5, 7, 2, 9, 3]
     assert pairs._rows is table
