@@ -185,20 +185,24 @@ class MemoryExpert(nn.Module):
         once for all positions, its exponential included; except for candidates whose logits are
         too far apart for that.
         """
+        held, places = torch.unique(items[0], return_inverse=True)  # [N], [Y, M]
+        key, value = (self._entries(table, held[None]) for table in (tables.key, tables.value))
         values = self._entries(tables.value, items[0])  # [Y, H, M, D/H]
         sums, gram = values.sum(-1), values @ values.mT  # [Y, H, M], [Y, H, M, M]
-        held, places = torch.unique(items[0], return_inverse=True)  # [N], [Y, M]
 
         def of(some: Rows) -> Moments:
-            kept = self._kept_pairs(tables, some, held)
-            logits, along, _ = self._pairs(tables, some, held[None]) if kept is None else kept
+            kept = None
+            if tables.kept is not None and some.in_place == slice(1, len(tables.query)):
+                kept = tables.kept.pairs(held)
+            logits = kept[0] if kept else key @ self._split(some.of(tables.query)).mT
             largest = logits.amax(2, keepdim=True)  # of [1, H, N, C]
             if (largest - logits.amin(2, keepdim=True)).max() > SPREAD:
-                if kept is not None:
-                    absent = torch.where(held[places] > 0, places, NOWHERE)[None]
-                    return distinct_moments(*kept, absent)
+                if kept:
+                    there = torch.where(held[places] > 0, places, NOWHERE)
+                    return distinct_moments(*kept, value, there[None])
                 pairs = items.numel() * self.heads
                 return _in_parts(some, pairs, lambda few: self._apart(tables, few, items[0]))
+            along = kept[1] if kept else value @ self._split(some.of(tables.probe)).mT
             odds = logits.sub_(largest).exp_()
             if not held[0]:  # ascending: only the first can be no entry
                 odds[:, :, 0] = 0.0
@@ -207,15 +211,6 @@ class MemoryExpert(nn.Module):
             return o_u[None], o_sum[None], o_o[None]
 
         return _in_parts(rows, len(held) * self.heads, of)
-
-    def _kept_pairs(
-        self, tables: ExpertTables, rows: Rows, held: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor] | None:
-        """As `_pairs` of entries [N], but kept; None: they are not, or not of these candidates."""
-        if tables.kept is None or rows.in_place != slice(1, len(tables.query)):
-            return None
-        pairs = tables.kept.pairs(held)
-        return None if pairs is None else (*pairs, self._entries(tables.value, held[None]))
 
     def _apart(self, tables: ExpertTables, rows: Rows, items: Tensor) -> Moments:
         """The same, of memories [Y, M] each of which is a row of its own."""
