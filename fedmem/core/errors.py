@@ -28,6 +28,8 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
     A key that lacks its section, or stands in another one, is known by its last part.
     """
     known, last = list(choices), word.rpartition(".")[2]
+    if "." in word and (slip := difflib.get_close_matches(word, known, 1, cutoff=0.92)):
+        return slip[0]  # of a letter or two in the whole key
     same = [choice for choice in known if choice.rpartition(".")[2] == last]
     if same:
         # So like the word that others, which end in the same part, are passed over.

@@ -19,6 +19,7 @@ from fedmem.runs.configuration import choices, readable
 
 MISTAKES = {
     # unknown keys, with the nearest
+    "evaluation.user=5": "did you mean evaluation.users?",
     "federation.fracton=1": "federation.fracton is no setting: did you mean federation.fraction?",
     "+federation.fracton=1": "did you mean federation.fraction?",
     "++federation.fracton=1": "did you mean federation.fraction?",
