@@ -12,7 +12,7 @@ from rich.console import Console
 
 from fedmem.core.console import say
 from fedmem.core.machine.children import environment
-from fedmem.core.machine.placement import share_of
+from fedmem.core.machine.placement import gpus_of, share_of
 from fedmem.experiment.arms import Condition, Experiment, PlannedRun
 
 POLL_SECONDS = 0.2
@@ -40,6 +40,7 @@ def run_experiment(
     for run in failed:
         report(f"{run.title}: {Condition.STOPPED.value}, see {run.folder / LOG}")
     under_way: dict[PlannedRun, tuple[subprocess.Popen[bytes], float]] = {}
+    places: dict[PlannedRun, int] = {}
     try:
         while waiting or under_way:
             for run in [run for run in waiting if set(run.parents) & set(failed)]:
@@ -52,7 +53,8 @@ def run_experiment(
                 waiting.remove(run)
                 report(f"{run.title}: {run.condition().value}, see {run.folder / LOG}")
                 run.make_ready()
-                under_way[run] = _start(run, parallel), time.monotonic()
+                places[run] = min(set(range(parallel)) - {places[each] for each in under_way})
+                under_way[run] = _start(run, parallel, places[run]), time.monotonic()
             time.sleep(POLL_SECONDS)
             for run, (process, began) in list(under_way.items()):
                 if process.poll() is not None:
@@ -71,18 +73,20 @@ def run_experiment(
     return failed
 
 
-def _start(run: PlannedRun, parallel: int) -> subprocess.Popen[bytes]:
-    """Begin it on its share of the cores, in a session of its own: Ctrl-C comes through us."""
+def _start(run: PlannedRun, parallel: int, place: int) -> subprocess.Popen[bytes]:
+    """Begin it on its share of cores and GPUs, in a session of its own: Ctrl-C comes through us."""
     words, simulation = run.command(), run.settings.simulation
     share = share_of(simulation, parallel, workers=run.module == "fedmem.simulate")
     if share != simulation:
         words += [f"simulation.workers={share.workers}", f"simulation.threads={share.threads}"]
+    gpus = gpus_of(simulation, parallel, place)
+    own = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
     with (run.folder / LOG).open("ab") as log:
         return subprocess.Popen(
             words,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=environment(),
+            env=environment(**own),
             start_new_session=True,
         )
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from fedmem.clients import CohortClient
 from fedmem.core.arrays import UserIndices
 from fedmem.core.errors import FedmemError
+from fedmem.core.machine.device import stack_bytes
 from fedmem.core.model.parameters import Parameters
 from fedmem.core.node import Node
 from fedmem.core.privacy.accounting import Floats
@@ -28,7 +29,7 @@ from fedmem.core.privacy.audit import Bits
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
 from fedmem.core.training.batches import RoundKey
-from fedmem.core.training.trainer import STACK_BYTES, LocalTrainer
+from fedmem.core.training.trainer import LocalTrainer
 from fedmem.core.updates.filter import UpdateFilter
 from fedmem.core.updates.filters import make_filters
 from fedmem.core.updates.update import UserUpdates
@@ -90,7 +91,7 @@ class Canaries:
         """Those of the canaries among users that are in, a few side by side."""
         chosen = np.flatnonzero(np.isin(self.users, users) & self.present)
         device = next(iter(scope.values())).device
-        size = STACK_BYTES[device.type] // (8 * sum(4 * value.numel() for value in scope.values()))
+        size = stack_bytes(device) // (8 * sum(4 * value.numel() for value in scope.values()))
         for some in np.array_split(chosen, range(max(1, size), len(chosen), max(1, size))):
             change = {n: torch.zeros(len(some), *x.shape, device=device) for n, x in scope.items()}
             for row, canary in enumerate(some.tolist()):

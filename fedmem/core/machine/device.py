@@ -37,6 +37,20 @@ def positions_at_once(micro_batch: int | None, device: torch.device, backbone: b
     return POSITIONS_AT_ONCE[device.type] * (1 if backbone else 4)
 
 
+CPU_STACK_BYTES = 1 << 28
+GPU_STACK_SHARE = 8
+
+
+def stack_bytes(device: torch.device) -> int:
+    """Bytes that the models of users side by side may take: an eighth of a GPU's memory.
+
+    Of its memory, not of what is free of it: the size of a stack must not hang on other processes.
+    """
+    if device.type == "cpu":
+        return CPU_STACK_BYTES
+    return int(torch.cuda.get_device_properties(device).total_memory) // GPU_STACK_SHARE
+
+
 def computing_in(precision: str, device: torch.device) -> torch.autocast:
     """A context in which matrix products run in this `client.precision`."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

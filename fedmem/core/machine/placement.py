@@ -32,8 +32,8 @@ def this_machine() -> Machine:
 def share_of(simulation: SimulationSettings, runs: int, workers: bool = True) -> SimulationSettings:
     """Settings of one of so many runs at a time, which keep it to its part of the cores.
 
-    Those that compute on a GPU share it as they are, and what the settings say stays. A run without
-    workers is one process of several threads.
+    Those that compute on GPUs stay as they are, see `gpus_of`, as does what the settings say. A run
+    without workers is one process of several threads.
     """
     if runs == 1 or resolve_device(simulation.device, local_gpus()) == "cuda":
         return simulation
@@ -43,6 +43,24 @@ def share_of(simulation: SimulationSettings, runs: int, workers: bool = True) ->
     count = simulation.workers or cores
     threads = simulation.threads or max(1, cores // count)
     return replace(simulation, workers=count, threads=threads)
+
+
+def gpus_of(simulation: SimulationSettings, runs: int, place: int) -> str | None:
+    """The GPUs of one of so many runs at a time, by its place among them from 0, as
+    `CUDA_VISIBLE_DEVICES` names them; None: all that there are.
+
+    As far as they go each run has its own, since what a round waits for is not the GPU alone. One
+    that asks for more workers than would fit its own shares all of them with the others.
+    """
+    gpus = local_gpus()
+    if runs == 1 or gpus < 2 or resolve_device(simulation.device, gpus) != "cuda":
+        return None
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(number) for number in range(gpus)]
+    own = names[place % gpus :: runs]
+    if simulation.workers > len(own) * simulation.workers_per_gpu:
+        return None
+    return ",".join(own)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from fedmem.core.arrays import UserIndices, by_length
 from fedmem.core.data import Windows
-from fedmem.core.machine.device import positions_at_once
+from fedmem.core.machine.device import positions_at_once, stack_bytes
 from fedmem.core.model import Recommender
 from fedmem.core.settings import ClientSettings, Settings
 from fedmem.core.training.batches import Batch, BatchMaker, RoundKey, Rows
@@ -30,9 +30,6 @@ from fedmem.core.training.hidden_states import HiddenStates
 from fedmem.core.training.objective import Objective
 from fedmem.core.training.touched_items import TABLE, TouchedItems
 from fedmem.core.updates.update import Update, UserUpdates
-
-STACK_BYTES = {"cpu": 1 << 28, "cuda": 1 << 31}
-"""What the models of users side by side may take."""
 
 COPIES = 6
 """Parameters, gradients, changes, Adam's two moments and a temporary: all are held for every such
@@ -148,7 +145,7 @@ class LocalTrainer:
         client, lengths = self.settings.client, self.windows.lengths
         own = sorted(own, key=lambda each: lengths[each[1]].sum())
         held = sum(p.numel() * p.element_size() for p in self.scope.values())
-        size = max(1, STACK_BYTES[self._device.type] // (held * COPIES))
+        size = max(1, stack_bytes(self._device) // (held * COPIES))
         for start in range(0, len(own), size):
             users, rows = zip(*own[start : start + size], strict=True)
             weights = np.array([lengths[each].sum() for each in rows])
@@ -245,7 +242,12 @@ def train_stacked(
         batch, hidden = make_batch(np.concatenate(rows), step)
         batch = batch.map(side_by_side)
         hidden = None if hidden is None else side_by_side(hidden)
-        parameters = {n: (p.detach() + change[n]).requires_grad_() for n, p in scope.items()}
+        parameters = {
+            name: (p.detach() + change[name] if step else p.detach().expand(users, *p.shape))
+            for name, p in scope.items()
+        }
+        for value in parameters.values():
+            value.requires_grad_()
         places_of_users = (0, batch.map(lambda _: 0), None if hidden is None else 0)
         with sdpa_kernel(SDPBackend.MATH):  # the others know no further axis
             losses = vmap(loss_of, in_dims=places_of_users)(parameters, batch, hidden)  # [S]

@@ -29,8 +29,9 @@ class Pretence:
         self.fail: set[str] = set()
         self.stopped: str | None = None
 
-    def __call__(self, run: PlannedRun, parallel: int) -> subprocess.Popen[bytes]:
+    def __call__(self, run: PlannedRun, parallel: int, place: int) -> subprocess.Popen[bytes]:
         assert all(parent.condition() is Condition.DONE for parent in run.parents)
+        assert 0 <= place < parallel
         self.order.append(run.title)
         (run.folder / LOG).write_text("fedmem: no\n")
         if run.arm in self.fail:

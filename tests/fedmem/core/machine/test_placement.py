@@ -10,7 +10,14 @@ import pytest
 
 from fedmem.core.errors import FedmemError
 from fedmem.core.machine import placement as placement_module
-from fedmem.core.machine.placement import Machine, Placement, place, share_of, this_machine
+from fedmem.core.machine.placement import (
+    Machine,
+    Placement,
+    gpus_of,
+    place,
+    share_of,
+    this_machine,
+)
 from fedmem.core.settings import Settings
 from tests.helpers.settings import composed
 
@@ -64,6 +71,28 @@ def test_runs_at_a_time_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(placement_module, "local_gpus", lambda: 1)
     assert share(2) == (0, 0)
     assert share(2, "simulation.device=cpu") == (4, 1)
+
+
+def test_runs_at_a_time_have_gpus_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def found(gpus: int, runs: int, *overrides: str) -> list[str | None]:
+        monkeypatch.setattr(placement_module, "local_gpus", lambda: gpus)
+        simulation = composed(*overrides).simulation
+        return [gpus_of(simulation, runs, place) for place in range(runs)]
+
+    assert found(0, 2) == [None, None]
+    assert found(1, 2) == [None, None]
+    assert found(2, 1) == [None]
+    assert found(2, 2) == ["0", "1"]
+    assert found(2, 4) == ["0", "1", "0", "1"]
+    assert found(4, 2) == ["0,2", "1,3"]
+    assert found(5, 2) == ["0,2,4", "1,3"]
+    assert found(2, 2, "simulation.device=cpu") == [None, None]
+    assert found(2, 2, "simulation.workers=2") == [None, None]
+    assert found(4, 2, "simulation.workers=2") == ["0,2", "1,3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,GPU-5a")
+    assert found(2, 2) == ["6", "GPU-5a"]
 
 
 def test_a_number_of_nodes_stays() -> None:

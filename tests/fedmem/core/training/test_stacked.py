@@ -120,7 +120,8 @@ def test_how_many_users_stand_side_by_side_does_not_matter(
 
     model_bytes = sum(p.numel() * p.element_size() for p in trainer.scope.values())
     monkeypatch.setattr(training, "train_stacked", note)
-    monkeypatch.setattr(training, "STACK_BYTES", {"cpu": at_once * model_bytes * training.COPIES})
+    held = at_once * model_bytes * training.COPIES
+    monkeypatch.setattr(training, "stack_bytes", lambda _: held)
     check(train_cohort(trainer, USERS, key), expected)
     assert groups == {1: [1] * 6, 2: [2, 2, 2], 4: [4, 2]}[at_once]
 
