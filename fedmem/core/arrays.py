@@ -40,14 +40,18 @@ def found_in(some: UserIndices, users: UserIndices) -> UserIndices:
     return found
 
 
-def by_length(lengths: npt.NDArray[np.integer], at_once: int) -> Iterator[npt.NDArray[np.intp]]:
+def by_length(
+    lengths: npt.NDArray[np.integer], at_once: int, most: int | None = None
+) -> Iterator[npt.NDArray[np.intp]]:
     """Rows of these lengths [R] in batches of similar length, the longest first: little padding.
 
-    A batch has at most so many positions, its padding counted; a longer row is a batch alone.
+    A batch has at most so many positions, its padding counted, and at most so many rows; a longer
+    row is a batch alone.
     """
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
         size = max(1, at_once // max(int(lengths[order[start]]), 1))
+        size = size if most is None else min(size, most)
         yield order[start : start + size]
         start += size

@@ -135,7 +135,7 @@ class _SideBySide(Function):
             totals[users] = ((evidence.log() + largest - at_target) * there).sum((1, 2))
             by_sample[users] = (odds @ items / evidence - item_emb[users].gather(1, rows)) * there
             by_item_emb[users, 1:] = odds.mT @ (own / evidence * there)
-            by_item_emb[users] = by_item_emb[users].scatter_add(1, rows, -own * there)
+            by_item_emb[users].scatter_add_(1, rows, -own * there)
         return totals, by_sample.view(hidden.shape), by_item_emb
 
     setup_context = _SummedCrossEntropy.setup_context

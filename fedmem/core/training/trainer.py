@@ -31,6 +31,9 @@ from fedmem.core.training.objective import Objective
 from fedmem.core.training.touched_items import TABLE, TouchedItems
 from fedmem.core.updates.update import Update, UserUpdates
 
+STACKED_POSITIONS = {"cpu": 1 << 14, "cuda": 1 << 18}
+"""Positions of users side by side, all of which are computed at once."""
+
 COPIES = 6
 """Parameters, gradients, changes, Adam's two moments and a temporary: all are held for every such
 user."""
@@ -143,12 +146,12 @@ class LocalTrainer:
     def _side_by_side(self, own: list[tuple[int, Rows]], key: RoundKey) -> Iterator[UserUpdates]:
         """Users of similar length at a time, as many as memory allows."""
         client, lengths = self.settings.client, self.windows.lengths
-        own = sorted(own, key=lambda each: lengths[each[1]].sum())
         held = sum(p.numel() * p.element_size() for p in self.scope.values())
         size = max(1, stack_bytes(self._device) // (held * COPIES))
-        for start in range(0, len(own), size):
-            users, rows = zip(*own[start : start + size], strict=True)
-            weights = np.array([lengths[each].sum() for each in rows])
+        targets = np.array([lengths[rows].sum() for _, rows in own])
+        for chosen in by_length(targets, STACKED_POSITIONS[self._device.type], size):
+            users, rows = zip(*(own[each] for each in chosen), strict=True)
+            weights = targets[chosen]
             change, losses = train_stacked(
                 self._objective,
                 self.scope,
@@ -256,6 +259,6 @@ def train_stacked(
         )
         for name, gradient in zip(parameters, gradients, strict=True):
             by_user = weights.to(gradient.device).view(-1, *[1] * (gradient.dim() - 1))
-            change[name].grad = gradient / by_user
+            change[name].grad = gradient.div_(by_user)
         optimizer.step()
     return change, losses.detach()

@@ -54,7 +54,8 @@ class PrivateUpdates(UpdateFilter):
         change = {}
         for name, each in updates.change.items():
             by_user = torch.from_numpy(scale).to(each).view(-1, *[1] * (each.dim() - 1))
-            change[name] = torch.nan_to_num(each, 0.0, 0.0, 0.0) * by_user
+            whole = each if finite.all() else torch.nan_to_num(each, 0.0, 0.0, 0.0)
+            change[name] = whole * by_user
         ones = np.ones_like(updates.weights)
         return replace(updates, change=change, weights=ones, losses=np.zeros(len(ones)))
 
