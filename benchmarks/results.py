@@ -25,6 +25,7 @@ from fedmem.report.text import markdown_tables
 PAGES = Path(__file__).parents[1] / "docs" / "results"
 CAPTIONS = {
     "arms": "On the test items, mean ± s.d. over seeds:",
+    "privacy": "What the stages have spent:",
     "share": "Shares of what the same model reaches on pooled data, with the same seeds:",
     "differences": "The last stage of each arm less that of `{against}`, on the same users and "
     "seeds, with its 95% interval by the bootstrap over users:",

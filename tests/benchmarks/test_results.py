@@ -13,6 +13,9 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
 from fedmem.experiment.arms import load_experiment
 from fedmem.federation.server_app import Run
+from fedmem.report.runs import find_runs, read_runs
+from fedmem.report.study import Study
+from fedmem.report.tables import tables_of
 from tests.helpers.in_process_grid import InProcessGrid
 
 
@@ -56,8 +59,10 @@ def test_runs_of_an_experiment_become_its_section(
     page.write_text(made.replace("# ml-1m\n", "# By hand\n"))
     results.main(["ml-1m", str(tmp_path / "runs"), "--data-dir", str(data_dir)])
     assert page.read_text() == made.replace("# ml-1m\n", "# By hand\n")
-    captions = [text.format(against="longer") for text in results.CAPTIONS.values()]
-    assert [caption in made for caption in captions] == [True, False, True, True]  # none pooled
+    found = {n: text.format(against="longer") in made for n, text in results.CAPTIONS.items()}
+    assert found == {n: n not in ("privacy", "share") for n in results.CAPTIONS}  # none such here
+    runs, _ = read_runs(find_runs([str(tmp_path / "runs")]), data_dir)
+    assert set(results.CAPTIONS) == set(tables_of(Study.of(runs)))
     rows = [line.split("|")[1].strip() for line in made.splitlines() if line.startswith("|")]
     assert rows[:4] == ["arm", "-" * 8, "stage1", "longer"]  # in the order of the experiment
     assert "item: head" in made

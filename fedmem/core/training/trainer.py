@@ -31,7 +31,7 @@ from fedmem.core.training.objective import Objective
 from fedmem.core.training.touched_items import TABLE, TouchedItems
 from fedmem.core.updates.update import Update, UserUpdates
 
-STACKED_POSITIONS = {"cpu": 1 << 14, "cuda": 1 << 18}
+STACKED_POSITIONS = {"cpu": 1 << 14, "cuda": 1 << 16}
 """Positions of users side by side, all of which are computed at once."""
 
 COPIES = 6
