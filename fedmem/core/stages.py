@@ -99,8 +99,13 @@ CONTINUE_FROZEN = replace(CONTINUE_SASREC, name="continue_frozen", freezes=FINET
 PROJECTED_SASREC = replace(PRETRAIN_SASREC, name="projected_sasrec", projects=True)
 """Stage 1 without a row of its own for any item: what content alone is good for."""
 
+FROZEN_SASREC = replace(PRETRAIN_SASREC, name="frozen_sasrec", freezes=FINETUNE_MOE.freezes)
+"""Stage 1 with item embeddings that stay as they start: few coordinates, so privacy's noise is
+small beside what is trained."""
+
 CONTROLS: dict[str, Stage] = {
-    stage.name: stage for stage in (CONTINUE_SASREC, CONTINUE_FROZEN, PROJECTED_SASREC)
+    stage.name: stage
+    for stage in (CONTINUE_SASREC, CONTINUE_FROZEN, PROJECTED_SASREC, FROZEN_SASREC)
 }
 
 ALL_STAGES: dict[str, Stage] = STAGES | CONTROLS

@@ -122,7 +122,10 @@ class _SideBySide(Function):
         size = max(1, SCORES_AT_ONCE[hidden.device.type] // (targets[0].numel() * len(item_emb[0])))
         samples, wanted = hidden.flatten(1, -2), targets.flatten(1)  # [S, N, D], [S, N]
         totals, by_sample = item_emb.new_empty(len(hidden)), torch.empty_like(samples)
-        by_item_emb = torch.zeros_like(item_emb)
+        items_train = item_emb.requires_grad
+        by_item_emb = (
+            torch.zeros_like(item_emb) if items_train else item_emb.new_empty(len(hidden), 0)
+        )
         for start in range(0, len(hidden), size):
             users = slice(start, start + size)
             own, items, there = samples[users], item_emb[users, 1:], (wanted[users, :, None] > 0)
@@ -134,18 +137,20 @@ class _SideBySide(Function):
             evidence = odds.sum(2, keepdim=True)
             totals[users] = ((evidence.log() + largest - at_target) * there).sum((1, 2))
             by_sample[users] = (odds @ items / evidence - item_emb[users].gather(1, rows)) * there
-            by_item_emb[users, 1:] = odds.mT @ (own / evidence * there)
-            by_item_emb[users].scatter_add_(1, rows, -own * there)
+            if items_train:
+                by_item_emb[users, 1:] = odds.mT @ (own / evidence * there)
+                by_item_emb[users].scatter_add_(1, rows, -own * there)
         return totals, by_sample.view(hidden.shape), by_item_emb
 
     setup_context = _SummedCrossEntropy.setup_context
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slopes: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, slopes: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, None]:
         by_hidden, by_item_emb = ctx.saved_tensors
         by_user = slopes.view(-1, *[1] * (by_hidden.dim() - 1))
-        return by_hidden * by_user, by_item_emb * slopes[:, None, None], None
+        items = by_item_emb * slopes[:, None, None] if by_item_emb.numel() else None
+        return by_hidden * by_user, items, None
 
 
 def cross_entropy_over_candidates(positive: Tensor, negatives: Tensor) -> Tensor:

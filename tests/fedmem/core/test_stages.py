@@ -96,7 +96,7 @@ def test_an_unknown_stage_is_refused_with_the_choices() -> None:
 
 
 def test_the_controls_are_stage_1_for_as_many_rounds_as_the_other_two_have() -> None:
-    free, frozen, _ = CONTROLS.values()
+    free, frozen, *_ = CONTROLS.values()
     first = STAGES["pretrain_sasrec"]
     numbers = [
         compose_settings([f"stage={stage.name}"]).stage[stage.name] for stage in (free, frozen)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fedmem.core.settings import ClientSettings, Settings
-from fedmem.core.stages import STAGES, Stage
+from fedmem.core.stages import FROZEN_SASREC, STAGES, Stage
 from fedmem.core.training import trainer as training
 from fedmem.core.training.batches import RoundKey
 from fedmem.core.training.trainer import LocalTrainer
@@ -19,7 +19,9 @@ from fedmem.core.updates.update import Update
 from tests.helpers.small_world import ready_node
 
 MakeSettings = Callable[..., Settings]
-ALL_STAGES = pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+ALL_STAGES = pytest.mark.parametrize(
+    "stage", [*STAGES.values(), FROZEN_SASREC], ids=lambda stage: stage.name
+)
 USERS = np.array([0, 3, 4, 11, 17, 24, 25])
 
 
@@ -36,6 +38,7 @@ def trainer_of(
     make_settings: MakeSettings, stage: Stage, execution: str, steps: int, *overrides: str
 ) -> LocalTrainer:
     settings = make_settings(
+        f"stage={'all' if stage.name in STAGES else stage.name}",
         "data.min_interactions=3",
         f"client.execution={execution}",
         f"client.local_steps={steps}",
