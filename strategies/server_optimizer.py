@@ -15,6 +15,9 @@ from fedmem.core.model.parameters import Parameters
 from fedmem.core.settings import StrategySettings
 from fedmem.core.training.optimizer_state import load_optimizer_state, optimizer_state
 
+AT_ONCE = 1 << 18
+"""Coordinates that are stepped at once: what is computed in between is as large."""
+
 
 class ServerOptimizer:
     """A torch optimizer that steps along the averaged change of a round.
@@ -26,10 +29,18 @@ class ServerOptimizer:
     Args:
         settings: which of them, and its rates.
         state: that `state` gave in an earlier process.
+        in_place: write each step into the parameters and the state that are there, which nobody
+            else reads; else they stay as they are, and the next ones are others.
     """
 
-    def __init__(self, settings: StrategySettings, state: Mapping[str, Tensor] | None = None):
+    def __init__(
+        self,
+        settings: StrategySettings,
+        state: Mapping[str, Tensor] | None = None,
+        in_place: bool = False,
+    ) -> None:
         self._settings = settings
+        self._in_place = in_place
         self._earlier = state or {}
         self._values: Parameters = {}
         self._optimizer: Optimizer | None = None
@@ -41,28 +52,32 @@ class ServerOptimizer:
         """The next parameters, from the current ones and the averaged change of each, by name.
 
         Args:
-            parameters: the current ones; they stay as they are.
+            parameters: the current ones.
             change: of each.
             pace: of the round, multiplies the learning rate; see `fedmem.runs.schedule`.
         """
+        state = self.state
         if self._optimizer is None:
-            self._values = {name: torch.zeros_like(value) for name, value in parameters.items()}
+            self._values = {name: torch.empty_like(value) for name, value in parameters.items()}
             self._optimizer = _make(self._settings, list(self._values.values()))
-            load_optimizer_state(self._optimizer, self._values, self._earlier)
+            self._earlier = {}
+        load_optimizer_state(self._optimizer, self._values, state, copied=not self._in_place)
         for name, value in self._values.items():
-            value.copy_(parameters[name])
+            current = parameters[name].contiguous()
+            value.data = current if self._in_place else current.clone()
             value.grad = change[name]
         if self._settings.optimizer != "none":
             self._optimizer.param_groups[0]["lr"] = self._settings.learning_rate * pace
         self._optimizer.step()
-        return {name: value.clone() for name, value in self._values.items()}
+        self._optimizer.zero_grad()
+        return {name: value.data for name, value in self._values.items()}
 
     @property
     def state(self) -> Parameters:
         """What it carries from step to step; a new one goes on from it."""
         if self._optimizer is None:
             return dict(self._earlier)
-        return optimizer_state(self._optimizer, self._values)
+        return optimizer_state(self._optimizer, self._values, copied=False)
 
 
 class FedAdam(Optimizer):
@@ -81,23 +96,34 @@ class FedAdam(Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Step along every value's `grad`."""
-        settings = self._settings
         for value in self.param_groups[0]["params"]:
-            change, own = value.grad, self.state[value]
-            steps = own.get("step", 0) + 1
-            rows = change.flatten(1).any(1) if settings.lazy and value.dim() > 1 else ...
-            held = {name: own.get(name) for name in ("exp_avg", "exp_avg_sq")}
-            mean, square = (0 if each is None else each[rows] for each in held.values())
-            mean = settings.beta_1 * mean + (1 - settings.beta_1) * change[rows]
-            square = settings.beta_2 * square + (1 - settings.beta_2) * change[rows] ** 2
-            own["step"] = torch.as_tensor(steps)
-            for (name, each), new in zip(held.items(), (mean, square), strict=True):
-                own[name] = torch.zeros_like(value) if each is None else each
-                own[name][rows] = new
-            mean = mean / (1 - settings.beta_1 ** int(steps))
-            square = square / (1 - settings.beta_2 ** int(steps))
-            root = torch.as_tensor(np.sqrt(square.numpy()))  # torch does not round it correctly
-            value[rows] += self.param_groups[0]["lr"] * mean / (root + settings.epsilon)
+            own, change = self.state[value], value.grad
+            own["step"] = torch.as_tensor(own.get("step", 0) + 1)
+            for name in ("exp_avg", "exp_avg_sq"):
+                own.setdefault(name, torch.zeros_like(value))
+            moved = (value, own["exp_avg"], own["exp_avg_sq"])
+            if self._settings.lazy and value.dim() > 1:
+                rows = change.flatten(1).any(1).nonzero()[:, 0]
+                parts = [each[rows] for each in moved]
+                self._step(change[rows], *parts, int(own["step"]))
+                for each, part in zip(moved, parts, strict=True):
+                    each[rows] = part
+            else:
+                flat = (each.reshape(-1).split(AT_ONCE) for each in (change, *moved))
+                for stretch in zip(*flat, strict=True):
+                    self._step(*stretch, int(own["step"]))
+
+    def _step(
+        self, change: Tensor, value: Tensor, mean: Tensor, square: Tensor, steps: int
+    ) -> None:
+        """Step in place: all but the change is written to."""
+        settings = self._settings
+        mean.mul_(settings.beta_1).add_((1 - settings.beta_1) * change)
+        square.mul_(settings.beta_2).add_((1 - settings.beta_2) * change**2)
+        mean = mean / (1 - settings.beta_1**steps)
+        square = square / (1 - settings.beta_2**steps)
+        root = torch.as_tensor(np.sqrt(square.numpy()))  # torch does not round it correctly
+        value += self.param_groups[0]["lr"] * mean / (root + settings.epsilon)
 
 
 def _make(settings: StrategySettings, values: list[Tensor]) -> Optimizer:
