@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,9 +15,6 @@ from torch.optim import SGD, Optimizer
 from fedmem.core.model.parameters import Parameters
 from fedmem.core.settings import StrategySettings
 from fedmem.core.training.optimizer_state import load_optimizer_state, optimizer_state
-
-AT_ONCE = 1 << 18
-"""Coordinates that are stepped at once: what is computed in between is as large."""
 
 
 class ServerOptimizer:
@@ -96,34 +94,37 @@ class FedAdam(Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Step along every value's `grad`."""
+        settings = self._settings
         for value in self.param_groups[0]["params"]:
-            own, change = self.state[value], value.grad
+            own = self.state[value]
             own["step"] = torch.as_tensor(own.get("step", 0) + 1)
             for name in ("exp_avg", "exp_avg_sq"):
                 own.setdefault(name, torch.zeros_like(value))
-            moved = (value, own["exp_avg"], own["exp_avg_sq"])
-            if self._settings.lazy and value.dim() > 1:
-                rows = change.flatten(1).any(1).nonzero()[:, 0]
-                parts = [each[rows] for each in moved]
-                self._step(change[rows], *parts, int(own["step"]))
-                for each, part in zip(moved, parts, strict=True):
-                    each[rows] = part
-            else:
-                flat = (each.reshape(-1).split(AT_ONCE) for each in (change, *moved))
-                for stretch in zip(*flat, strict=True):
-                    self._step(*stretch, int(own["step"]))
+            steps, table = int(own["step"]), (len(value), -1) if value.dim() > 1 else (1, -1)
+            tensors = (value.grad, value, own["exp_avg"], own["exp_avg_sq"])
+            numbers = (
+                *(settings.beta_1, 1 - settings.beta_1, 1 - settings.beta_1**steps),
+                *(settings.beta_2, 1 - settings.beta_2, 1 - settings.beta_2**steps),
+                *(self.param_groups[0]["lr"], settings.epsilon),
+            )
+            lazy = settings.lazy and value.dim() > 1
+            _step(*(x.reshape(table).numpy() for x in tensors), lazy, *map(np.float32, numbers))
 
-    def _step(
-        self, change: Tensor, value: Tensor, mean: Tensor, square: Tensor, steps: int
-    ) -> None:
-        """Step in place: all but the change is written to."""
-        settings = self._settings
-        mean.mul_(settings.beta_1).add_((1 - settings.beta_1) * change)
-        square.mul_(settings.beta_2).add_((1 - settings.beta_2) * change**2)
-        mean = mean / (1 - settings.beta_1**steps)
-        square = square / (1 - settings.beta_2**steps)
-        root = torch.as_tensor(np.sqrt(square.numpy()))  # torch does not round it correctly
-        value += self.param_groups[0]["lr"] * mean / (root + settings.epsilon)
+
+@numba.njit(cache=True, nogil=True)
+def _step(change, value, mean, square, lazy, b1, c1, d1, b2, c2, d2, rate, epsilon):  # type: ignore[no-untyped-def]
+    """Step in place along a change [R, C], all in float32: each operation rounds by itself, in the
+    order of the formula, as NumPy does and torch's square root does not.
+    """
+    for row in range(len(change)):
+        if lazy and not change[row].any():
+            continue
+        for k in range(change.shape[1]):
+            x = change[row, k]
+            mean[row, k] = b1 * mean[row, k] + c1 * x
+            square[row, k] = b2 * square[row, k] + c2 * (x * x)
+            root = np.sqrt(square[row, k] / d2)
+            value[row, k] += rate * (mean[row, k] / d1) / (root + epsilon)
 
 
 def _make(settings: StrategySettings, values: list[Tensor]) -> Optimizer:

@@ -27,7 +27,7 @@ RAY, SERVER, WORKER = 370 * MB, 460 * MB, 530 * MB
 """Of Ray's own processes, the server's and each worker's, before any data."""
 SERVER_HISTORY, WORKER_HISTORY, MEMORY_HISTORY = 60, 130, 300
 """Bytes an interaction: at the server, in each worker, and there with memories in addition."""
-SERVER_COPIES, WORKER_COPIES = 26, 14
+SERVER_COPIES, WORKER_COPIES = 13, 9
 """Copies of the parameters: messages, changes, gradients, moments, the best round."""
 SCORE_COPIES = 3
 CONTENT_STAGE, MEMORY_STAGE = 80 * MB, 240 * MB
@@ -41,7 +41,8 @@ def memory_needed(case: Case, stage: Stage) -> float:
     settings, items, users = case.settings, case.interactions.num_items, case.users
     model, client = settings.model, settings.client
     parameters = FLOAT * case.counts(stage)[0]
-    scores = FLOAT * max(SAMPLES_AT_LEAST * items, SHARED_AT_ONCE["cpu"])
+    compared = client.candidates or items
+    scores = FLOAT * max(SAMPLES_AT_LEAST * compared, SHARED_AT_ONCE["cpu"], items)
     interactions = int(case.interactions.lengths[users].sum())
     server = SERVER + SERVER_COPIES * parameters + SERVER_HISTORY * interactions
     worker = WORKER + WORKER_COPIES * parameters + WORKER_HISTORY * interactions
