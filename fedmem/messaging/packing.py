@@ -1,9 +1,9 @@
-"""Many arrays as one on the way through a SuperLink.
+"""All that a message says as one array on the way through a SuperLink.
 
-A SuperLink keeps each array of a message as two objects of its own, each of which costs it a call
-and a write when it is sent and again when it is fetched: some hundred for a model. So the ServerApp
-packs every record of arrays into one array, names and all, and a node answers as it was asked. A
-simulation hands messages over in memory and packs nothing.
+A SuperLink keeps each record of a message, and each array, as objects of their own, each of which
+costs a call when it is sent and again when it is fetched: some hundred for a model, and over a slow
+link more time than its bytes. So the ServerApp packs everything into one array, names and all, and
+a node answers as it was asked. A simulation hands messages over in memory and packs nothing.
 """
 
 from __future__ import annotations
@@ -17,36 +17,31 @@ from flwr.serverapp import Grid
 
 from fedmem.messaging.flower_internals import (
     ClientAppCallable,
-    array_record_from_bytes,
-    array_record_to_bytes,
     make_message,
+    records_from_bytes,
+    records_to_bytes,
 )
 
 PACKED = "packed"
 
 
 def pack(content: RecordDict) -> RecordDict:
-    """The content with each record of arrays as one array."""
-    packed = RecordDict(dict(content))
-    for name, record in content.array_records.items():
-        data = array_record_to_bytes(record)
-        packed[name] = ArrayRecord({PACKED: Array(np.frombuffer(data, np.uint8))})
-    return packed
+    """The content as one array."""
+    data = np.frombuffer(records_to_bytes(content), np.uint8)
+    return RecordDict({PACKED: ArrayRecord({PACKED: Array(data)})})
 
 
 def unpack(content: RecordDict) -> RecordDict:
-    """The inverse of `pack`; a record that is not packed, or damaged, stays as it is."""
-    unpacked = RecordDict(dict(content))
-    for name, record in content.array_records.items():
-        if set(record) == {PACKED}:
-            with contextlib.suppress(ValueError):  # whoever reads it misses the names that it wants
-                unpacked[name] = array_record_from_bytes(record[PACKED].numpy().tobytes())
-    return unpacked
+    """The inverse of `pack`; what is not packed, or damaged, stays as it is."""
+    if is_packed(content):
+        with contextlib.suppress(ValueError):  # whoever reads it misses the names that it wants
+            return records_from_bytes(content.array_records[PACKED][PACKED].numpy().tobytes())
+    return content
 
 
 def is_packed(content: RecordDict) -> bool:
-    """Whether any of the records is packed."""
-    return any(set(record) == {PACKED} for record in content.array_records.values())
+    """Whether it is packed."""
+    return set(content) == {PACKED} and set(content.array_records.get(PACKED, ())) == {PACKED}
 
 
 def answer_as_asked(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
