@@ -25,9 +25,11 @@ from fedmem.doctor.finding import Finding, check, ok, problem, warn_if
 MB = 1e6
 RAY, SERVER, WORKER = 370 * MB, 460 * MB, 530 * MB
 """Of Ray's own processes, the server's and each worker's, before any data."""
-SERVER_HISTORY, WORKER_HISTORY, MEMORY_HISTORY = 60, 130, 300
+SERVER_HISTORY, WORKER_HISTORY, MEMORY_HISTORY = 30, 40, 300
 """Bytes an interaction: at the server, in each worker, and there with memories in addition."""
-SERVER_COPIES, WORKER_COPIES = 13, 9
+WORKER_BATCH = 900
+"""Bytes an interaction of the users that train in a round, in each worker."""
+SERVER_COPIES, WORKER_COPIES = 11, 6
 """Copies of the parameters: messages, changes, gradients, moments, the best round."""
 SCORE_COPIES = 3
 CONTENT_STAGE, MEMORY_STAGE = 80 * MB, 240 * MB
@@ -45,7 +47,8 @@ def memory_needed(case: Case, stage: Stage) -> float:
     scores = FLOAT * max(SAMPLES_AT_LEAST * compared, SHARED_AT_ONCE["cpu"], items)
     interactions = int(case.interactions.lengths[users].sum())
     server = SERVER + SERVER_COPIES * parameters + SERVER_HISTORY * interactions
-    worker = WORKER + WORKER_COPIES * parameters + WORKER_HISTORY * interactions
+    an_interaction = WORKER_HISTORY + WORKER_BATCH * settings.federation.fraction
+    worker = WORKER + WORKER_COPIES * parameters + an_interaction * interactions
     worker += SCORE_COPIES * scores
     ranked = min(len(users), settings.evaluation.users or len(users))
     shared = FLOAT * ranked * settings.evaluation.negatives
