@@ -108,7 +108,8 @@ class FedAdam(Optimizer):
                 *(self.param_groups[0]["lr"], settings.epsilon),
             )
             lazy = settings.lazy and value.dim() > 1
-            _step(*(x.reshape(table).numpy() for x in tensors), lazy, *map(np.float32, numbers))
+            arrays = [x.reshape(table).numpy() for x in tensors]
+            _step(*arrays, lazy, *(np.float32(x) for x in numbers))  # type: ignore[call-arg]
 
 
 @numba.njit(cache=True, nogil=True)
