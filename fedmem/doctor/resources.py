@@ -20,8 +20,11 @@ from fedmem.core.evaluation.ranking import SHARED_AT_ONCE
 from fedmem.core.machine.device import POSITIONS_AT_ONCE
 from fedmem.core.stages import Stage
 from fedmem.core.training.losses import SAMPLES_AT_LEAST
+from fedmem.core.transport.codec import Codec
+from fedmem.core.transport.up import KEPT as REMAINDERS_KEPT
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import Finding, check, ok, problem, warn_if
+from fedmem.federation.parameter_store import KEPT as SCOPES_KEPT
 
 MB = 1e6
 RAY, SERVER, WORKER = 370 * MB, 460 * MB, 530 * MB
@@ -66,8 +69,14 @@ def disk_needed(case: Case) -> float:
     """Bytes of all checkpoints, old and new at once, and of the state that a run keeps."""
     counts = map(case.counts, case.stages)
     # Metrics, results and the configuration; then for each stage the parameters and the best of
-    # them, two moments, and the last state beside the next one.
-    return MB + sum(FLOAT * (2 * parameters + 2 * 4 * trained) for parameters, trained in counts)
+    # them, two moments, and the last state beside the next one. Where messages are rounded, that
+    # has what is owed, too, and nodes keep what the server's steps go from, and their remainders.
+    codec, copies = Codec(case.settings.transport), 2 * 4
+    if not codec.exact:
+        copies += 2 + 3 * SCOPES_KEPT
+    if codec.feedback:
+        copies += REMAINDERS_KEPT * case.placement.nodes
+    return MB + sum(FLOAT * (2 * parameters + copies * trained) for parameters, trained in counts)
 
 
 def memory_free() -> float:
