@@ -1,18 +1,21 @@
-"""All that a message says as one array on the way through a SuperLink.
+"""All that a message says as one value on the way through a SuperLink.
 
 A SuperLink keeps each record of a message, and each array, as objects of their own, each of which
 costs a call when it is sent and again when it is fetched: some hundred for a model, and over a slow
-link more time than its bytes. So the ServerApp packs everything into one array, names and all, and
-a node answers as it was asked. A simulation hands messages over in memory and packs nothing.
+link more time than its bytes. So the ServerApp packs everything into one value, names and all, and
+a node answers as it was asked. It is a setting where it is small, which is one object, and an array
+where it is large, which Flower sends in parts. A simulation hands messages over in memory and packs
+nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from typing import cast
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedmem.messaging.flower_internals import (
@@ -23,25 +26,33 @@ from fedmem.messaging.flower_internals import (
 )
 
 PACKED = "packed"
+SMALL = 1 << 20
+"""Bytes up to which a message is one object."""
 
 
 def pack(content: RecordDict) -> RecordDict:
-    """The content as one array."""
-    data = np.frombuffer(records_to_bytes(content), np.uint8)
-    return RecordDict({PACKED: ArrayRecord({PACKED: Array(data)})})
+    """The content as one value."""
+    data = records_to_bytes(content)
+    if len(data) <= SMALL:
+        return RecordDict({PACKED: ConfigRecord({PACKED: data})})
+    return RecordDict({PACKED: ArrayRecord({PACKED: Array(np.frombuffer(data, np.uint8))})})
 
 
 def unpack(content: RecordDict) -> RecordDict:
     """The inverse of `pack`; what is not packed, or damaged, stays as it is."""
     if is_packed(content):
+        value = content[PACKED][PACKED]
+        data = value.numpy().tobytes() if isinstance(value, Array) else value
         with contextlib.suppress(ValueError):  # whoever reads it misses the names that it wants
-            return records_from_bytes(content.array_records[PACKED][PACKED].numpy().tobytes())
+            return records_from_bytes(cast(bytes, data))
     return content
 
 
 def is_packed(content: RecordDict) -> bool:
     """Whether it is packed."""
-    return set(content) == {PACKED} and set(content.array_records.get(PACKED, ())) == {PACKED}
+    if set(content) != {PACKED} or set(content[PACKED]) != {PACKED}:
+        return False
+    return isinstance(content[PACKED][PACKED], Array | bytes)
 
 
 def answer_as_asked(message: Message, context: Context, call_next: ClientAppCallable) -> Message:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from fedmem.core.settings import Settings
+from fedmem.messaging import packing
 from fedmem.messaging.packing import PACKED, is_packed, pack, pack_messages_of, unpack
 from tests.helpers.in_process_grid import InProcessGrid, run_in_process
 
@@ -16,12 +18,15 @@ MakeSettings = Callable[..., Settings]
 ARRAYS = ArrayRecord({"w": Array(np.arange(6.0).reshape(2, 3)), "b": Array(np.array([1, 2]))})
 
 
-def test_unpacking_undoes_packing() -> None:
+@pytest.mark.parametrize("small", [0, 1 << 20])
+def test_unpacking_undoes_packing(small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "SMALL", small)
     about: dict[str, Any] = {"stage": "s", "ranks": False, "path": ["a", "b"], "paces": [0.5]}
     said = {"change": ARRAYS, "empty": ArrayRecord(), "about": ConfigRecord(about)}
     packed = pack(RecordDict({**said, "loss": MetricRecord({"loss": 0.1 + 0.2})}))
     assert is_packed(packed)
     assert list(packed) == [PACKED]
+    assert list(packed.config_records) == ([PACKED] if small else [])
     back = unpack(packed)
     assert set(back) == {*said, "loss"}
     assert dict(back.config_records["about"]) == about
@@ -35,9 +40,16 @@ def test_unpacking_undoes_packing() -> None:
     assert not is_packed(back)
 
 
-def test_what_is_damaged_stays_as_it_is() -> None:
-    damaged = ArrayRecord({PACKED: Array(np.frombuffer(b"\xff" * 20, np.uint8))})
-    assert set(unpack(RecordDict({PACKED: damaged})).array_records[PACKED]) == {PACKED}
+def test_what_is_damaged_or_of_another_kind_stays_as_it_is() -> None:
+    octets = b"\xff" * 20
+    records = [
+        ArrayRecord({PACKED: Array(np.frombuffer(octets, np.uint8))}),
+        ConfigRecord({PACKED: octets}),
+        ConfigRecord({PACKED: "text"}),
+        MetricRecord({PACKED: 1.0}),
+    ]
+    for record in records:
+        assert unpack(RecordDict({PACKED: record}))[PACKED] == record
 
 
 def test_a_run_is_the_same_whether_its_messages_are_packed(make_settings: MakeSettings) -> None:
