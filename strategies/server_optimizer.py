@@ -112,7 +112,7 @@ class FedAdam(Optimizer):
             _step(*arrays, lazy, *(np.float32(x) for x in numbers))  # type: ignore[call-arg]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # a division by zero is no exception
 def _step(change, value, mean, square, lazy, b1, c1, d1, b2, c2, d2, rate, epsilon):  # type: ignore[no-untyped-def]
     """Step in place along a change [R, C], all in float32: each operation rounds by itself, in the
     order of the formula, as NumPy does and torch's square root does not.
