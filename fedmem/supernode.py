@@ -20,6 +20,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import getproxies, proxy_bypass
@@ -142,18 +143,22 @@ class SuperNode:
         head, tree = received
         run_id, kind = head.metadata.run_id, head.metadata.message_type
         app, context = self._app_of(run_id)
-        message = pull_and_inflate_object_from_tree(
-            tree,
-            lambda object_id: self.pull_object(run_id, object_id),
-            lambda object_id: self.confirm(run_id, object_id),
-            return_type=Message,
-            # While the SuperLink is still being given its parts.
-            initial_backoff=SHORTEST_WAIT,
-            backoff_cap=4 * SHORTEST_WAIT,
-        )
-        message.metadata.__dict__["_message_id"] = tree.object_id
-        times = [received_at, time.monotonic()]
-        reply, context.state = app.answer(message, context)
+        confirmed: list[Future[None]] = []
+        with ThreadPoolExecutor(1) as aside:  # while the app works, over a link that may be slow
+            message = pull_and_inflate_object_from_tree(
+                tree,
+                lambda object_id: self.pull_object(run_id, object_id),
+                lambda object_id: confirmed.append(aside.submit(self.confirm, run_id, object_id)),
+                return_type=Message,
+                # While the SuperLink is still being given its parts.
+                initial_backoff=SHORTEST_WAIT,
+                backoff_cap=4 * SHORTEST_WAIT,
+            )
+            message.metadata.__dict__["_message_id"] = tree.object_id
+            times = [received_at, time.monotonic()]
+            reply, context.state = app.answer(message, context)
+        for each in confirmed:
+            each.result()
         times.append(time.monotonic())
         self._send(run_id, reply, times[2] - times[1])
         times.append(time.monotonic())

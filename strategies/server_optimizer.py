@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,10 +27,18 @@ class ServerOptimizer:
     Args:
         settings: which of them, and its rates.
         state: that `state` gave in an earlier process.
+        in_place: write each step into the parameters and the state that are there, which nobody
+            else reads; else they stay as they are, and the next ones are others.
     """
 
-    def __init__(self, settings: StrategySettings, state: Mapping[str, Tensor] | None = None):
+    def __init__(
+        self,
+        settings: StrategySettings,
+        state: Mapping[str, Tensor] | None = None,
+        in_place: bool = False,
+    ) -> None:
         self._settings = settings
+        self._in_place = in_place
         self._earlier = state or {}
         self._values: Parameters = {}
         self._optimizer: Optimizer | None = None
@@ -41,28 +50,32 @@ class ServerOptimizer:
         """The next parameters, from the current ones and the averaged change of each, by name.
 
         Args:
-            parameters: the current ones; they stay as they are.
+            parameters: the current ones.
             change: of each.
             pace: of the round, multiplies the learning rate; see `fedmem.runs.schedule`.
         """
+        state = self.state
         if self._optimizer is None:
-            self._values = {name: torch.zeros_like(value) for name, value in parameters.items()}
+            self._values = {name: torch.empty_like(value) for name, value in parameters.items()}
             self._optimizer = _make(self._settings, list(self._values.values()))
-            load_optimizer_state(self._optimizer, self._values, self._earlier)
+            self._earlier = {}
+        load_optimizer_state(self._optimizer, self._values, state, copied=not self._in_place)
         for name, value in self._values.items():
-            value.copy_(parameters[name])
+            current = parameters[name].contiguous()
+            value.data = current if self._in_place else current.clone()
             value.grad = change[name]
         if self._settings.optimizer != "none":
             self._optimizer.param_groups[0]["lr"] = self._settings.learning_rate * pace
         self._optimizer.step()
-        return {name: value.clone() for name, value in self._values.items()}
+        self._optimizer.zero_grad()
+        return {name: value.data for name, value in self._values.items()}
 
     @property
     def state(self) -> Parameters:
         """What it carries from step to step; a new one goes on from it."""
         if self._optimizer is None:
             return dict(self._earlier)
-        return optimizer_state(self._optimizer, self._values)
+        return optimizer_state(self._optimizer, self._values, copied=False)
 
 
 class FedAdam(Optimizer):
@@ -83,21 +96,36 @@ class FedAdam(Optimizer):
         """Step along every value's `grad`."""
         settings = self._settings
         for value in self.param_groups[0]["params"]:
-            change, own = value.grad, self.state[value]
-            steps = own.get("step", 0) + 1
-            rows = change.flatten(1).any(1) if settings.lazy and value.dim() > 1 else ...
-            held = {name: own.get(name) for name in ("exp_avg", "exp_avg_sq")}
-            mean, square = (0 if each is None else each[rows] for each in held.values())
-            mean = settings.beta_1 * mean + (1 - settings.beta_1) * change[rows]
-            square = settings.beta_2 * square + (1 - settings.beta_2) * change[rows] ** 2
-            own["step"] = torch.as_tensor(steps)
-            for (name, each), new in zip(held.items(), (mean, square), strict=True):
-                own[name] = torch.zeros_like(value) if each is None else each
-                own[name][rows] = new
-            mean = mean / (1 - settings.beta_1 ** int(steps))
-            square = square / (1 - settings.beta_2 ** int(steps))
-            root = torch.as_tensor(np.sqrt(square.numpy()))  # torch does not round it correctly
-            value[rows] += self.param_groups[0]["lr"] * mean / (root + settings.epsilon)
+            own = self.state[value]
+            own["step"] = torch.as_tensor(own.get("step", 0) + 1)
+            for name in ("exp_avg", "exp_avg_sq"):
+                own.setdefault(name, torch.zeros_like(value))
+            steps, table = int(own["step"]), (len(value), -1) if value.dim() > 1 else (1, -1)
+            tensors = (value.grad, value, own["exp_avg"], own["exp_avg_sq"])
+            numbers = (
+                *(settings.beta_1, 1 - settings.beta_1, 1 - settings.beta_1**steps),
+                *(settings.beta_2, 1 - settings.beta_2, 1 - settings.beta_2**steps),
+                *(self.param_groups[0]["lr"], settings.epsilon),
+            )
+            lazy = settings.lazy and value.dim() > 1
+            arrays = [x.reshape(table).numpy() for x in tensors]
+            _step(*arrays, lazy, *(np.float32(x) for x in numbers))  # type: ignore[call-arg]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # a division by zero is no exception
+def _step(change, value, mean, square, lazy, b1, c1, d1, b2, c2, d2, rate, epsilon):  # type: ignore[no-untyped-def]
+    """Step in place along a change [R, C], all in float32: each operation rounds by itself, in the
+    order of the formula, as NumPy does and torch's square root does not.
+    """
+    for row in range(len(change)):
+        if lazy and not change[row].any():
+            continue
+        for k in range(change.shape[1]):
+            x = change[row, k]
+            mean[row, k] = b1 * mean[row, k] + c1 * x
+            square[row, k] = b2 * square[row, k] + c2 * (x * x)
+            root = np.sqrt(square[row, k] / d2)
+            value[row, k] += rate * (mean[row, k] / d1) / (root + epsilon)
 
 
 def _make(settings: StrategySettings, values: list[Tensor]) -> Optimizer:

@@ -134,13 +134,13 @@ class StageFedAvg(FedAvg):
                 f"{max(required, 1)} are needed (strategy.min_nodes): "
                 + "; ".join(self._roster.news() + collected.refused)
             )
-        updates = [reply.update for reply in collected.usable]
+        usable = collected.usable
         record = RoundRecord(
             self._stage.name,
             number,
-            users=sum(update.users for update in updates),
-            left_out=sum(update.left_out for update in updates),
-            targets=sum(update.weight for update in updates),
+            users=sum(reply.update.users for reply in usable),
+            left_out=sum(reply.update.left_out for reply in usable),
+            targets=sum(reply.update.weight for reply in usable),
             messages=collected.messages,
             bytes_down=sum(collected.down.values()),
             bytes_frozen=collected.down.get("frozen", 0),
@@ -150,10 +150,12 @@ class StageFedAvg(FedAvg):
         )
         parameters = progress.parameters
         if record.targets or self._private:
-            trained = [reply for reply in collected.usable if reply.update.weight]
+            trained = [reply for reply in usable if reply.update.weight]
+            usable.clear()  # here and below: a table of many items is large
             change, loss = {n: torch.zeros_like(v) for n, v in parameters.items()}, 0.0
             if trained:
                 change, loss = self._averaged(number, trained)
+            trained.clear()
             change = filter_average(self._filters, change, record.targets, number)
             pace = progress.schedule.pace(number)
             change = self._sender.rounded(change, number)

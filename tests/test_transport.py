@@ -266,7 +266,7 @@ def spoiled(data: bytes, how: str, codec: Codec, shapes: Shapes) -> bytes:
     [
         ("cut", "ends before what it declares: it was cut"),
         ("bomb", "declares 1099511627776 bytes, and tensors of the scope take at most"),
-        ("version", "is of version 7.1 of the codec, and this is 2"),
+        ("version", "is of version 7.1 of the codec, and this is 3"),
         ("another", "is of another codec"),
         ("scales", "has scales of sasrec."),
         ("plain", "is of another codec than transport.bits asks for"),

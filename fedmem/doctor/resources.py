@@ -2,8 +2,9 @@
 
 The memory follows from the sizes of what is held, with factors that were fitted to the measured
 peaks of all processes together, on two workers and several machines, stages 1 to 3: 1.9 to 2.1, 2.0
-to 2.3 and 2.5 to 2.7 GB (MovieLens-100K), 2.2 to 2.5, 3.0 to 3.3 and 3.6 to 4.2 GB (MovieLens-1M),
-4.0 to 4.4 GB (Amazon Beauty, stage 1). It comes within 15% of each of them.
+to 2.3 and 2.5 to 2.7 GB (MovieLens-100K), 2.2 to 2.5, 3.0 to 3.3 and 3.6 to 4.2 GB (MovieLens-1M);
+stage 1 of Amazon Beauty 3.1 GB, of a million made-up users 4.5 GB; on one worker, of a quarter, a
+half and a whole million items (`transport=coded`) 4.0, 5.8 and 10 GB. It comes within 15% of each.
 """
 
 from __future__ import annotations
@@ -19,15 +20,20 @@ from fedmem.core.evaluation.ranking import SHARED_AT_ONCE
 from fedmem.core.machine.device import POSITIONS_AT_ONCE
 from fedmem.core.stages import Stage
 from fedmem.core.training.losses import SAMPLES_AT_LEAST
+from fedmem.core.transport.codec import Codec
+from fedmem.core.transport.up import KEPT as REMAINDERS_KEPT
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import Finding, check, ok, problem, warn_if
+from fedmem.federation.parameter_store import KEPT as SCOPES_KEPT
 
 MB = 1e6
 RAY, SERVER, WORKER = 370 * MB, 460 * MB, 530 * MB
 """Of Ray's own processes, the server's and each worker's, before any data."""
-SERVER_HISTORY, WORKER_HISTORY, MEMORY_HISTORY = 60, 130, 300
+SERVER_HISTORY, WORKER_HISTORY, MEMORY_HISTORY = 30, 40, 300
 """Bytes an interaction: at the server, in each worker, and there with memories in addition."""
-SERVER_COPIES, WORKER_COPIES = 26, 14
+WORKER_BATCH = 900
+"""Bytes an interaction of the users that train in a round, in each worker."""
+SERVER_COPIES, WORKER_COPIES = 11, 6
 """Copies of the parameters: messages, changes, gradients, moments, the best round."""
 SCORE_COPIES = 3
 CONTENT_STAGE, MEMORY_STAGE = 80 * MB, 240 * MB
@@ -41,10 +47,12 @@ def memory_needed(case: Case, stage: Stage) -> float:
     settings, items, users = case.settings, case.interactions.num_items, case.users
     model, client = settings.model, settings.client
     parameters = FLOAT * case.counts(stage)[0]
-    scores = FLOAT * max(SAMPLES_AT_LEAST * items, SHARED_AT_ONCE["cpu"])
+    compared = client.candidates or items
+    scores = FLOAT * max(SAMPLES_AT_LEAST * compared, SHARED_AT_ONCE["cpu"], items)
     interactions = int(case.interactions.lengths[users].sum())
     server = SERVER + SERVER_COPIES * parameters + SERVER_HISTORY * interactions
-    worker = WORKER + WORKER_COPIES * parameters + WORKER_HISTORY * interactions
+    an_interaction = WORKER_HISTORY + WORKER_BATCH * settings.federation.fraction
+    worker = WORKER + WORKER_COPIES * parameters + an_interaction * interactions
     worker += SCORE_COPIES * scores
     ranked = min(len(users), settings.evaluation.users or len(users))
     shared = FLOAT * ranked * settings.evaluation.negatives
@@ -61,8 +69,14 @@ def disk_needed(case: Case) -> float:
     """Bytes of all checkpoints, old and new at once, and of the state that a run keeps."""
     counts = map(case.counts, case.stages)
     # Metrics, results and the configuration; then for each stage the parameters and the best of
-    # them, two moments, and the last state beside the next one.
-    return MB + sum(FLOAT * (2 * parameters + 2 * 4 * trained) for parameters, trained in counts)
+    # them, two moments, and the last state beside the next one. Where messages are rounded, that
+    # has what is owed, too, and nodes keep what the server's steps go from, and their remainders.
+    codec, copies = Codec(case.settings.transport), 2 * 4
+    if not codec.exact:
+        copies += 2 + 3 * SCOPES_KEPT
+    if codec.feedback:
+        copies += REMAINDERS_KEPT * case.placement.nodes
+    return MB + sum(FLOAT * (2 * parameters + copies * trained) for parameters, trained in counts)
 
 
 def memory_free() -> float:

@@ -38,10 +38,11 @@ def scope_of(
             raise FedmemError("The server's parameters do not have the hash that it names.")
         return parted(sent)[0]
     for place, known in reversed(list(enumerate(task.path))):
-        held = store.get(known)
+        find = store.take if place < len(task.path) - 1 else store.get
+        held = find(known)
         if held is None and place == 0 and starts_by_itself(settings, find_stage(task.stage)):
-            drawn = draw()
-            held = drawn if store.put(drawn) == known else None  # another machine's may differ
+            # Another machine's may differ.
+            held = find(known) if store.put(draw()) == known else None
         if held is not None:
             reached = _after(held, task, place, settings)
             if reached is not held and store.put(reached) != task.path[-1]:
@@ -51,12 +52,15 @@ def scope_of(
 
 
 def _after(held: Parameters, task: Task, place: int, settings: Settings) -> Parameters:
-    """What the task's steps from this place on lead to, as the server's optimizer takes them."""
+    """What the task's steps from this place on lead to, as the server's optimizer takes them. Where
+    there are any, they are made in place.
+    """
     payloads = from_coded_record(task.steps)[place:]
     if not payloads:
         return held
     parameters, state = parted(held)
-    codec, optimizer = Codec(settings.transport), ServerOptimizer(settings.strategy, state)
+    codec = Codec(settings.transport)
+    optimizer = ServerOptimizer(settings.strategy, state, in_place=True)
     for payload, pace in zip(payloads, task.paces[place:], strict=True):
         try:
             change = values_of(codec.from_bytes(payload, shapes_of(parameters)))

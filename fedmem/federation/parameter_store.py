@@ -6,9 +6,9 @@ import contextlib
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from fedmem.core.files.atomic import replacing
+from fedmem.core.files.tensors import write_tensors
 from fedmem.core.model.parameters import Parameters, content_hash
 
 KEPT = 4
@@ -43,12 +43,17 @@ class ParameterStore:
             self._held = {key: parameters}  # a node trains one stage at a time
         return self._held[key]
 
+    def take(self, key: str) -> Parameters | None:
+        """The same, to write to: what is held of them in this process is held no more."""
+        found = self.get(key)
+        self._held.pop(key, None)
+        return found
+
     def put(self, parameters: Parameters) -> str:
         """Keep parameters; their hash."""
         key = content_hash(parameters)
         self._held = {key: parameters}
-        with replacing(self._path(key)) as partial:
-            save_file(parameters, partial)
+        write_tensors(self._path(key), parameters)
         self._remove_oldest()
         return key
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.app import ArrayRecord
+from flwr.app import RecordDict
 from flwr.app.message import make_message
 from flwr.clientapp.client_app import LoadClientAppError
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.constant import ErrorCode
-from flwr.common.serde import array_record_from_proto, array_record_to_proto
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.proto.message_pb2 import ObjectTree
-from flwr.proto.recorddict_pb2 import ArrayRecord as ArrayRecordProto
+from flwr.proto.recorddict_pb2 import RecordDict as RecordDictProto
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
@@ -47,8 +47,6 @@ __all__ = [
     "ObjectTree",
     "Run",
     "RunNotRunningException",
-    "array_record_from_bytes",
-    "array_record_to_bytes",
     "connect_supernode",
     "get_all_nested_objects",
     "get_object_tree",
@@ -62,6 +60,8 @@ __all__ = [
     "parts_of_replies_until",
     "pull_and_inflate_object_from_tree",
     "push_objects",
+    "records_from_bytes",
+    "records_to_bytes",
     "run_config_of",
     "start_superlink",
     "work_alone",
@@ -169,24 +169,24 @@ def light_workers() -> Iterator[None]:
         cloudpickle.unregister_pickle_by_value(ray_actor)  # type: ignore[no-untyped-call]
 
 
-def array_record_to_bytes(record: ArrayRecord) -> bytes:
-    """A record of arrays, names and all, as bytes."""
-    data: bytes = array_record_to_proto(record).SerializeToString(deterministic=True)
+def records_to_bytes(content: RecordDict) -> bytes:
+    """What a message says, names and all, as bytes."""
+    data: bytes = recorddict_to_proto(content).SerializeToString(deterministic=True)
     return data
 
 
-def array_record_from_bytes(data: bytes) -> ArrayRecord:
-    """The inverse of `array_record_to_bytes`.
+def records_from_bytes(data: bytes) -> RecordDict:
+    """The inverse of `records_to_bytes`.
 
     Raises:
-        ValueError: the bytes are no record.
+        ValueError: the bytes are no records.
     """
-    proto = ArrayRecordProto()
+    proto = RecordDictProto()
     try:
         proto.ParseFromString(data)
     except DecodeError as error:
         raise ValueError(str(error)) from error
-    return array_record_from_proto(proto)
+    return recorddict_from_proto(proto)
 
 
 def load_client_app(folder: Path) -> Any:
@@ -218,6 +218,10 @@ def parse_node_config(given: list[str] | None) -> Any:
     return parse_config_args(given)
 
 
+PARTS_AT_ONCE = 8
+"""Calls of a SuperNode that are under way at once: to wait for an answer takes no core."""
+
+
 @contextlib.contextmanager
 def connect_supernode(
     superlink: str,
@@ -230,9 +234,14 @@ def connect_supernode(
 
     They are made again and again until they are answered. Flower says so each time and not why;
     here `on_answer` gets the reason of each that failed, and None where one did not.
+
+    Flower fetches and sends no more parts of a message at once than there are cores, two at most;
+    here they are `PARTS_AT_ONCE`.
     """
+    from flwr.supercore.inflatable import inflatable_utils
     from flwr.supernode import fleet_http_connection
 
+    limited = vars(inflatable_utils)["get_num_workers"]
     found = vars(fleet_http_connection)["make_simple_http_retry_invoker"]
 
     def reporting() -> Any:
@@ -252,6 +261,7 @@ def connect_supernode(
 
     logging.getLogger("flwr").addFilter(lambda record: "retrying in" not in str(record.msg))
     vars(fleet_http_connection)["make_simple_http_retry_invoker"] = reporting
+    vars(inflatable_utils)["get_num_workers"] = lambda _: PARTS_AT_ONCE
     try:
         with fleet_http_connection.http_request_response(
             superlink, insecure, certificates, keys
@@ -259,6 +269,7 @@ def connect_supernode(
             yield connection
     finally:
         vars(fleet_http_connection)["make_simple_http_retry_invoker"] = found
+        vars(inflatable_utils)["get_num_workers"] = limited
 
 
 def start_superlink() -> None:

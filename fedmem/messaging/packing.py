@@ -1,52 +1,58 @@
-"""Many arrays as one on the way through a SuperLink.
+"""All that a message says as one value on the way through a SuperLink.
 
-A SuperLink keeps each array of a message as two objects of its own, each of which costs it a call
-and a write when it is sent and again when it is fetched: some hundred for a model. So the ServerApp
-packs every record of arrays into one array, names and all, and a node answers as it was asked. A
-simulation hands messages over in memory and packs nothing.
+A SuperLink keeps each record of a message, and each array, as objects of their own, each of which
+costs a call when it is sent and again when it is fetched: some hundred for a model, and over a slow
+link more time than its bytes. So the ServerApp packs everything into one value, names and all, and
+a node answers as it was asked. It is a setting where it is small, which is one object, and an array
+where it is large, which Flower sends in parts. A simulation hands messages over in memory and packs
+nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from typing import cast
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedmem.messaging.flower_internals import (
     ClientAppCallable,
-    array_record_from_bytes,
-    array_record_to_bytes,
     make_message,
+    records_from_bytes,
+    records_to_bytes,
 )
 
 PACKED = "packed"
+SMALL = 1 << 20
+"""Bytes up to which a message is one object."""
 
 
 def pack(content: RecordDict) -> RecordDict:
-    """The content with each record of arrays as one array."""
-    packed = RecordDict(dict(content))
-    for name, record in content.array_records.items():
-        data = array_record_to_bytes(record)
-        packed[name] = ArrayRecord({PACKED: Array(np.frombuffer(data, np.uint8))})
-    return packed
+    """The content as one value."""
+    data = records_to_bytes(content)
+    if len(data) <= SMALL:
+        return RecordDict({PACKED: ConfigRecord({PACKED: data})})
+    return RecordDict({PACKED: ArrayRecord({PACKED: Array(np.frombuffer(data, np.uint8))})})
 
 
 def unpack(content: RecordDict) -> RecordDict:
-    """The inverse of `pack`; a record that is not packed, or damaged, stays as it is."""
-    unpacked = RecordDict(dict(content))
-    for name, record in content.array_records.items():
-        if set(record) == {PACKED}:
-            with contextlib.suppress(ValueError):  # whoever reads it misses the names that it wants
-                unpacked[name] = array_record_from_bytes(record[PACKED].numpy().tobytes())
-    return unpacked
+    """The inverse of `pack`; what is not packed, or damaged, stays as it is."""
+    if is_packed(content):
+        value = content[PACKED][PACKED]
+        data = value.numpy().tobytes() if isinstance(value, Array) else value
+        with contextlib.suppress(ValueError):  # whoever reads it misses the names that it wants
+            return records_from_bytes(cast(bytes, data))
+    return content
 
 
 def is_packed(content: RecordDict) -> bool:
-    """Whether any of the records is packed."""
-    return any(set(record) == {PACKED} for record in content.array_records.values())
+    """Whether it is packed."""
+    if set(content) != {PACKED} or set(content[PACKED]) != {PACKED}:
+        return False
+    return isinstance(content[PACKED][PACKED], Array | bytes)
 
 
 def answer_as_asked(message: Message, context: Context, call_next: ClientAppCallable) -> Message:

@@ -50,7 +50,10 @@ MLFLOW_RUN = "mlflow_run_id"
 
 
 class RunFolder:
-    """The folder of one run, opened by `start` or `go_on`; until `close` no other process may."""
+    """The folder of one run, opened by `start` or `go_on`; until `close` no other process may.
+
+    Its `state` has a stage's tensors as it was read, and not once they are written: they are large.
+    """
 
     def __init__(self, path: Path, state: RunState, locks: Sequence[IO[str]]) -> None:
         self.path = path
@@ -252,12 +255,14 @@ class RunFolder:
 
     def give_up(self) -> None:
         """Write that the run cannot go on, and that there is nothing to be kept of it."""
-        self._move(done=True)
+        self._move(stage=None, done=True)
 
     def _move(self, **changes: Any) -> None:
+        assert "stage" in changes or not self.state.stage or self.state.stage.parameters
         state = replace(self.state, **changes)
         state.save(self.path / STATE)
-        self.state = state
+        stage = changes.get("stage")
+        self.state = state if stage is None else replace(state, stage=stage.without_tensors)
 
 
 def shown(path: Path | str) -> str:

@@ -64,6 +64,11 @@ class StageProgress:
         return ended or self.trouble is not None
 
     @property
+    def without_tensors(self) -> StageProgress:
+        """The same, but for what is large: to know where the stage stands, not to go on from."""
+        return replace(self, parameters={}, optimizer={}, owed={}, best=None)
+
+    @property
     def is_best(self) -> bool:
         """Whether the round that has ended is the best so far."""
         return self.best is not None and self.best_round == self.round

@@ -118,3 +118,27 @@ def test_a_lazy_adam_steps_along_rows_that_changed_and_leaves_the_others(
     assert torch.equal(two["w"][1:], one["w"][1:])
     assert torch.equal(two["w"][0], usual.step(same, rest)["w"][0])
     assert torch.equal(lazy.state["w/exp_avg"][2], 0.1 * change["w"][2])
+
+
+@pytest.mark.parametrize("name", ["adam", "momentum", "fedavg"])
+@pytest.mark.parametrize("lazy", ["true", "false"])
+def test_in_place_or_beside_the_bits_are_the_same_and_beside_nothing_is_written_to(
+    name: str, lazy: str, make_settings: MakeSettings
+) -> None:
+    settings = make_settings(f"strategy={name}", f"strategy.lazy={lazy}").strategy
+    generator = torch.Generator().manual_seed(0)
+    start = {"w": torch.randn(6, 3, generator=generator), "b": torch.randn(3, generator=generator)}
+    beside = ServerOptimizer(settings)
+    place = ServerOptimizer(settings, in_place=True)
+    found, written = start, {each: value.clone() for each, value in start.items()}
+    kept = []
+    for _ in range(3):
+        change = {n: torch.randn(value.shape, generator=generator) for n, value in start.items()}
+        change["w"][::2] = 0
+        found, written = beside.step(found, change), place.step(written, change)
+        kept.append(({**found, **beside.state}, {}))
+        kept[-1][1].update({each: value.clone() for each, value in kept[-1][0].items()})
+        assert all(torch.equal(written[each], value) for each, value in found.items())
+        assert all(torch.equal(place.state[each], x) for each, x in beside.state.items())
+    for held, then in kept:
+        assert all(torch.equal(value, then[each]) for each, value in held.items())

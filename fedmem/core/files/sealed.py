@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from fedmem.core.errors import FedmemError, first_line
-from fedmem.core.files.atomic import replacing
+from fedmem.core.files.tensors import write_tensors
 from fedmem.core.model.parameters import Parameters, content_hash
 
 METADATA_KEY = "fedmem"
@@ -27,10 +26,7 @@ def save_sealed(path: Path, about: Mapping[str, Any], tensors: Mapping[str, Tens
     """
     about = {**about, "hash": content_hash(tensors)}
     about["seal"] = _seal(about)
-    whole = {name: value.contiguous() for name, value in tensors.items()}
-    content = save(whole, metadata={METADATA_KEY: json.dumps(about)})
-    with replacing(path) as partial:
-        partial.write_bytes(content)
+    write_tensors(path, tensors, {METADATA_KEY: json.dumps(about)})
 
 
 def load_sealed(path: Path, kind: str) -> tuple[dict[str, Any], Parameters]:

@@ -10,10 +10,15 @@ from torch.optim import Optimizer
 from fedmem.core.model.parameters import Parameters
 
 
-def optimizer_state(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> Parameters:
-    """Copies of what an optimizer keeps of each of its parameters, as `<parameter>/<key>`."""
+def optimizer_state(
+    optimizer: Optimizer, parameters: Mapping[str, Tensor], copied: bool = True
+) -> Parameters:
+    """What an optimizer keeps of each of its parameters, as `<parameter>/<key>`.
+
+    Where it is not `copied`, a step of the optimizer may change it.
+    """
     return {
-        f"{name}/{key}": value.detach().cpu().clone()
+        f"{name}/{key}": value.detach().cpu().clone() if copied else value
         for name, parameter in parameters.items()
         for key, value in optimizer.state[parameter].items()
         if isinstance(value, Tensor)
@@ -21,9 +26,14 @@ def optimizer_state(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> P
 
 
 def load_optimizer_state(
-    optimizer: Optimizer, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]
+    optimizer: Optimizer,
+    parameters: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    copied: bool = True,
 ) -> None:
-    """Let a new optimizer go on from what `optimizer_state` gave of another."""
+    """Let an optimizer go on from what `optimizer_state` gave, or from copies of it."""
     for name, parameter in parameters.items():
         own = {k: v for k, v in state.items() if k.rpartition("/")[0] == name}
-        optimizer.state[parameter] = {k.rpartition("/")[2]: v.clone() for k, v in own.items()}
+        optimizer.state[parameter] = {
+            k.rpartition("/")[2]: v.clone() if copied else v for k, v in own.items()
+        }

@@ -120,10 +120,10 @@ class LocalTrainer:
         weight = int(self.windows.lengths[rows].sum())
         loss = self.accumulate_gradient(rows, key, step=0) / max(weight, 1)
         rate = -self.settings.client.learning_rate / max(weight, 1)
-        change = {  # gradients are made anew each time, and nobody else reads these
-            name: torch.zeros_like(p) if p.grad is None else p.grad.mul_(rate)
-            for name, p in self.scope.items()
-        }
+        change = {}
+        for name, p in self.scope.items():  # gradients are made anew each time, and nobody's then
+            change[name] = torch.zeros_like(p) if p.grad is None else p.grad.mul_(rate)
+            p.grad = None
         return Update(change, weight, loss, users)
 
     def train_each(self, users: UserIndices, key: RoundKey) -> Iterator[UserUpdates]:

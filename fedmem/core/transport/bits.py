@@ -7,10 +7,11 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from fedmem.core.arrays import Ints
+Narrow = npt.NDArray[np.signedinteger]
+"""Integers of the narrowest type that holds their bits."""
 
 
-def pack_bits(integers: Ints, bits: int) -> npt.NDArray[np.uint8]:
+def pack_bits(integers: Narrow, bits: int) -> npt.NDArray[np.uint8]:
     """Integers of any shape, two's complement in so many bits, the lowest first: ⌈n·bits/8⌉ bytes.
 
     Those of one bit are −1 and 1.
@@ -25,23 +26,29 @@ def pack_bits(integers: Ints, bits: int) -> npt.NDArray[np.uint8]:
         for column, place in zip(fields.T[1:], _places(bits)[1:], strict=True):
             packed |= column << place
         return packed
-    kind = _narrowest(bits)
+    kind = narrowest(bits)
     octets = flat.astype(kind).view(np.uint8).reshape(flat.size, kind.itemsize)
     return np.packbits(
         np.unpackbits(octets, axis=1, count=bits, bitorder="little"), bitorder="little"
     )
 
 
-def unpack_bits(packed: npt.NDArray[np.uint8], bits: int, count: int) -> Ints:
+def unpack_bits(packed: npt.NDArray[np.uint8], bits: int, count: int) -> Narrow:
     """The inverse of `pack_bits`: so many integers [count]."""
     if 8 % bits == 0:
-        return _fields_of_bytes(bits)[packed].reshape(-1)[:count].astype(np.int32)
+        fields = _fields_of_bytes(bits)  # gathered as one word each
+        return fields.view(f"u{8 // bits}")[:, 0].take(packed).view(np.int8)[:count]
     each = np.unpackbits(packed, count=count * bits, bitorder="little").reshape(count, bits)
-    kind = _narrowest(bits)
+    kind = narrowest(bits)
     width = 8 * kind.itemsize
     extended = np.concatenate([each, np.repeat(each[:, -1:], width - bits, axis=1)], axis=1)
     octets = np.packbits(extended, axis=1, bitorder="little")
-    return octets.view(kind)[:, 0].astype(np.int32)
+    return octets.view(kind)[:, 0]
+
+
+def narrowest(bits: int) -> np.dtype[np.signedinteger]:
+    """The narrowest type that holds so many bits, in the byte order of the wire."""
+    return np.dtype("<i1" if bits <= 8 else "<i2" if bits <= 16 else "<i4")
 
 
 def packed_bytes(bits: int, count: int) -> int:
@@ -61,8 +68,3 @@ def _fields_of_bytes(bits: int) -> npt.NDArray[np.int8]:
     if bits == 1:
         return (fields * 2 - 1).astype(np.int8)
     return (fields - ((fields >> (bits - 1)) << bits)).astype(np.int8)
-
-
-def _narrowest(bits: int) -> np.dtype[np.signedinteger]:
-    """The narrowest type that holds so many bits, in the byte order of the wire."""
-    return np.dtype("<i1" if bits <= 8 else "<i2" if bits <= 16 else "<i4")

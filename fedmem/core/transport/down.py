@@ -53,13 +53,15 @@ class ChangeCoder:
         self.owed: Parameters = dict(owed)
 
     def __call__(self, change: Parameters, key: RoundKey) -> tuple[Parameters, bytes]:
-        """The change that both sides make a step along, and its payload."""
-        if self.owed:
-            change = {name: value + self.owed[name] for name, value in change.items()}
+        """The change that both sides make a step along, and its payload. What was given is used up:
+        what is owed is made where it lies.
+        """
+        for name, owed in self.owed.items():
+            change[name] = change[name].add_(owed)
         rounded = self._codec.round(change, key, SERVER)
         taken = values_of(rounded)
         if self._codec.feedback:
-            self.owed = {name: value - taken[name] for name, value in change.items()}
+            self.owed = {name: value.sub_(taken[name]) for name, value in change.items()}
         return taken, self._codec.to_bytes(rounded)
 
 

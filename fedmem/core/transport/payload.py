@@ -8,8 +8,10 @@
 
 Most rows of an item table change along one direction: those of items that nobody wanted away from
 what was. So rows that point against the sum of all are turned around, which the sign of the scale
-says, and integers of one column are alike. Coded by Huffman in blocks that are about as long as a
-column, each with a code of its own, and runs; other than runs there is nothing to be found again.
+says, and integers of one column are alike; the more so among rows of about one scale, for which
+they go by their scales, the largest first. Coded by Huffman in blocks of at most a column of a
+small table, each with a code of its own, and runs; other than runs there is nothing to be found
+again.
 """
 
 from __future__ import annotations
@@ -27,13 +29,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedmem.core.arrays import Floats, Ints
-from fedmem.core.transport.bits import pack_bits, packed_bytes, unpack_bits
+from fedmem.core.arrays import Floats
+from fedmem.core.transport.bits import Narrow, narrowest, pack_bits, packed_bytes, unpack_bits
 from fedmem.core.transport.rounding import dequantise
 
 HEADER = struct.Struct("<4sBBQ")
 LENGTH = struct.Struct("<I")
-MAGIC, VERSION = b"fmrt", 2
+MAGIC, VERSION = b"fmrt", 3
 BLOCKS = 6
 """Of deflate: a block is of 2^(6 + this) symbols."""
 INDEX_ROOM = 512
@@ -62,7 +64,7 @@ class Rounded:
     shape: tuple[int, ...]
     bits: int
     rows: npt.NDArray[np.int64]
-    integers: Ints
+    integers: Narrow
     scales: Floats
 
     def values(self) -> Tensor:
@@ -135,8 +137,10 @@ def from_bytes(data: bytes, shapes: Shapes, bits: Mapping[str, int]) -> dict[str
             raise PayloadError(f"has scales of {name} that are not finite")
         columns, width = rows_and_columns(shape)[1], _width(bits[name], bool(deflated))
         packed = reader.take(packed_bytes(width, count * columns))
-        integers = unpack_bits(packed, width, count * columns).reshape(columns, count)
-        integers = np.where(np.signbit(scales), -integers, integers).T
+        order = _by_scale(scales)
+        integers = np.empty((count, columns), narrowest(bits[name]))
+        integers[order] = unpack_bits(packed, width, count * columns).reshape(columns, count).T
+        integers[np.signbit(scales)] *= -1
         tensors[name] = Rounded(shape, bits[name], rows, integers, np.abs(scales))
     if reader.place != size:
         raise PayloadError(f"has {size - reader.place} bytes too many")
@@ -184,12 +188,21 @@ def _entries(
         yield name, shape, count
 
 
-def _turned(tensor: Rounded) -> tuple[Ints, Floats]:
-    """(integers [C, n], scales [n]) of the rows, those turned around that point against the sum."""
+def _turned(tensor: Rounded) -> tuple[Narrow, Floats]:
+    """(integers [C, n], scales [n]) of the rows, those turned around that point against the sum.
+
+    The integers go by the scales, which do not.
+    """
     values = tensor.integers.astype(np.float32)
-    signs = np.where(values @ values.sum(0) < 0, -1, 1).astype(np.int32)
-    columns = np.multiply(tensor.integers.T, signs, order="C")
+    signs = np.where(values @ values.sum(0) < 0, -1, 1).astype(tensor.integers.dtype)
+    order = _by_scale(tensor.scales)
+    columns = np.multiply(tensor.integers[order].T, signs[order], order="C")
     return columns, np.copysign(tensor.scales, signs.astype(np.float32))
+
+
+def _by_scale(scales: Floats) -> npt.NDArray[np.intp]:
+    """The order of rows by the sizes of their scales, the largest first."""
+    return np.argsort(-np.abs(scales), kind="stable")
 
 
 def _mark(tensor: Rounded) -> Octets:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
-from fedmem.core.arrays import Floats, Ints
+from fedmem.core.arrays import Floats
 from fedmem.core.training.batches import RoundKey
+from fedmem.core.transport.bits import Narrow, narrowest
 
 FLOAT_BITS = 32
 """From so many bits a coordinate there is nothing to round: a float32 travels as it is."""
@@ -59,7 +61,7 @@ def quantise(
     scale: Floats | float,
     bits: int,
     generator: np.random.Generator | None = None,
-) -> Ints:
+) -> Narrow:
     """Integers [R, C] whose product with the scale stands for values [R, C].
 
     Args:
@@ -71,26 +73,39 @@ def quantise(
         generator: by which to round at random, so that the mean is right within the grid; None: to
             the nearest.
     """
-    scales = np.broadcast_to(np.asarray(scale, np.float64), len(values))[:, None]
+    scales = np.broadcast_to(np.asarray(scale, np.float64), len(values))
     known = np.isfinite(scales) & (scales > 0)
-    inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=known)
-    with np.errstate(invalid="ignore"):
-        # In float64, which has all integers of 32 bits.
-        steps: npt.NDArray[np.float64] = np.multiply(values, inverse, dtype=np.float64)
-    if not known.all():
-        steps[~known[:, 0]] = 0.0
-    if bits == 1:  # neighbours are two apart
-        steps = (steps + 1) / 2
-    steps += 0.5 if generator is None else generator.random(steps.shape)
-    np.floor(steps, out=steps)
-    if bits == 1:
-        return np.where(known, np.fmax(np.fmin(steps, 1), 0) * 2 - 1, 0).astype(np.int32)
-    largest = largest_integer(bits)
-    np.fmax(np.fmin(steps, largest, out=steps), -largest, out=steps)  # NaN becomes an end, too
-    return steps.astype(np.int32)
+    inverse = np.divide(1.0, scales, out=np.zeros(len(values)), where=known)
+    found = np.empty(values.shape, narrowest(bits))
+    noise = np.full((1, values.shape[1]), 0.5)
+    if generator is not None:
+        noise = generator.random(values.shape)
+    _to_grid(np.ascontiguousarray(values), inverse, noise, largest_integer(bits), bits == 1, found)
+    return found
 
 
-def signs_of_largest(values: Floats, share: float) -> tuple[Ints, Floats]:
+@numba.njit(cache=True, nogil=True)
+def _to_grid(values, inverse, noise, largest, signs, found):  # type: ignore[no-untyped-def]
+    """In float64, which has all integers of 32 bits. Where the scale is not known, `inverse` is 0;
+    of `signs` neighbours are two apart.
+    """
+    for row in range(values.shape[0]):
+        finer, drawn = inverse[row], noise[min(row, noise.shape[0] - 1)]
+        for column in range(values.shape[1]):
+            if finer == 0:
+                found[row, column] = 0
+                continue
+            step = np.float64(values[row, column]) * finer
+            if signs:
+                step = np.floor((step + 1) / 2 + drawn[column]) * 2 - 1
+            else:
+                step = np.floor(step + drawn[column])
+            # Thus what is no number becomes an end, too.
+            step = step if step < largest else largest
+            found[row, column] = step if step > -largest else -largest
+
+
+def signs_of_largest(values: Floats, share: float) -> tuple[Narrow, Floats]:
     """The signs [R, C] of the largest so many coordinates of each row of [R, C], and their mean
     sizes [R]; all others are 0.
 
@@ -103,15 +118,15 @@ def signs_of_largest(values: Floats, share: float) -> tuple[Ints, Floats]:
     largest = np.argpartition(sizes, columns - count, axis=1)[:, columns - count :]
     chosen = np.take_along_axis(sizes, largest, 1).mean(1, dtype=np.float64)
     scales = rounded_up(chosen)
-    integers = np.zeros((rows, columns), np.int32)
+    integers = np.zeros((rows, columns), narrowest(2))
     with np.errstate(invalid="ignore"):
         signs = np.sign(np.take_along_axis(values, largest, 1))
     known = (np.isfinite(scales) & (scales > 0))[:, None]
-    np.put_along_axis(integers, largest, np.where(known, signs, 0).astype(np.int32), 1)
+    np.put_along_axis(integers, largest, np.where(known, signs, 0).astype(integers.dtype), 1)
     return integers, scales
 
 
-def dequantise(integers: Ints, scale: Floats | float) -> Floats:
+def dequantise(integers: Narrow, scale: Floats | float) -> Floats:
     """What integers [R, C] stand for, at one scale or one a row [R]: the same bits everywhere."""
     scales = np.broadcast_to(np.asarray(scale, np.float32), len(integers))
     return integers.astype(np.float32) * scales[:, None]

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from fedmem.core.files.sealed import load_sealed, save_sealed
 from fedmem.core.model.parameters import Parameters
 from fedmem.core.training.batches import RoundKey
-from fedmem.core.transport.codec import Codec, values_of
+from fedmem.core.transport.codec import Codec
 from fedmem.core.updates.update import Update
 
 KEPT = 3
@@ -102,17 +101,18 @@ def code_update(
         remainders: of the node, where the codec has feedback.
     """
     change = {name: value.detach().cpu() for name, value in update.change.items()}
-    carried = remainders is not None and update.weight > 0  # else nobody takes it
-    if remainders is not None and carried:
-        left = remainders.before(key.round)
-        change = {name: value + left[name] if left else value for name, value in change.items()}
-    rounded = codec.round(change, key, who)
-    if remainders is not None and carried:
-        sent = values_of(rounded)
-        remainders.put(key.round, {n: _finite(value - sent[n]) for n, value in change.items()})
+    if remainders is None or update.weight == 0:  # nobody takes it
+        return codec.to_bytes(codec.round(change, key, who))
+    left = remainders.before(key.round)
+    for name, value in change.items():  # in place: a table of many items is large
+        left[name] = left[name].add_(value) if name in left else value.clone()
+    rounded = codec.round(left, key, who)
+    for name, each in rounded.items():
+        _keep_finite(left[name].sub_(each.values()))
+    remainders.put(key.round, left)
     return codec.to_bytes(rounded)
 
 
-def _finite(remainder: Tensor) -> Tensor:
+def _keep_finite(remainder: Tensor) -> None:
     """The server refuses an update that is not finite; the next one shall be."""
-    return torch.nan_to_num(remainder, nan=0.0, posinf=0.0, neginf=0.0)
+    remainder.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)

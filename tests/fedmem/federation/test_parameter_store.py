@@ -30,6 +30,17 @@ def test_what_was_put_is_found_under_its_content_hash(tmp_path: Path) -> None:
     assert same(store.get(key), PARAMETERS)
 
 
+def test_what_was_taken_may_be_written_to_and_is_found_anew_in_the_file(tmp_path: Path) -> None:
+    store = ParameterStore(tmp_path)
+    key = store.put({name: value.clone() for name, value in PARAMETERS.items()})
+    for _ in range(2):  # from this process, from the file
+        taken = store.take(key)
+        assert same(taken, PARAMETERS)
+        assert taken is not None
+        taken["sasrec.item_emb.weight"].add_(1)
+    assert same(store.get(key), PARAMETERS)
+
+
 def test_another_instance_finds_it(tmp_path: Path) -> None:
     key = ParameterStore(tmp_path).put(PARAMETERS)
     assert same(ParameterStore(tmp_path).get(key), PARAMETERS)

@@ -23,11 +23,11 @@ from ray import cloudpickle
 from fedmem.messaging import flower_internals
 from fedmem.messaging.exchange import exchange
 from fedmem.messaging.flower_internals import (
-    array_record_from_bytes,
-    array_record_to_bytes,
     light_workers,
     often_looking,
     parts_of_replies_until,
+    records_from_bytes,
+    records_to_bytes,
 )
 from tests.helpers.in_process_grid import InProcessGrid
 
@@ -113,10 +113,10 @@ def test_every_exchange_looks_often_for_the_parts_of_a_reply(
 
 def test_records_come_back_from_bytes() -> None:
     record = ArrayRecord({"w": Array(np.arange(6.0).reshape(2, 3))})
-    back = array_record_from_bytes(array_record_to_bytes(record))
-    assert back["w"].numpy().tolist() == record["w"].numpy().tolist()
+    back = records_from_bytes(records_to_bytes(RecordDict({"scope": record})))
+    assert back.array_records["scope"]["w"].numpy().tolist() == record["w"].numpy().tolist()
     with pytest.raises(ValueError, match="parsing message"):
-        array_record_from_bytes(b"\xff\xff\xff")
+        records_from_bytes(b"\xff\xff\xff")
 
 
 class Waits(threading.Event):

@@ -165,23 +165,22 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     assert str(path) in error_of(lambda: Checkpoint.load(path))
 
 
-@pytest.mark.parametrize("damage", ["shared memory", "folder in the way"])
+@pytest.mark.parametrize("damage", ["complex numbers", "folder in the way"])
 def test_a_failing_save_leaves_no_file_under_the_final_name(tmp_path: Path, damage: str) -> None:
     path, made = tmp_path / "pretrain_sasrec.safetensors", checkpoint()
-    if damage == "shared memory":  # safetensors refuses it
-        x = torch.ones(4)
-        made = checkpoint(parameters={"a": x, "b": x})
+    if damage == "complex numbers":  # the format has none
+        made = checkpoint(parameters={"a": torch.ones(4, dtype=torch.complex64)})
     else:
         path.with_name(f"{path.name}.{os.uname().nodename}.{os.getpid()}.partial").mkdir()
-    with pytest.raises(Exception):  # noqa: B017, PT011 - whatever safetensors raises
+    with pytest.raises(Exception):  # noqa: B017, PT011
         made.save(path)
     assert not path.exists()
 
 
 def test_a_failing_save_leaves_the_file_before_as_it_was(tmp_path: Path) -> None:
-    path, x = saved(tmp_path, checkpoint()), torch.ones(4)
-    with pytest.raises(RuntimeError):
-        checkpoint(parameters={"a": x, "b": x}).save(path)
+    path = saved(tmp_path, checkpoint())
+    with pytest.raises(KeyError):
+        checkpoint(parameters={"a": torch.ones(4, dtype=torch.complex64)}).save(path)
     assert Checkpoint.load(path).hash == checkpoint().hash
 
 

@@ -57,7 +57,8 @@ def test_another_process_goes_on_with_what_is_owed() -> None:
 def test_what_one_node_has_rounded_is_not_rounded_again() -> None:
     for name in ("coded", "signs"):
         once, _ = ChangeCoder(codec(name), {})(change(1), key(1))
-        twice, _ = ChangeCoder(codec(name), {})(once, key(2))
+        again = {each: value.clone() for each, value in once.items()}
+        twice, _ = ChangeCoder(codec(name), {})(again, key(2))
         for each, value in once.items():
             assert value.dim() < 2 or torch.equal(twice[each], value)
 

@@ -87,6 +87,20 @@ def test_a_payload_is_close_to_its_entropy() -> None:
         assert entropy < len(own.to_bytes(rounded)) < 1.2 * entropy
 
 
+def test_rows_of_one_scale_go_side_by_side_and_come_back_to_their_places() -> None:
+    generator = torch.Generator().manual_seed(0)
+    alike = torch.randint(0, 2, (3000, 1), generator=generator) == 1
+    direction, noise = (torch.randn(n, 128, generator=generator) for n in (1, 3000))
+    values = {"w": torch.where(alike, direction, 10 * noise)}  # at random places
+    own = codec("coded")
+    rounded = own.round(values, KEY, "node 0")
+    odd = int((~alike).sum()) * 128  # of which each takes more than two bits, and the others none
+    assert len(own.to_bytes(rounded)) < 1.1 * odd * 2.4 / 8
+    found = own.from_bytes(own.to_bytes(rounded), shapes_of(values))
+    assert np.array_equal(found["w"].integers, rounded["w"].integers)
+    assert np.array_equal(found["w"].scales, rounded["w"].scales)
+
+
 def test_rows_along_one_direction_cost_little_whichever_way_they_point() -> None:
     generator = torch.Generator().manual_seed(0)
     direction, away = torch.randn(128, generator=generator), torch.randn(2000, generator=generator)
