@@ -46,8 +46,8 @@ def share_of(simulation: SimulationSettings, runs: int, workers: bool = True) ->
 
 
 def gpus_of(simulation: SimulationSettings, runs: int, place: int) -> str | None:
-    """The GPUs of one of so many runs at a time, by its place among them from 0, as
-    `CUDA_VISIBLE_DEVICES` names them; None: all that there are.
+    """The GPUs of one of so many runs at a time, by its place among them from 0, as CUDA's own
+    variable of visible devices names them; None: all that there are.
 
     As far as they go each run has its own, since what a round waits for is not the GPU alone. One
     that asks for more workers than would fit its own shares all of them with the others.
