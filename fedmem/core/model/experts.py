@@ -98,15 +98,14 @@ class MemoryExpert(nn.Module):
             shift=item_emb @ self.norm.bias,
         )
 
-    def forward(self, tables: ExpertTables, candidates: Tensor, items: Tensor) -> Tensor:
+    def forward(self, tables: ExpertTables, rows: Rows, items: Tensor) -> Tensor:
         """LN(o)·e [X, Y, C]; exactly 0 where the memory is empty.
 
         Args:
             tables: from `tables`.
-            candidates: item ids [X, C].
+            rows: of candidates [X, C].
             items: item ids [X, Y, M] of the memories' entries, 0 where there is none.
         """
-        rows = Rows(candidates)
         if tables.kept is not None and tables.kept.serve(rows.in_place, items.shape[2]):
             o_u, o_sum, o_o = self._kept_moments(tables, tables.kept, items[0])
         else:

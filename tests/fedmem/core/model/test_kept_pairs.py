@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fedmem.core.model.experts import MemoryExpert
 from fedmem.core.model.kept_pairs import KeptPairs
+from fedmem.core.model.rows import Rows
 
 HEADS, ITEMS, DIM = 2, 12, 8
 
@@ -80,7 +81,7 @@ def test_a_reading_from_kept_pairs_is_the_same(entries: int, heads: int, sharpne
         asked = fast.kept._now
         for candidates in (everything, everything[:, 2:7], everything.flip(1)):
             for memories in (items, items[:, :1], items[:, 3:]):
-                expected = module(tables, candidates, memories)
-                found = module(fast, candidates, memories)
+                expected = module(tables, Rows(candidates), memories)
+                found = module(fast, Rows(candidates), memories)
                 torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
         assert fast.kept._now > asked
