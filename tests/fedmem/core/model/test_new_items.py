@@ -11,6 +11,7 @@ from torch import Tensor
 from fedmem.core.model import Content
 from fedmem.core.model.item_start import ContentMap
 from fedmem.core.model.new_items import Estimate, NewPlaces, stand_ins
+from fedmem.core.model.ridge import Ridge
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
@@ -126,6 +127,19 @@ def test_an_untrained_table_gives_new_items_the_rows_that_they_would_have_starte
     larger = NewPlaces(model, settings.model, node.content).model_with(new)
     found = larger.sasrec.item_emb.weight[41:]
     torch.testing.assert_close(found, start.rows(new)[1:], rtol=1e-4, atol=1e-4)
+
+
+def test_what_the_known_items_say_is_fitted_once(
+    make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, fits = make_settings("model.item_start=content"), []
+    node = Node(settings)
+    places = NewPlaces(node.model(STAGES["pretrain_sasrec"]), settings.model, node.content)
+    fit = Ridge.fit
+    monkeypatch.setattr(Ridge, "fit", lambda *given: fits.append(given) or fit(*given))
+    for _ in range(2):
+        places.model_with(new_content(2))
+    assert len(fits) == 1
 
 
 def test_a_table_that_content_says_nothing_of_places_new_items_at_its_middle() -> None:
