@@ -14,7 +14,7 @@ from fedmem.core.data import Interactions, load_content
 from fedmem.core.data.ids import LISTED, Ids, as_text, padded, to_ids
 from fedmem.core.errors import FedmemError
 from fedmem.core.model import Content, Recommender
-from fedmem.core.model.new_items import places_new_items
+from fedmem.core.model.new_items import NewPlaces, places_new_items
 from fedmem.core.node import Node
 
 
@@ -25,12 +25,12 @@ class NewItems:
     Attributes:
         ids: [K + 1] their own ids; entry 0 is padding's.
         content: [K + 1, …].
-        known: content [I + 1, …] of the items that the model knows.
+        places: for them, in the model.
     """
 
     ids: Ids
     content: Content
-    known: Content
+    places: NewPlaces
 
     def among(self, touched: set[str]) -> npt.NDArray[np.int64]:
         """Places of those whose id, as text, was touched."""
@@ -78,7 +78,8 @@ def load_new_items(
         )
     kept[0] = True
     content = Content(content.visual[kept], content.text[kept])
-    return NewItems(ids[kept.numpy()], content, node.content)
+    places = NewPlaces(model, node.settings.model, node.content)
+    return NewItems(ids[kept.numpy()], content, places)
 
 
 def _as_ids(items: list[str], like: Ids) -> Ids:

@@ -11,7 +11,6 @@ from torch import Tensor
 from fedmem.core.arrays import Ints
 from fedmem.core.model import Recommender
 from fedmem.core.model.content import leanings
-from fedmem.core.model.new_items import with_new_items
 from fedmem.core.settings import Settings
 from fedmem.core.training.hidden_states import last_hidden
 from fedmem.recommend.new_items import NewItems
@@ -52,7 +51,7 @@ class Ranker:
         self.known = len(model.sasrec.item_emb.weight)
         """Dense ids below are those of known items, 0 the padding."""
         if new is not None:
-            model = with_new_items(model, settings.model, new.known, new.content)
+            model = new.places.model_with(new.content)
         self.model = model
         self.tables = model.tables()
         self._new = new

@@ -23,6 +23,7 @@ from fedmem.core.checkpoint import Checkpoint, find_checkpoint
 from fedmem.core.data import load_histories
 from fedmem.core.data.ids import as_text
 from fedmem.core.memory import Account, account_of, novelty_histogram
+from fedmem.core.model.new_items import NewPlaces
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
@@ -174,6 +175,11 @@ class ServedModel:
     def item_indices(self) -> dict[str, int]:
         """Dense id of each item, by its own."""
         return {own: item for item, own in enumerate(self.item_ids) if item}
+
+    @cached_property
+    def new_places(self) -> NewPlaces:
+        """For items that the model does not know."""
+        return NewPlaces(self.model, self.node.settings.model, self.node.content)
 
     def of_user(self, user: int) -> Asker:
         """A user of this index, computed once."""

@@ -75,7 +75,7 @@ def make_new_items(served: ServedModel, encoders: Encoders, items: Sequence[NewI
     bare = [own for own, has in zip(ids, content.present[1:].any(1), strict=True) if not has]
     if bare:
         raise FedmemError(f"New item {bare[0]} has no content: give it a text or a picture.")
-    return NewItems(padded(np.array(ids, dtype=object)), content, served.node.content)
+    return NewItems(padded(np.array(ids, dtype=object)), content, served.new_places)
 
 
 def _widths(served: ServedModel) -> tuple[int, int]:

@@ -21,8 +21,8 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Id = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | int)]
-OwnId = Annotated[Id, Field(min_length=1, max_length=512)]
+_Id = Annotated[str, Field(min_length=1, max_length=512)]
+OwnId = Annotated[_Id, BeforeValidator(_as_text, json_schema_input_type=_Id | int)]
 History = Annotated[list[OwnId], Field(max_length=MAX_HISTORY)]
 Vector = Annotated[
     list[Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]],

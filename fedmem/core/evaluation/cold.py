@@ -26,7 +26,7 @@ from fedmem.core.evaluation.protocol import Ranks, draw_negatives
 from fedmem.core.evaluation.ranking import by_embeddings, by_model, ranks_among, ranks_among_all
 from fedmem.core.model import Content, Recommender
 from fedmem.core.model.backbone import SASRec
-from fedmem.core.model.new_items import with_new_items
+from fedmem.core.model.new_items import NewPlaces
 from fedmem.core.settings import Settings
 from fedmem.core.training.hidden_states import last_hidden
 
@@ -69,8 +69,9 @@ def rank_cold(
             rankings["cold_text"] = Content(torch.zeros_like(visual), text)
         if "visual" in kinds:
             rankings["cold_picture"] = Content(visual, torch.zeros_like(text))
+        new_places = NewPlaces(model, settings.model, known)
         for ranking, given in rankings.items():
-            scorer = by_model(with_new_items(model, settings.model, known, given), hidden, reads)
+            scorer = by_model(new_places.model_with(given), hidden, reads)
             ranks[ranking] = ranks_among(scorer, positives, negatives)
             if ranking == "cold_sampled":
                 items = first + cold.num_items

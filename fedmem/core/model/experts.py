@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from fedmem.core.arrays import Ints
 from fedmem.core.model.kept_pairs import KeptPairs
-from fedmem.core.model.kernels.distinct_entries import NOWHERE, distinct_entries, distinct_moments
+from fedmem.core.model.kernels.distinct_entries import distinct_entries, distinct_moments
+from fedmem.core.model.kernels.kept_moments import kept_moments
 from fedmem.core.model.kernels.read_out_moments import Moments, read_out_moments, shared_moments
 from fedmem.core.model.rows import Rows, look_up
 
@@ -97,17 +98,19 @@ class MemoryExpert(nn.Module):
             shift=item_emb @ self.norm.bias,
         )
 
-    def forward(self, tables: ExpertTables, candidates: Tensor, items: Tensor) -> Tensor:
+    def forward(self, tables: ExpertTables, rows: Rows, items: Tensor) -> Tensor:
         """LN(o)·e [X, Y, C]; exactly 0 where the memory is empty.
 
         Args:
             tables: from `tables`.
-            candidates: item ids [X, C].
+            rows: of candidates [X, C].
             items: item ids [X, Y, M] of the memories' entries, 0 where there is none.
         """
-        rows = Rows(candidates)
-        moments_of = self._shared_moments if rows.shared else self._moments
-        o_u, o_sum, o_o = moments_of(tables, rows, items)
+        if tables.kept is not None and tables.kept.serve(rows.in_place, items.shape[2]):
+            o_u, o_sum, o_o = self._kept_moments(tables, tables.kept, items[0])
+        else:
+            moments_of = self._shared_moments if rows.shared else self._moments
+            o_u, o_sum, o_o = moments_of(tables, rows, items)
         shift = rows.of(tables.shift[:, None]).mT  # [X, 1, C]
         read = o_u * self._scale(o_sum, o_o) + shift
         return read * (items > 0).any(-1).unsqueeze(2)
@@ -122,7 +125,7 @@ class MemoryExpert(nn.Module):
             return logits[0], along[0]
 
         items = rows.items.shape[1]
-        kept = KeptPairs(pairs_of, self.heads, items, entries, first, tables.query.dtype)
+        kept = KeptPairs(pairs_of, self.heads, items, entries, first)
         return replace(tables, kept=kept)
 
     def shares(self, tables: ExpertTables, candidates: Tensor, items: Tensor) -> Tensor:
@@ -191,18 +194,12 @@ class MemoryExpert(nn.Module):
         sums, gram = values.sum(-1), values @ values.mT  # [Y, H, M], [Y, H, M, M]
 
         def of(some: Rows) -> Moments:
-            kept = None
-            if tables.kept is not None and some.in_place == slice(1, len(tables.query)):
-                kept = tables.kept.pairs(held)
-            logits = kept[0] if kept else key @ self._split(some.of(tables.query)).mT
+            logits = key @ self._split(some.of(tables.query)).mT
             largest = logits.amax(2, keepdim=True)  # of [1, H, N, C]
             if (largest - logits.amin(2, keepdim=True)).max() > SPREAD:
-                if kept:
-                    there = torch.where(held[places] > 0, places, NOWHERE)
-                    return distinct_moments(*kept, value, there[None])
                 pairs = items.numel() * self.heads
                 return _in_parts(some, pairs, lambda few: self._apart(tables, few, items[0]))
-            along = kept[1] if kept else value @ self._split(some.of(tables.probe)).mT
+            along = value @ self._split(some.of(tables.probe)).mT
             odds = logits.sub_(largest).exp_()
             if not held[0]:  # ascending: only the first can be no entry
                 odds[:, :, 0] = 0.0
@@ -211,6 +208,17 @@ class MemoryExpert(nn.Module):
             return o_u[None], o_sum[None], o_o[None]
 
         return _in_parts(rows, len(held) * self.heads, of)
+
+    def _kept_moments(self, tables: ExpertTables, kept: KeptPairs, items: Tensor) -> Moments:
+        """The same of all items from kept pairs, one memory [M] of the [Y, M] after the other."""
+        o_u, o_sum, o_o = tables.query.new_zeros(3, 1, len(items), len(tables.query) - 1)
+        for y, memory in enumerate(items):
+            held = memory[memory > 0]
+            if len(held):
+                value = self._entries(tables.value, held[None])[0]  # [H, M, D/H]
+                moments = kept_moments(kept.logits, kept.along, kept.places(held.numpy()), value)
+                o_u[0, y], o_sum[0, y], o_o[0, y] = moments
+        return o_u, o_sum, o_o
 
     def _apart(self, tables: ExpertTables, rows: Rows, items: Tensor) -> Moments:
         """The same, of memories [Y, M] each of which is a row of its own."""

@@ -32,7 +32,6 @@ class KeptPairs:
         candidates: C of a row, all items there are.
         entries: how many have a place, at least 1.
         first: item ids of the entries to begin with, the most wanted first.
-        dtype: of the rows.
     """
 
     def __init__(
@@ -42,11 +41,13 @@ class KeptPairs:
         candidates: int,
         entries: int,
         first: Ints,
-        dtype: torch.dtype,
     ) -> None:
         self._pairs_of = pairs_of
-        self._rows = torch.zeros(2, heads, entries + 1, candidates, dtype=dtype)
-        """Logits and v·u at each place; place 0 is that of no entry."""
+        self.entries = entries
+        self.logits = torch.zeros(heads, entries + 1, candidates)
+        """At each place; place 0 is nobody's."""
+        self.along = torch.zeros(heads, entries + 1, candidates)
+        """v·u at each place."""
         self._place = np.zeros(candidates + 1, np.int64)
         """Of each item; 0: it has none."""
         self._item = np.zeros(entries + 1, np.int64)
@@ -58,22 +59,21 @@ class KeptPairs:
         for start in range(0, len(wanted), AT_ONCE):
             self._take_in(wanted[start : start + AT_ONCE])
 
-    def pairs(self, held: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Logits and v·u [1, H, N, C], new ones, of different entries [N], 0 where there is none.
+    def serve(self, candidates: slice | None, entries: int) -> bool:
+        """Whether memories of so many entries can be read here for this stretch of items."""
+        return candidates == slice(1, len(self._place)) and entries <= self.entries
 
-        None: they are more than have a place.
+    def places(self, held: Ints) -> npt.NDArray[np.int64]:
+        """Where in the tables `logits` and `along` entries [M] are, as many as `entries` at most.
+
+        Until the next call: those that it asks for may take their places.
         """
-        items = held.numpy()
-        asked = items[items > 0]
-        if len(asked) >= len(self._item):
-            return None
         self._now += 1
-        self._asked[self._place[asked]] = self._now
-        unknown = asked[self._place[asked] == 0]
+        self._asked[self._place[held]] = self._now
+        unknown = held[self._place[held] == 0]
         if len(unknown):
-            self._take_in(unknown)
-        logits, along = self._rows.index_select(2, torch.from_numpy(self._place[items]))
-        return logits[None], along[None]
+            self._take_in(np.unique(unknown))
+        return self._place[held]
 
     def _take_in(self, items: npt.NDArray[np.integer]) -> None:
         longest_ago = 1 + np.argsort(self._asked[1:], kind="stable")[: len(items)]
@@ -82,4 +82,4 @@ class KeptPairs:
         self._asked[longest_ago] = self._now
         self._now += 1
         places = torch.from_numpy(longest_ago)
-        self._rows[:, :, places] = torch.stack(self._pairs_of(torch.from_numpy(items)))
+        self.logits[:, places], self.along[:, places] = self._pairs_of(torch.from_numpy(items))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
 from fedmem.core.model.content import Content
-from fedmem.core.model.item_start import centred, means_of
+from fedmem.core.model.item_start import Matrix, centred, means_of
 from fedmem.core.model.recommender import Recommender
 from fedmem.core.model.ridge import Ridge
 from fedmem.core.settings import ModelSettings
@@ -18,49 +21,78 @@ def places_new_items(stage: Stage, settings: ModelSettings) -> bool:
     return stage.content or (settings.item_start == "content" and not stage.projects)
 
 
-@torch.no_grad()
-def with_new_items(
-    model: Recommender, settings: ModelSettings, known: Content, new: Content
-) -> Recommender:
-    """The model with items appended to its catalogue, from item id I + 1 on.
+class NewPlaces:
+    """Places for new items in a model's catalogue, from item id I + 1 on.
 
-    In the place of its ID embedding a new item has what its content [K + 1], row 0 the padding,
-    makes of it beside that of the known items [I + 1], `stand_ins`: where the item table started
-    from content, what the known items say that such content has become, `estimates`, else z̄. From
-    there on it is an item like any other, in every part of the score. The model is made with these
-    settings, and stays as it is.
+    In the place of its ID embedding a new item has what its content makes of it beside that of the
+    known items, `stand_ins`: where the item table started from content, what the known items say
+    that such content has become, `Estimate`, else z̄. From there on it is an item like any other,
+    in every part of the score.
+
+    Args:
+        model: which stays as it is, and must not change.
+        settings: that it is made with.
+        known: content [I + 1, …] of its items.
     """
-    item_emb = model.sasrec.item_emb.weight  # [I + 1, D]
-    content = Content(
-        torch.cat([known.visual, new.visual[1:]]), torch.cat([known.text, new.text[1:]])
-    )
-    count, first = len(content.text) - 1, len(item_emb)
-    larger = Recommender(settings, model.stage, count, content).to(item_emb.device).eval()
-    room = item_emb.new_zeros(count + 1 - first, item_emb.shape[1])
-    parameters = {**model.state_dict(), "sasrec.item_emb.weight": torch.cat([item_emb, room])}
-    larger.load_state_dict(parameters)
-    measured = content.present[:first].any(1).to(item_emb.device)
-    if settings.item_start == "content":
-        rows = estimates(content, known, item_emb)
-    else:
-        rows = larger.content()
-    larger.sasrec.item_emb.weight[first:] = stand_ins(
-        rows[first:], rows[:first][measured], item_emb[measured]
-    )
-    return larger
+
+    def __init__(self, model: Recommender, settings: ModelSettings, known: Content) -> None:
+        self.model, self.settings, self.known = model, settings, known
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """That of the known items' ID embeddings, fitted once."""
+        return Estimate.fit(self.known, self.model.sasrec.item_emb.weight)
+
+    @torch.no_grad()
+    def model_with(self, new: Content) -> Recommender:
+        """The model with items of this content [K + 1, …], row 0 the padding, appended."""
+        model, known = self.model, self.known
+        item_emb = model.sasrec.item_emb.weight  # [I + 1, D]
+        content = Content(
+            torch.cat([known.visual, new.visual[1:]]), torch.cat([known.text, new.text[1:]])
+        )
+        count, first = len(content.text) - 1, len(item_emb)
+        larger = Recommender(self.settings, model.stage, count, content).to(item_emb.device).eval()
+        room = item_emb.new_zeros(count + 1 - first, item_emb.shape[1])
+        parameters = {**model.state_dict(), "sasrec.item_emb.weight": torch.cat([item_emb, room])}
+        larger.load_state_dict(parameters)
+        measured = content.present[:first].any(1).to(item_emb.device)
+        if self.settings.item_start == "content":
+            rows = self.estimate(content).to(item_emb)
+        else:
+            rows = larger.content()
+        larger.sasrec.item_emb.weight[first:] = stand_ins(
+            rows[first:], rows[:first][measured], item_emb[measured]
+        )
+        return larger
 
 
-def estimates(content: Content, known: Content, item_emb: Tensor) -> Tensor:
-    """[I + 1, D] linear in items' content, as near to ID embeddings of known items as can be said
-    of others too: a ridge regression.
+@dataclass(frozen=True)
+class Estimate:
+    """A map linear in items' content, as near to ID embeddings of known items as can be said of
+    others too: a ridge regression.
 
     Before training that is the row that an item starts from. Training moves rows by who touches
     what, and takes items with like content in like directions: so it would have taken a new one.
+
+    Attributes:
+        means: of the known items' pictures [V] and texts [S], see `means_of`.
+        ridge: from both [V + S] less these to ID embeddings [D].
     """
-    means, present = means_of(known), known.present.any(1)
-    rows = item_emb.cpu()[present].double()
-    ridge = Ridge.fit(torch.from_numpy(centred(known, means))[present], rows)
-    return ridge(torch.from_numpy(centred(content, means))).to(item_emb)
+
+    means: tuple[Matrix, Matrix]
+    ridge: Ridge
+
+    @classmethod
+    def fit(cls, known: Content, item_emb: Tensor) -> Estimate:
+        """That of known items: content [I + 1, …] and ID embeddings [I + 1, D]."""
+        means, present = means_of(known), known.present.any(1)
+        rows = item_emb.detach().cpu()[present].double()
+        return cls(means, Ridge.fit(torch.from_numpy(centred(known, means))[present], rows))
+
+    def __call__(self, content: Content) -> Tensor:
+        """[K + 1, D] float64 of items' content [K + 1, …]."""
+        return self.ridge(torch.from_numpy(centred(content, self.means)))
 
 
 def stand_ins(new: Tensor, content: Tensor, item_emb: Tensor) -> Tensor:

@@ -247,7 +247,7 @@ class Recommender(nn.Module):
             routed = rows.of(tables.routed).unsqueeze(1)  # [X, 1, C, E]
             by_memory = torch.zeros_like(total)
             for k, (name, of_expert) in enumerate(tables.experts.items()):
-                read = self._expert(name)(of_expert, candidates, grouped(memories))
+                read = self._expert(name)(of_expert, rows, grouped(memories))
                 by_memory = by_memory + routed[..., k] * read
             total = total + self.gating_weight.memory * by_memory
             products["memory"] = ungrouped(by_memory)

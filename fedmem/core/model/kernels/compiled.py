@@ -14,6 +14,9 @@ from fedmem.core.model.kernels.function import Function
 
 jit: Any = numba.njit(cache=True, fastmath=True, nogil=True)
 
+inlined: Any = numba.njit(fastmath=True, forceinline=True)
+"""For what loops have in common: where it stands the compiler sees which arrays cannot overlap."""
+
 
 def as_arrays(*tensors: Tensor) -> list[npt.NDArray[np.floating]]:
     """Tensors as arrays that lie in memory in one piece; for reading, or new and contiguous."""

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fedmem.core.model.kernels.compiled import Folding, as_arrays, in_full_precision, jit
+from fedmem.core.model.kernels.compiled import Folding, as_arrays, in_full_precision, inlined, jit
 
 Moments = tuple[Tensor, Tensor, Tensor]
 
@@ -77,13 +77,35 @@ def shared_moments(
     return o_u, o_sum, o_o
 
 
+@inlined
+def add_squares(a, gram, v_o, third):  # type: ignore[no-untyped-def]
+    """Add Σ_mk a_m a_k v_m·v_k of a tile of candidates to `third`.
+
+    a is [M + 3, TILE], the last three rows zeros; v·v' is [M, M]; v_o is room for a tile.
+    """
+    zero = np.zeros(1, a.dtype)[0]
+    by = np.zeros(4, a.dtype)
+    for m in range(len(gram)):
+        own, v_v = a[m], gram[m]
+        for c in range(TILE):
+            v_o[c] = v_v[m] * own[c]
+        for k in range(0, m, 4):
+            p, q, r, s = a[k], a[k + 1], a[k + 2], a[k + 3]
+            for j in range(4):  # every pair once, for both of its orders
+                by[j] = v_v[k + j] + v_v[k + j] if k + j < m else zero
+            by_p, by_q, by_r, by_s = by
+            for c in range(TILE):
+                v_o[c] += by_p * p[c] + by_q * q[c] + by_r * r[c] + by_s * s[c]
+        for c in range(TILE):
+            third[c] += own[c] * v_o[c]
+
+
 @jit
 def _shared_moments(odds, weighted, places, sums, gram, o_u, o_sum, o_o):  # type: ignore[no-untyped-def]
     zero = np.zeros(1, odds.dtype)[0]
     heads, _, candidates = odds.shape
     length, entries = places.shape
     a = np.zeros((entries + 3, TILE), odds.dtype)
-    by = np.zeros(4, odds.dtype)
     first, second, third, total, v_o = np.empty((5, TILE), odds.dtype)
     for h in range(heads):
         for start in range(0, candidates, TILE):
@@ -100,19 +122,7 @@ def _shared_moments(odds, weighted, places, sums, gram, o_u, o_sum, o_o):  # typ
                         total[c] += own[c]
                         first[c] += w[c]
                         second[c] += v_sum * own[c]
-                for m in range(entries):
-                    own, v_v = a[m], gram[y, h, m]
-                    for c in range(TILE):
-                        v_o[c] = v_v[m] * own[c]
-                    for k in range(0, m, 4):
-                        p, q, r, s = a[k], a[k + 1], a[k + 2], a[k + 3]
-                        for j in range(4):  # every pair once, for both of its orders
-                            by[j] = v_v[k + j] + v_v[k + j] if k + j < m else zero
-                        by_p, by_q, by_r, by_s = by
-                        for c in range(TILE):
-                            v_o[c] += by_p * p[c] + by_q * q[c] + by_r * r[c] + by_s * s[c]
-                    for c in range(TILE):
-                        third[c] += own[c] * v_o[c]
+                add_squares(a, gram[y, h], v_o, third)
                 by_u, by_sum, by_o = o_u[y, tile], o_sum[y, tile], o_o[y, tile]
                 for c in range(size):
                     share = 1 / total[c] if total[c] > zero else zero

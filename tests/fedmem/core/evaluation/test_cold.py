@@ -11,7 +11,7 @@ import torch
 from fedmem.core.evaluation.cold import BY_ID, untrained_embeddings
 from fedmem.core.evaluation.protocol import COLD, COLD_USERS, means, sampled_negatives
 from fedmem.core.model import Content
-from fedmem.core.model.new_items import with_new_items
+from fedmem.core.model.new_items import NewPlaces
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
@@ -42,7 +42,7 @@ def test_ranks_are_counts_over_the_scores_of_each_user_alone(name: str, settings
         "cold_picture": Content(content.visual, content.text * 0),
     }
     models = {
-        ranking: with_new_items(node.model(stage), settings.model, node.content, kind)
+        ranking: NewPlaces(node.model(stage), settings.model, node.content).model_with(kind)
         for ranking, kind in kinds.items()
     }
     assert len(found.users) > 15

@@ -11,6 +11,7 @@ from torch import Tensor
 from fedmem.core.model import experts
 from fedmem.core.model.experts import SHARPNESS, ExpertTables, MemoryExpert, Router
 from fedmem.core.model.kernels.read_out_moments import TILE, shared_moments
+from fedmem.core.model.rows import Rows
 
 B, P, C, M, D, I = 2, 3, 4, 5, 8, 30  # noqa: E741 - as in the shapes
 
@@ -44,7 +45,7 @@ def held(count: int) -> Tensor:
 
 
 def read(module: MemoryExpert, candidates: Tensor, items: Tensor) -> Tensor:
-    return module(module.tables(QUERIES, ENTRIES, ITEM_EMB), candidates, items)  # type: ignore[no-any-return]
+    return module(module.tables(QUERIES, ENTRIES, ITEM_EMB), Rows(candidates), items)  # type: ignore[no-any-return]
 
 
 def brought_to_length(row: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ def test_values_and_gradients_are_those_of_read_outs_in_a_naive_loop(heads: int)
     items[1, 2] = 0
     spaces = [x.clone().requires_grad_() for x in (QUERIES, ENTRIES, ITEM_EMB)]
     slope = draw(B, P, C, seed=7)
-    found = module(module.tables(*spaces), CANDIDATES, items)
+    found = module(module.tables(*spaces), Rows(CANDIDATES), items)
     expected = naive(module, (spaces[0], spaces[1], spaces[2]), CANDIDATES, items)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     inputs = [*spaces, *module.parameters()]
@@ -103,7 +104,7 @@ def test_single_precision_is_near_to_double() -> None:
     module = expert()
     expected = read(module, CANDIDATES, ITEMS)
     tables = module.float().tables(QUERIES.float(), ENTRIES.float(), ITEM_EMB.float())
-    found = module(tables, CANDIDATES, ITEMS)
+    found = module(tables, Rows(CANDIDATES), ITEMS)
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-5)
 
 
@@ -164,18 +165,18 @@ def test_an_empty_memory_leaves_all_gradients_finite(empty: tuple[int, int]) -> 
 def test_masked_entries_do_not_matter() -> None:
     module = expert()
     tables = module.tables(QUERIES, ENTRIES, ITEM_EMB)
-    found = module(tables, CANDIDATES, held(3))
-    torch.testing.assert_close(found, module(tables, CANDIDATES, ITEMS[:, :, :3]))
-    assert not torch.allclose(found, module(tables, CANDIDATES, ITEMS))
+    found = module(tables, Rows(CANDIDATES), held(3))
+    torch.testing.assert_close(found, module(tables, Rows(CANDIDATES), ITEMS[:, :, :3]))
+    assert not torch.allclose(found, module(tables, Rows(CANDIDATES), ITEMS))
     key = torch.cat([tables.key[:1] + 100, tables.key[1:]])  # what stands at the padding
     other = ExpertTables(**{**vars(tables), "key": key})
-    assert torch.equal(found, module(other, CANDIDATES, held(3)))
+    assert torch.equal(found, module(other, Rows(CANDIDATES), held(3)))
 
 
 def test_content_that_is_still_all_zeros_leaves_all_gradients_finite() -> None:
     module, content = expert(), torch.zeros(I + 1, D, dtype=torch.double, requires_grad=True)
     tables = module.tables(content, content, ITEM_EMB)
-    module(tables, CANDIDATES, ITEMS).square().sum().backward()
+    module(tables, Rows(CANDIDATES), ITEMS).square().sum().backward()
     for tensor in (content, *module.parameters()):
         assert tensor.grad is not None
         assert tensor.grad.isfinite().all()

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fedmem.core.model import Content
 from fedmem.core.model.item_start import ContentMap
-from fedmem.core.model.new_items import estimates, stand_ins, with_new_items
+from fedmem.core.model.new_items import Estimate, NewPlaces, stand_ins
+from fedmem.core.model.ridge import Ridge
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.core.stages import STAGES
@@ -51,7 +52,7 @@ def test_stand_ins_are_numbers_before_anything_is_learned() -> None:
 def test_known_items_keep_their_scores(settings: Settings) -> None:
     node = ready_node(settings, STAGE)
     model = node.model(STAGE)
-    larger = with_new_items(model, settings.model, node.content, new_content(3))
+    larger = NewPlaces(model, settings.model, node.content).model_with(new_content(3))
     hidden = torch.randn(2, 4, settings.model.dim)
     memories = torch.randint(0, 41, (2, 4, 5))
     everything = torch.arange(1, 44)
@@ -69,12 +70,12 @@ def test_a_new_item_is_placed_by_its_own_content_alone(settings: Settings) -> No
     content = new_content(3)
     third = Content(content.visual[[0, 2]], content.text[[0, 2]])
     together, alone = (
-        with_new_items(model, settings.model, node.content, new).sasrec.item_emb.weight[41:]
+        NewPlaces(model, settings.model, node.content).model_with(new).sasrec.item_emb.weight[41:]
         for new in (content, third)
     )
     torch.testing.assert_close(alone[0], together[1])
     no_text = Content(content.visual, torch.zeros_like(content.text))
-    without = with_new_items(model, settings.model, node.content, no_text)
+    without = NewPlaces(model, settings.model, node.content).model_with(no_text)
     assert torch.equal(without.lean[41:], torch.full((3,), torch.inf))
 
 
@@ -108,7 +109,7 @@ def test_after_a_start_from_content_new_items_stand_where_such_content_has_come_
     model = node.model(stage)
     with torch.no_grad():
         model.sasrec.item_emb.weight[1:] = taken(known)[1:]
-    larger = with_new_items(model, settings.model, known, new)
+    larger = NewPlaces(model, settings.model, known).model_with(new)
     found = larger.sasrec.item_emb.weight
     assert torch.equal(found[:41], model.sasrec.item_emb.weight)
     torch.testing.assert_close(found[41:], taken(new)[1:], rtol=1e-4, atol=1e-3)
@@ -123,13 +124,26 @@ def test_an_untrained_table_gives_new_items_the_rows_that_they_would_have_starte
     model = node.model(STAGES["pretrain_sasrec"])
     with torch.no_grad():
         model.sasrec.item_emb.weight.copy_(start.rows(node.content))
-    larger = with_new_items(model, settings.model, node.content, new)
+    larger = NewPlaces(model, settings.model, node.content).model_with(new)
     found = larger.sasrec.item_emb.weight[41:]
     torch.testing.assert_close(found, start.rows(new)[1:], rtol=1e-4, atol=1e-4)
+
+
+def test_what_the_known_items_say_is_fitted_once(
+    make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, fits = make_settings("model.item_start=content"), []
+    node = Node(settings)
+    places = NewPlaces(node.model(STAGES["pretrain_sasrec"]), settings.model, node.content)
+    fit = Ridge.fit
+    monkeypatch.setattr(Ridge, "fit", lambda *given: fits.append(given) or fit(*given))
+    for _ in range(2):
+        places.model_with(new_content(2))
+    assert len(fits) == 1
 
 
 def test_a_table_that_content_says_nothing_of_places_new_items_at_its_middle() -> None:
     known, new = new_content(200), new_content(5)
     item_emb = torch.randn(201, 6, generator=torch.Generator().manual_seed(2))
-    found, middle = estimates(new, known, item_emb)[1:], item_emb[1:].mean(0)
+    found, middle = Estimate.fit(known, item_emb)(new).float()[1:], item_emb[1:].mean(0)
     assert (found - middle).norm(dim=1).max() < 0.2 * (item_emb[1:] - middle).norm(dim=1).mean()

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from fedmem.core.model import Content, ItemTables, Recommender
 from fedmem.core.model.dropout import NO_DROPOUT
+from fedmem.core.model.rows import Rows
 from fedmem.core.stages import STAGES
 from fedmem.core.training.losses import cross_entropy_over_candidates
 from fedmem.runs.configuration import compose_settings
@@ -82,7 +83,7 @@ def plain_read(model: Recommender, name: str, item: int, entries: Tensor) -> Ten
     query, keys = {"visual": (visual, visual), "semantic": (e, text), "identity": (e, e)}[name]
     expert = model.get_submodule(f"{name}_expert")
     tables = expert.tables(query, keys, e)
-    return expert(tables, torch.tensor([[item]]), entries[None, None])[0, 0, 0]  # type: ignore[no-any-return]
+    return expert(tables, Rows(torch.tensor([[item]])), entries[None, None])[0, 0, 0]  # type: ignore[no-any-return]
 
 
 def plain_score(model: Recommender, h: Tensor, item: int, entries: Tensor | None) -> Tensor:

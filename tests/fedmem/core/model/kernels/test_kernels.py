@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from fedmem.core.model.kernels.read_out_moments import _ReadOutMoments, read_out_moments
+from fedmem.core.model.kernels.kept_moments import kept_moments
+from fedmem.core.model.kernels.read_out_moments import TILE, _ReadOutMoments, read_out_moments
 from fedmem.core.model.kernels.relu_dot import _ReluDot, relu_dot
 
 X, Y, C, G, H, M = 2, 3, 4, 5, 2, 3
@@ -128,6 +130,21 @@ def test_under_vmap_a_stack_gives_what_its_members_give(
     inputs = [*stacked, shared]
     torch.testing.assert_close(together(compiled)(*inputs), one_by_one(*inputs))
     torch.testing.assert_close(gradients(together(compiled), inputs), gradients(one_by_one, inputs))
+
+
+@pytest.mark.parametrize("spread", [1.0, 1000.0])  # the latter's odds leave float32
+@pytest.mark.parametrize("places", [[4], [5, 0, 3, 1, 6]])
+def test_a_memory_read_where_its_rows_lie_is_that_of_the_formula(
+    places: list[int], spread: float
+) -> None:
+    logits, along, values = draw([(H, 7, TILE + 40), (H, 7, TILE + 40), (H, len(places), G)])
+    logits, along, values = (logits * spread).float(), along.float(), values.float()
+    found = kept_moments(logits, along, np.array(places), values)
+    own, v_u, v = (x.double() for x in (logits[:, places], along[:, places], values))
+    of_pairs = (torch.softmax(own, 1).mT[None, :, :, None], v_u.mT[None, :, :, None])
+    expected = plain_moments(*of_pairs, v.sum(2)[None, :, None], (v @ v.mT)[None, :, None])
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.double(), other[0, 0], rtol=1e-5, atol=1e-5)
 
 
 def test_a_unit_at_exactly_0_passes_nothing_on() -> None:
