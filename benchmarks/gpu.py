@@ -2,11 +2,11 @@
 
     python benchmarks/gpu.py [--workers 1,2,4] [setting=value …]
 
-Trains stage 1 through Flower and Ray, validations included, once for each number of workers that
+Trains stage 1 through Flower, validations included, once for each number of workers that
 share the GPU, and once more in one process under torch's profiler, a few rounds of which show the
 time that the GPU's kernels take, and which kernels. Then each part of a round is measured by
 itself, in one process without Flower. What a run's round takes beyond training in one process is
-Flower, Ray, and waiting for them. The figures are written to `benchmarks/gpu.json`.
+Flower, its workers, and waiting for them. The figures are written to `benchmarks/gpu.json`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python benchmarks/large_catalogue.py [--items N] [--users N] [setting=value …]
 
 A million items by default and 40,000 users with up to nine of them each, the lower numbers more
-often. Trains two rounds of a tenth of the users through Flower and Ray, a target beside 4,096 items
+often. Trains two rounds of a tenth of the users through Flower, a target beside 4,096 items
 that are drawn for a round, with `transport=coded`, and stops before the validation. It stops too
 where less than a gigabyte of the machine's memory is left.
 

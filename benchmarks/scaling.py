@@ -3,7 +3,7 @@
     python benchmarks/scaling.py [--ml-1m FOLDER] [--amazon-beauty FOLDER] [--million]
         [setting=value …]
 
-Trains stage 1 through Flower and Ray at the default fraction, for 100, 400, 1,600 and 6,040 users
+Trains stage 1 through Flower at the default fraction, for 100, 400, 1,600 and 6,040 users
 of MovieLens-1M and all users of Amazon Beauty; data whose folder is not given are left out.
 `--million` adds 1,000,000 users, 100,000 items and 12.3 million interactions that are made up, of
 whom 1,000 train in a round, each target beside 4,096 items that are drawn for the round, and 50,000
@@ -15,7 +15,7 @@ are ranked; it takes some minutes. Each size is a process of its own.
 - a tested user: seconds of the evaluation on the test items (both rankings), by the users ranked.
 - a round, a validation: the same seconds as they are. To read: seconds until a process has the
   interactions, of the file.
-- memory: the highest sum over all processes of the run, Ray's own too, of the memory that is theirs
+- memory: the highest sum over all processes of the run of the memory that is theirs
   (PSS: what processes share is split between them), looked at every second.
 - a message: mean bytes of a round's message to a node, and of its reply.
 

@@ -2,7 +2,7 @@
 
     python benchmarks/simulation.py [--stages NAME,…] [--rounds N] [setting=value …]
 
-- `fedmem`: as users run it, the Ray simulation through Flower, by the seconds that its strategy
+- `fedmem`: as users run it, a simulation through Flower, by the seconds that its strategy
   records for a round; validations are taken off.
 - `plain`: Flower as its tutorials have it and as it comes, see `plain_flower.py`.
 - `tuned`: the same, with one core for each client instead of two.

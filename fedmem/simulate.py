@@ -2,8 +2,9 @@
 
     python -m fedmem.simulate stage=all data=ml-1m data.dir=FOLDER
 
-Nodes are Flower's, simulated on Ray. A run leaves its checkpoints, `results.json`, `metrics.jsonl`
-and a state from which it goes on in a folder of its own, and ends with a table.
+Nodes are Flower's, simulated on this machine or on a Ray cluster. A run leaves its checkpoints,
+`results.json`, `metrics.jsonl` and a state from which it goes on in a folder of its own, and ends
+with a table.
 """
 
 from __future__ import annotations
@@ -16,17 +17,22 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_enable_output_error_log_if_still_retry", "0")
 
+from fedmem.core.machine.workers import import_ahead, leave_ahead, workers_of
 from fedmem.runs.command_line import answer_help, job, jobs_at_a_time, run_command
+
+NODE = "fedmem.federation.client_app:answer"
+"""What workers run: it answers a node's messages."""
 
 if __name__ == "__main__":
     answer_help(__doc__)  # before the imports below, which take seconds
+    import_ahead(NODE)  # beside them
 
 import contextlib
 import logging
 import shutil
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +48,7 @@ from fedmem.core.data import load_histories, print_summary, write_id_files
 from fedmem.core.data.identity import identity
 from fedmem.core.data.sampling import participants, sample_ranked
 from fedmem.core.errors import FedmemError, readable_disk_errors
-from fedmem.core.machine.cluster import backend_config, ray_of, survey
+from fedmem.core.machine.cluster import backend_config, joined, survey
 from fedmem.core.machine.device import check_precision
 from fedmem.core.machine.placement import Placement, share_of
 from fedmem.core.machine.placement import place as place_nodes
@@ -55,7 +61,7 @@ from fedmem.doctor.finding import print_findings
 from fedmem.federation import client_app
 from fedmem.federation.server_app import Run, make_server_app
 from fedmem.messaging.exchange import Interrupted
-from fedmem.messaging.flower_internals import light_workers, often_looking
+from fedmem.messaging.simulation_internals import answered_by, light_workers, often_looking
 from fedmem.runs.configuration import CONFIG_MODULE
 from fedmem.runs.folder import FROZEN, NODES, RunFolder, shown
 from fedmem.runs.progress import make_progress, print_results
@@ -116,7 +122,7 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
     """Run what is left of a run on the nodes of Flower's simulation; its settings are settled.
 
     Raises:
-        FedmemError: a stage cannot go on, or Ray does not start or breaks off.
+        FedmemError: a stage cannot go on, or the workers do not start or break off.
         KeyboardInterrupt: Ctrl-C; the run can go on.
     """
     results: list[StageResult] = []
@@ -124,16 +130,15 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
     quiet_libraries()
     with (
         HeldBack(stop := threading.Event()) as signals,
-        ray_of(settings.simulation.ray_address, placement, client_app.__name__),
+        answered(settings.simulation.ray_address, placement),
     ):
         signals.take_again()  # Ray has handlers of its own
-        from flwr.simulation import run_simulation  # takes a second, in which the workers start
+        from flwr.simulation import run_simulation
 
         with (
             make_progress() as progress,
             trackers(settings, folder) as tracking,
             often_looking(),
-            light_workers(),
         ):
             keep_ranks = settings.simulation.keep_ranks
             run = Run(settings, [progress, *tracking], stop, folder=folder, keep_ranks=keep_ranks)
@@ -154,7 +159,7 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
                     backend_config=backend_config(placement),
                 )
             except RuntimeError as error:
-                if not stop.is_set():  # a signal may end Ray's workers too
+                if not stop.is_set():  # a signal may end a cluster's workers too
                     stop.set()  # the ServerApp's thread would wait for nodes forever
                     raise trouble(error) from error
     shutil.rmtree(folder.path / FROZEN, ignore_errors=True)
@@ -167,8 +172,26 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
     return results
 
 
+@contextlib.contextmanager
+def answered(address: str | None, placement: Placement) -> Iterator[None]:
+    """Who answers the messages of a simulation's nodes: workers of its own, or a cluster's.
+
+    Raises:
+        FedmemError: the workers do not start, or the cluster cannot be joined.
+    """
+    if address is not None:
+        leave_ahead()
+        with joined(address), light_workers():
+            yield
+        return
+    with workers_of(NODE) as workers:
+        workers.fork(placement.variables())
+        with answered_by(workers):
+            yield
+
+
 def announce(settings: Settings, placement: Placement) -> None:
-    """Say what is about to run, since Ray takes some seconds to start."""
+    """Say what is about to run."""
     print_summary(settings.data, settings.reads_content)
     histories = load_histories(settings)
     cold = f" and {histories.cold.num_items:,} cold ones" if histories.cold.num_items else ""

@@ -14,7 +14,7 @@ from fedmem.__main__ import COMMANDS, file_of, main
 from fedmem.core.commands import summary
 
 ROOT = Path(__file__).parents[1]
-NOT_FOR_USERS = ("__main__", "core.machine.ray_probe")
+NOT_FOR_USERS = ("__main__", "core.machine.ray_probe", "core.machine.worker_process")
 NAMES = [name for names in COMMANDS.values() for name in names]
 HEAVY = {"torch", "flwr", "ray", "pandas", "matplotlib"}
 """What takes seconds to import."""

@@ -49,10 +49,10 @@ def simulate(*overrides: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_three_stages_on_ray_give_the_numbers_of_the_in_process_federation(
+def test_three_stages_on_workers_give_the_numbers_of_the_in_process_federation(
     whole_run: WholeRun, data_dir: Path, tmp_path: Path
 ) -> None:
-    checkpoints = tmp_path / "ray"
+    checkpoints = tmp_path / "workers"
     done = simulate(f"data.dir={data_dir}", f"checkpoint.dir={checkpoints}", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     for stage, expected in whole_run.checkpoints.items():
@@ -239,15 +239,12 @@ def test_a_signal_ends_it_cleanly_and_leaves_nothing_running(
     interrupt_when_under_way(f"data.dir={data_dir}", folder=tmp_path, how=how)
 
 
-def test_a_ray_that_does_not_start_is_told_and_leaves_no_thread_waiting(
+def test_workers_that_do_not_start_are_described_and_leave_no_thread_waiting(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise OSError("the node timed out\nmore of it")
-
-    monkeypatch.setattr("ray.init", fail)
+    monkeypatch.setattr("fedmem.simulate.NODE", "fedmem.nothing:answer")
     before = set(threading.enumerate())
-    with pytest.raises(FedmemError, match=r"broke off: the node timed out\.\n.*\n.*resume="):
+    with pytest.raises(FedmemError, match=r"No module named 'fedmem.nothing'\.\n.*\n.*resume="):
         run_simulation(make_settings("stage=pretrain_sasrec"))
     for thread in set(threading.enumerate()) - before:
         thread.join(timeout=30)

@@ -1,10 +1,12 @@
 """Memory and disk of the run, estimated, against what the machine has free.
 
 The memory follows from the sizes of what is held, with factors that were fitted to the measured
-peaks of all processes together, on two workers and several machines, stages 1 to 3: 1.9 to 2.1, 2.0
-to 2.3 and 2.5 to 2.7 GB (MovieLens-100K), 2.2 to 2.5, 3.0 to 3.3 and 3.6 to 4.2 GB (MovieLens-1M);
-stage 1 of Amazon Beauty 3.1 GB, of a million made-up users 4.5 GB; on one worker, of a quarter, a
-half and a whole million items (`transport=coded`) 4.0, 5.8 and 10 GB. It comes within 15% of each.
+peaks of all processes together, on two workers and several machines, stages 1 to 3, when the
+workers were Ray's: 1.9 to 2.1, 2.0 to 2.3 and 2.5 to 2.7 GB (MovieLens-100K), 2.2 to 2.5, 3.0 to
+3.3 and 3.6 to 4.2 GB (MovieLens-1M); stage 1 of Amazon Beauty 3.1 GB, of a million made-up users
+4.5 GB; on one worker, of a quarter, a half and a whole million items (`transport=coded`) 4.0, 5.8
+and 10 GB. What processes hold before any data is less since then, 0.6 GB with two workers: 1.19 GB
+in stage 1 and 1.69 in stage 3 of MovieLens-100K.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from fedmem.doctor.finding import Finding, check, ok, problem, warn_if
 from fedmem.federation.parameter_store import KEPT as SCOPES_KEPT
 
 MB = 1e6
-RAY, SERVER, WORKER = 370 * MB, 460 * MB, 530 * MB
-"""Of Ray's own processes, the server's and each worker's, before any data."""
+IMPORTS, SERVER, WORKER = 140 * MB, 460 * MB, 230 * MB
+"""What workers share, the server's and each worker's own, before any data."""
 SERVER_HISTORY, WORKER_HISTORY, MEMORY_HISTORY = 30, 40, 300
 """Bytes an interaction: at the server, in each worker, and there with memories in addition."""
 WORKER_BATCH = 900
@@ -62,7 +64,7 @@ def memory_needed(case: Case, stage: Stage) -> float:
         worker += MEMORY_STAGE + MEMORY_HISTORY * interactions if stage.memory else CONTENT_STAGE
         worker += FLOAT * (2 * items * sum(case.widths) + at_once * client.negatives)
         shared += FLOAT * targets * (settings.memory.top_k if stage.memory else model.dim)
-    return RAY + server + case.placement.workers * worker + shared
+    return IMPORTS + server + case.placement.workers * worker + shared
 
 
 def disk_needed(case: Case) -> float:

@@ -54,6 +54,11 @@ from fedmem.messaging.traffic import payload_bytes
 app = ClientApp(mods=[answer_as_asked])
 
 
+def answer(message: Message, context: Context) -> tuple[Message, Context]:
+    """What a simulated node makes of a message, and the context that it leaves."""
+    return app(message, context), context
+
+
 @app.query("describe")
 def describe(message: Message, context: Context) -> Message:
     """Who lives here, and what they choose from."""

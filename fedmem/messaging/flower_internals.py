@@ -1,15 +1,14 @@
-"""Flower's private parts: all that is used of it beside its public packages, in this one file.
+"""Flower's private parts: what is used of it beside its public packages, but for its simulation.
 
-They may change with any release of Flower, so `pyproject.toml` admits one minor version, and a test
-sees that no other file imports them. What costs time to import is imported where it is called: a
-simulation's workers need none of it.
+That is `simulation_internals.py`. They may change with any release of Flower, so `pyproject.toml`
+admits one minor version, and a test sees that no other file imports them. What costs time to import
+is imported where it is called: a simulation's workers need none of it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -51,11 +50,9 @@ __all__ = [
     "get_all_nested_objects",
     "get_object_tree",
     "install_bundle",
-    "light_workers",
     "load_client_app",
     "make_message",
     "no_object_id_recompute",
-    "often_looking",
     "parse_node_config",
     "parts_of_replies_until",
     "pull_and_inflate_object_from_tree",
@@ -99,74 +96,6 @@ def parts_of_replies_until(end: float) -> Iterator[None]:
         yield
     finally:
         vars(http_grid)["pull_objects"] = found
-
-
-SHORTEST_WAIT = 0.005
-LOOK_SHARE = 0.02
-"""Seconds that a simulation waits between two looks for messages: as long as makes looking this
-share of its time, and at least so many. Flower's own are 0.1."""
-
-
-class SoonerAwake:
-    """An event as a loop waits for it that looks for messages in between: it waits less long.
-
-    Args:
-        event: that ends the loop.
-    """
-
-    def __init__(self, event: threading.Event) -> None:
-        self.is_set = event.is_set
-        self._event = event
-        self._woke = time.perf_counter()
-
-    def wait(self, timeout: float) -> bool:
-        """Whether the event was set within `timeout` or less, see `SHORTEST_WAIT`."""
-        looked = time.perf_counter() - self._woke
-        found = self._event.wait(min(timeout, max(looked / LOOK_SHARE, SHORTEST_WAIT)))
-        self._woke = time.perf_counter()
-        return found
-
-
-@contextlib.contextmanager
-def often_looking() -> Iterator[None]:
-    """Let a simulation that starts here look for new messages to its nodes more often.
-
-    Flower has no setting for it. Where another version of Flower looks in another way, it looks as
-    often as it does.
-    """
-    from flwr.server.superlink.fleet.vce import vce_api
-
-    name = "add_messages_to_queue"
-    found = vars(vce_api).get(name)
-    if found is None:
-        yield
-        return
-
-    def often(*given: Any) -> None:
-        found(*(SoonerAwake(x) if isinstance(x, threading.Event) else x for x in given))
-
-    vars(vce_api)[name] = often
-    try:
-        yield
-    finally:
-        vars(vce_api)[name] = found
-
-
-@contextlib.contextmanager
-def light_workers() -> Iterator[None]:
-    """Send Ray the code of a simulation's worker, in place of the name of its module.
-
-    To find it by the name, workers would import all of Flower's simulation, its database and its
-    server over HTTP, and begin a second or more later.
-    """
-    from flwr.simulation.ray_transport import ray_actor
-    from ray import cloudpickle
-
-    cloudpickle.register_pickle_by_value(ray_actor)  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        cloudpickle.unregister_pickle_by_value(ray_actor)  # type: ignore[no-untyped-call]
 
 
 def records_to_bytes(content: RecordDict) -> bytes:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -143,6 +142,8 @@ def catalogue(settings: DataSettings, seen: Ids) -> Ids:
     if settings.catalogue_file is None:
         return seen
     ids = read_catalogue(settings.dir, settings.catalogue_file, settings.encoding, seen)
+    import pandas as pd  # takes half a second, and few data have a catalogue
+
     own, known = comparable(seen, ids)
     lacking = own[~pd.Index(own).isin(known)]  # numpy compares each text with all others
     if len(lacking):

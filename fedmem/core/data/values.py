@@ -9,10 +9,8 @@ from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from pandas.tseries.api import guess_datetime_format
 
 Numbers = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -153,6 +151,9 @@ def _of_dates(column: pa.ChunkedArray) -> Numbers:
             return any(_cast(pa.chunked_array([[value]]), kind) is not None for kind in kinds)
 
         raise _first_bad(text, is_date, "date like the first")
+    import pandas as pd  # takes half a second, and few data have dates of other forms
+    from pandas.tseries.api import guess_datetime_format
+
     day_first = (False,) if re.match(r"\d{4}", first) else (False, True)
     with warnings.catch_warnings(action="ignore"):  # both orders are tried, one of which is odd
         guessed = [guess_datetime_format(first, dayfirst=each) for each in day_first]

@@ -13,6 +13,7 @@ from fedmem.core.errors import FedmemError
 from fedmem.core.machine.device import local_gpus, resolve_device
 from fedmem.core.settings import Settings, SimulationSettings
 
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 RAY_RESOLUTION = 10_000  # Ray counts shares of a GPU in ten-thousandths
 
 
@@ -55,12 +56,17 @@ def gpus_of(simulation: SimulationSettings, runs: int, place: int) -> str | None
     gpus = local_gpus()
     if runs == 1 or gpus < 2 or resolve_device(simulation.device, gpus) != "cuda":
         return None
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else [str(number) for number in range(gpus)]
-    own = names[place % gpus :: runs]
+    own = _gpus_here()[place % gpus :: runs]
     if simulation.workers > len(own) * simulation.workers_per_gpu:
         return None
     return ",".join(own)
+
+
+def _gpus_here() -> list[str]:
+    """The GPUs that we can compute on, as CUDA_VISIBLE_DEVICES names them."""
+    gpus, visible = local_gpus(), os.environ.get(VISIBLE_GPUS)
+    names = visible.split(",") if visible else [str(number) for number in range(gpus)]
+    return names[:gpus]
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,13 @@ class Placement:
     gpus: float
     threads: int
     device: str
+
+    def variables(self) -> list[dict[str, str]]:
+        """Environment variables of each worker on this machine: it sees one GPU, or as we do."""
+        if self.device != "cuda":
+            return [{} for _ in range(self.workers)]
+        gpus = _gpus_here()
+        return [{VISIBLE_GPUS: gpus[worker % len(gpus)]} for worker in range(self.workers)]
 
     def settle(self, settings: Settings) -> Settings:
         """Settings that mean the same at every node: nothing automatic, no relative path."""

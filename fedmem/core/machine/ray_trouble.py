@@ -1,4 +1,4 @@
-"""Why Ray does not start, or breaks off: causes that are known, each with what helps."""
+"""Why a simulation does not start, or breaks off: causes that are known, each with what helps."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PROXIES = ("grpc_proxy", "https_proxy", "http_proxy", "all_proxy")
 
 
 def trouble(error: BaseException) -> FedmemError:
-    """What to say where Ray did not start, or broke off with this error."""
+    """What to say where workers or Ray did not start, or a simulation broke off with this error."""
     errors = list(_causes(error))
     text = "\n".join(f"{type(each).__name__}: {each}" for each in errors)
     advice = next((words for known, words in CAUSES if re.search(known, text)), None)
@@ -50,7 +50,7 @@ def trouble(error: BaseException) -> FedmemError:
         advice = PROXY if proxy and re.search(r"timed out|connect|GCS", text, re.I) else ROOM
     place = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     return FedmemError(
-        f"Ray does not start, or broke off: {first_line(errors[-1])}.\n"
+        f"The simulation does not start, or broke off: {first_line(errors[-1])}.\n"
         + advice.format(tmp=place, proxy=proxy)
     )
 

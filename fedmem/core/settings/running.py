@@ -27,17 +27,17 @@ class CheckpointSettings(Section, key="checkpoint"):
 
 @dataclass(frozen=True)
 class SimulationSettings(Section, key="simulation"):
-    """Flower's Ray simulation, on this machine or on a cluster."""
+    """Flower's simulation, on this machine or on a Ray cluster."""
 
     ray_address: Annotated[str, Address] | Auto | None
-    """A Ray cluster to join; null: a Ray of this run's own. The command runs on one of the
+    """A Ray cluster to join; null: processes of this machine. The command runs on one of the
     cluster's machines, and each of them has this package and the data under the same paths."""
     device: Annotated[str, one_of(*DEVICES)]
     """`auto`: CUDA where there is a GPU. On a cluster with GPUs only the machines that have one
     take part, unless it is `cpu`."""
     workers: Annotated[int, at_least(0)]
-    """Ray workers; 0: one for each node, as many as fit. On a cluster Flower starts as many as its
-    even shares of the cores make, which can be a few more."""
+    """Worker processes; 0: one for each node, as many as fit. On a cluster Flower starts as many as
+    its even shares of the cores make, which can be a few more."""
     workers_per_gpu: Count
     """Workers that share one GPU: one keeps an H100 as busy as several, see docs/performance.md."""
     threads: Annotated[int, at_least(0)]

@@ -1,30 +1,22 @@
-"""Flower's private parts: one file imports them, and it restores what it changes."""
+"""Flower's private parts: two files import them, and they restore what they change."""
 
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from queue import Queue
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, RecordDict
-from flwr.server.superlink.fleet.vce import vce_api
-from flwr.simulation.ray_transport import ray_actor
 from flwr.superlink.grid import http_grid
-from ray import cloudpickle
 
-from fedmem.messaging import flower_internals
+from fedmem.messaging import flower_internals, simulation_internals
 from fedmem.messaging.exchange import exchange
 from fedmem.messaging.flower_internals import (
-    light_workers,
-    often_looking,
     parts_of_replies_until,
     records_from_bytes,
     records_to_bytes,
@@ -52,11 +44,11 @@ def flower_modules(file: Path) -> Iterator[str]:
 
 
 def test_no_other_file_imports_what_is_private_in_flower() -> None:
-    own = Path(flower_internals.__file__)
+    own = {Path(each.__file__) for each in (flower_internals, simulation_internals)}
     for package in ("fedmem", "strategies", "clients"):
         for file in (ROOT / package).rglob("*.py"):
             found = {name for name in flower_modules(file) if name.split(".")[0] == "flwr"}
-            assert file == own or found <= PUBLIC, file
+            assert file in own or found <= PUBLIC, file
 
 
 def test_after_an_exchange_the_grid_pulls_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,69 +109,3 @@ def test_records_come_back_from_bytes() -> None:
     assert back.array_records["scope"]["w"].numpy().tolist() == record["w"].numpy().tolist()
     with pytest.raises(ValueError, match="parsing message"):
         records_from_bytes(b"\xff\xff\xff")
-
-
-class Waits(threading.Event):
-    """Keeps what it is asked to wait for, and is set after a few times."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[float] = []
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self.asked.append(timeout or 0.0)
-        if len(self.asked) == 5:
-            self.set()
-        return self.is_set()
-
-
-class NoMessages:
-    """A SuperLink's state without messages."""
-
-    looks = 0
-
-    def get_message_ins(self, node_id: int, limit: int) -> list[Message]:
-        self.looks += 1
-        return []
-
-
-def waits_of_flower() -> list[float]:
-    """Seconds that Flower's simulation asks for between its looks for messages."""
-    state, stop = NoMessages(), Waits()
-    vars(vce_api)["add_messages_to_queue"](state, Queue(), {1: 0}, stop)
-    assert state.looks == 5
-    return stop.asked
-
-
-def test_a_simulation_looks_for_messages_more_often() -> None:
-    found = vce_api.add_messages_to_queue
-    assert found.__name__ in vce_api.run_api.__code__.co_names  # where the simulation finds it
-    assert set(waits_of_flower()) == {0.1}
-    with often_looking():
-        waits = waits_of_flower()
-        assert max(waits) <= 0.1
-        assert min(waits) < 0.1
-    assert vce_api.add_messages_to_queue is found
-
-
-def test_where_flower_looks_in_another_way_it_is_left_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delattr(vce_api, "add_messages_to_queue")
-    with often_looking():
-        assert not hasattr(vce_api, "add_messages_to_queue")
-
-
-def test_a_worker_begins_without_the_rest_of_flowers_simulation() -> None:
-    exported = ray_actor.ClientAppActor.__ray_metadata__.modified_class  # type: ignore[attr-defined]
-    program = """
-import sys
-from ray import cloudpickle
-print(cloudpickle.loads(sys.stdin.buffer.read()).run.__name__, "flwr.simulation" in sys.modules)
-"""
-    with light_workers():
-        data = cloudpickle.dumps(exported)
-    command = [sys.executable, "-c", program]
-    said = subprocess.run(command, input=data, capture_output=True, check=True).stdout
-    assert said.decode().split() == ["run", "False"]
-    assert ray_actor.__name__ not in cloudpickle.list_registry_pickle_by_value()

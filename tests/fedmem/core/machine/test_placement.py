@@ -11,6 +11,7 @@ import pytest
 from fedmem.core.errors import FedmemError
 from fedmem.core.machine import placement as placement_module
 from fedmem.core.machine.placement import (
+    VISIBLE_GPUS,
     Machine,
     Placement,
     gpus_of,
@@ -187,3 +188,28 @@ def test_settings_that_travel_are_concrete() -> None:
     simulation = settled.simulation
     assert (simulation.workers, simulation.threads, simulation.device) == (3, 2, "cuda")
     assert Settings.from_json(settled.to_json()) == settled
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus", "workers", "expected"),
+    [
+        (None, 2, 3, ["0", "1", "0"]),
+        ("3,5", 2, 2, ["3", "5"]),
+        ("GPU-a,GPU-b,GPU-c", 2, 4, ["GPU-a", "GPU-b"] * 2),  # of which CUDA finds two
+        ("7", 1, 1, ["7"]),
+    ],
+)
+def test_each_worker_here_sees_a_gpu_of_its_own_as_far_as_there_are_enough(
+    visible: str | None,
+    gpus: int,
+    workers: int,
+    expected: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(placement_module, "local_gpus", lambda: gpus)
+    monkeypatch.delenv(VISIBLE_GPUS, raising=False)
+    if visible is not None:
+        monkeypatch.setenv(VISIBLE_GPUS, visible)
+    there = Placement(workers, nodes=workers, cpus=1, gpus=0.5, threads=1, device="cuda")
+    assert [each[VISIBLE_GPUS] for each in there.variables()] == expected
+    assert replace(there, device="cpu").variables() == [{}] * workers

@@ -1,4 +1,4 @@
-"""Each cause of a Ray that does not start has advice of its own."""
+"""Each cause of a simulation that does not start has advice of its own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_what_helps(error: Exception, advice: str, monkeypatch: pytest.MonkeyPat
     outer.__cause__ = error
     lines = str(trouble(outer)).splitlines()
     assert len(lines) == 2
-    assert lines[0] == f"Ray does not start, or broke off: {str(error).rstrip('.')}."
+    assert lines[0] == f"The simulation does not start, or broke off: {str(error).rstrip('.')}."
     assert advice in lines[1]
 
 
