@@ -13,6 +13,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import Pipe
@@ -46,8 +47,8 @@ class Workers:
 
     def __init__(self, function: str) -> None:
         try:
-            self._errors = os.fdopen(os.memfd_create("errors of workers"), "rb")
-            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - until `close`
+            self._control, theirs = socket.socketpair()
             with theirs:
                 self._parent = subprocess.Popen(
                     [sys.executable, "-m", PROGRAM, str(theirs.fileno()), function],
