@@ -57,7 +57,14 @@ PEERS = Path(__file__).with_name("peer_systems")
 PACKAGES = {"pfl": ["pfl==0.6.0"], "blazefl": ["blazefl==2.0.2", "numpy"]}
 """What an environment of its own holds beside torch."""
 COMMANDS = {
-    "pfl": ["-m", "torch.distributed.run", "--nproc_per_node={cores}", "pfl_research.py", "{work}"],
+    "pfl": [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node={cores}",
+        "pfl_research.py",
+        "{work}",
+    ],
     "blazefl": ["blazefl_threads.py", "{work}"],
     "bare": ["bare_pytorch.py", "{work}", "batched"],
     "bare loop": ["bare_pytorch.py", "{work}", "loop"],
@@ -164,7 +171,10 @@ def run_peer(python: Path, system: str, work: Path) -> Rounds:
         word.format(cores=len(os.sched_getaffinity(0)), work=work) for word in COMMANDS[system]
     ]
     words = [str(PEERS / word) if word.endswith(".py") else word for word in words]
-    own = {"PYTHONPATH": ""} | ({"OMP_NUM_THREADS": "1"} if system == "pfl" else {})
+    # Ours is of no use to them, and they import what lies beside them.
+    own = {"PYTHONPATH": "", "PYTHONSAFEPATH": ""} | (
+        {"OMP_NUM_THREADS": "1"} if system == "pfl" else {}
+    )
     with lines_of([python, *words], **own) as lines:
         found = [json.loads(line) for line in lines if line.startswith("{")]  # pfl prints more
     began, *rounds = found
