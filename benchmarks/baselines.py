@@ -45,16 +45,6 @@ def scorers(node: Node) -> dict[str, Scorer]:
     return {"popularity": popular, "content": by_embeddings(latest, rows)}
 
 
-def shared(scorer: Scorer) -> Scorer:
-    """The same where all users share their candidates [C]."""
-
-    def score(batch: slice, candidates: torch.Tensor) -> torch.Tensor:
-        users = batch.stop - batch.start
-        return scorer.of(batch, candidates.expand(users, -1))
-
-    return replace(scorer, of=score)
-
-
 def values(node: Node, scorer: Scorer) -> dict[str, np.ndarray]:
     """Every user's HR@10 and NDCG@10 [U], by `<ranking>/<metric>`."""
     found, users = node.interactions, node.users
@@ -63,7 +53,7 @@ def values(node: Node, scorer: Scorer) -> dict[str, np.ndarray]:
     own = [found.history(int(user)) for user in users]
     ranks = {
         "sampled": ranks_among(scorer, positives, negatives),
-        "full": ranks_among_all(shared(scorer), positives, own, found.num_items),
+        "full": ranks_among_all(scorer, positives, own, found.num_items),
     }
     return {
         f"{ranking}/{metric}": metrics_of(own_ranks)[metric]

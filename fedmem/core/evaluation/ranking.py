@@ -56,9 +56,11 @@ def by_model(model: Recommender, hidden: Tensor, memory_reads: Ints | None) -> S
 
 
 def by_embeddings(hidden: Tensor, embeddings: Tensor) -> Scorer:
-    """h·x of states [U, D] and embeddings x [I + 1, D], of candidates that differ by user."""
+    """h·x of states [U, D] and embeddings x [I + 1, D]."""
 
     def score(batch: slice, candidates: Tensor) -> Tensor:
+        if candidates.dim() == 1:
+            return hidden[batch] @ embeddings[candidates].T
         vectors = F.embedding(candidates, embeddings)  # [B, C, D]
         return (vectors @ hidden[batch].unsqueeze(2)).squeeze(2)
 
