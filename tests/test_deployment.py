@@ -119,7 +119,8 @@ def test_a_node_killed_in_mid_round_comes_back_with_its_memory(
     wait_for(lambda: messages_of_last_training(federation) == 3, running)
     assert {name: path.read_bytes() for name, path in memories.items()} == kept
     assert memories["node-1"].stat().st_mtime_ns > written  # taken up, and kept anew
-    assert "left without an answer" in lines_of(federation, "node-1")
+    unanswered = {"left without an answer", "its reply did not arrive in full"}  # or half sent
+    assert unanswered & set(lines_of(federation, "node-1"))
     assert "is back" in lines_of(federation, "node-1")
     output = finish(running)
     assert "finetune_moe: best round" in output, output

@@ -157,10 +157,10 @@ def photographed(settings: Settings, album: Path) -> Camera:
 
 
 def around(write: Callable[..., None], camera: Camera) -> Callable[..., None]:
-    def wrapped(*paths: Path) -> None:
-        camera.take(f"before {paths[-1].name}")
+    def wrapped(*paths: Path | str) -> None:  # a cache of compiled code writes strings
+        camera.take(f"before {Path(paths[-1]).name}")
         write(*paths)
-        camera.take(f"after {paths[-1].name}")
+        camera.take(f"after {Path(paths[-1]).name}")
 
     return wrapped
 
