@@ -50,7 +50,7 @@ def filled(node: Node, vectors: Floats, users: UserIndices, threshold: float) ->
 
 def measure(node: Node, repeats: int) -> dict[str, float]:
     """The figures of the table."""
-    users, windows, vectors = node.users, node.windows, node.vectors
+    users, windows, vectors = node.users, node.windows, node.corpus.vectors
     compiling = seconds(lambda: filled(node, vectors, users[:1], threshold=0.5).retrieve(users[:1]))
     data = peak_megabytes()
     threshold = auto_threshold(node.novelty_histogram(), node.settings.memory.write_ratio)

@@ -10,14 +10,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedmem.core.arrays import Floats, Ints, Positions, UserIndices, ranges
-from fedmem.core.data import Histories, Interactions, Windows, load_histories
-from fedmem.core.data.content import content_of, files_hash
+from fedmem.core.arrays import Ints, Positions, UserIndices, ranges
+from fedmem.core.corpus import Corpus
+from fedmem.core.data import Histories, Interactions, Windows
 from fedmem.core.data.interactions import HELD_OUT, Split
 from fedmem.core.evaluation.cold import rank_cold
 from fedmem.core.evaluation.protocol import Ranks, draw_negatives, rank_users
 from fedmem.core.machine.device import local_gpus, resolve_device
-from fedmem.core.memory import MemoryBank, Novelties, item_vectors, novelty_histogram
+from fedmem.core.memory import MemoryBank, Novelties, novelty_histogram
 from fedmem.core.memory.bank import Packed
 from fedmem.core.model import Content, Recommender
 from fedmem.core.model.item_start import content_rows, usual_length
@@ -33,11 +33,18 @@ class Node:
 
     Histories never leave it; `fedmem.core.updates.update.Update` and
     `fedmem.core.evaluation.protocol.Ranks` say what does. The users that live here are given by
-    their indices, ascending; None: all that the data has.
+    their indices, ascending; None: all that the data has. Nodes of one process that have the same
+    data share a corpus; None: one of its own.
     """
 
-    def __init__(self, settings: Settings, users: UserIndices | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        users: UserIndices | None = None,
+        corpus: Corpus | None = None,
+    ) -> None:
         self.settings = settings
+        self.corpus = corpus or Corpus(settings)
         self.users = np.arange(self.interactions.num_users) if users is None else users
         self._models: dict[str, Recommender] = {}
         self._frozen_hash: str | None = None
@@ -48,41 +55,26 @@ class Node:
         self._bank: MemoryBank | None = None
         self._reads: dict[str, Ints] = {}  # until the memories change
 
-    @cached_property
+    @property
     def histories(self) -> Histories:
-        """Histories of the users that live here, those with cold items apart."""
-        return load_histories(self.settings)
+        """As of `Corpus`."""
+        return self.corpus.histories
 
     @property
     def interactions(self) -> Interactions:
-        """Histories of the users that live here, without cold items."""
-        return self.histories.warm
+        """Histories without cold items."""
+        return self.corpus.histories.warm
 
-    @cached_property
+    @property
     def content(self) -> Content:
-        """Content of all items, or what `ablation.content` puts in its place."""
-        return content_of(self.settings, self.interactions)
-
-    @cached_property
-    def content_files(self) -> str:
-        """Hash of the items' content as the files hold it."""
-        return files_hash(self.settings, self.interactions, self.content)
-
-    @cached_property
-    def cold_content(self) -> Content:
-        """Content of the cold items."""
-        return content_of(self.settings, self.histories.cold)
-
-    @cached_property
-    def vectors(self) -> Floats:
-        """The items' vectors that novelty compares."""
-        return item_vectors(self.content.visual.numpy(), self.content.text.numpy())
+        """As of `Corpus`."""
+        return self.corpus.content
 
     @cached_property
     def novelties(self) -> Novelties:
         """Novelty of the interactions, computed where it is asked for."""
         capacity = self.settings.memory.short_term_capacity
-        return Novelties(self.interactions, self.vectors, capacity)
+        return Novelties(self.interactions, self.corpus.vectors, capacity)
 
     @cached_property
     def windows(self) -> Windows:
@@ -189,7 +181,7 @@ class Node:
     def rank_cold(self, stage: Stage, users: UserIndices) -> Ranks:
         """Rank the latest cold items of users that live here, by the stage's model."""
         placed = places_new_items(stage, self.settings.model)
-        content = (self.content, self.cold_content) if placed else None
+        content = (self.content, self.corpus.cold_content) if placed else None
         replay = self._replay if stage.memory else None
         return rank_cold(self.model(stage), self.settings, self.histories, users, content, replay)
 

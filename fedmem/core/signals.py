@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -16,6 +17,18 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def exit_code(number: int) -> int:
     """That of a command which a signal has ended, as shells have it: 130 for Ctrl-C."""
     return 128 + number
+
+
+def interrupted_in_a_line() -> None:
+    """Let Ctrl-C end this process with a line even where nothing handles it, as during imports."""
+
+    def report(kind: type[BaseException], *error_and_trace: Any) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.stderr.write("fedmem: interrupted.\n")
+        else:
+            sys.__excepthook__(kind, *error_and_trace)
+
+    sys.excepthook = report
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def inspect(settings: Settings, titles: Mapping[str, str]) -> Inspection:
     content = {"text": node.content.text.numpy(), "visual": node.content.visual.numpy()}
     vectors: dict[str, Floats] = {kind: rows for kind, rows in content.items() if rows.any()}
     if len(vectors) > 1:
-        vectors["both"] = node.vectors
+        vectors["both"] = node.corpus.vectors
     histogram = node.novelty_histogram()
     return Inspection(
         data=settings.data.name,
@@ -102,7 +102,7 @@ def inspect(settings: Settings, titles: Mapping[str, str]) -> Inspection:
         threshold=auto_threshold(histogram, settings.memory.write_ratio),
         write_ratio=settings.memory.write_ratio,
         examples=_find_examples(vectors, node, titles),
-        start=content_start(node.vectors, interactions, settings.seed),
+        start=content_start(node.corpus.vectors, interactions, settings.seed),
     )
 
 

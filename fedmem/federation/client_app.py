@@ -65,7 +65,7 @@ def describe(message: Message, context: Context) -> Message:
     node, widths, content = node_of(message, context), (0, 0), ""
     if message.content.config_records["about"]["content"]:
         widths = (node.content.visual.shape[1], node.content.text.shape[1])
-        content = node.content_files
+        content = node.corpus.content_files
     description = Description(
         users=node.users.astype("int32"),
         num_items=node.interactions.num_items,

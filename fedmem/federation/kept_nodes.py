@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from flwr.app import Context, Message
 
+from fedmem.core.corpus import Corpus
 from fedmem.core.data.forgotten import Forgotten, read_forgotten
 from fedmem.core.files.home import at_home
 from fedmem.core.node import Node
@@ -20,18 +21,28 @@ from fedmem.runs.folder import FROZEN, NODES
 SCOPE = "scope"
 
 
-@functools.lru_cache(maxsize=4)
+NODES_KEPT = 64
+"""By a process. Beside what its own users take, a node has a model of each stage."""
+
+
+@functools.lru_cache(maxsize=NODES_KEPT)
 def cached_node(
     settings_json: str,
     node_config: tuple[tuple[str, ConfigValue], ...],
-    _forgotten: Forgotten,
+    forgotten: Forgotten,
 ) -> Node:
     """A node's data, loaded once in a process, and anew where something more was forgotten."""
     here = dict(node_config)
     settings = _settled(settings_json, node_config)
     if settings.simulation.threads:
         torch.set_num_threads(settings.simulation.threads)
-    return Node(settings, users_here(settings, here))
+    return Node(settings, users_here(settings, here), cached_corpus(settings.to_json(), forgotten))
+
+
+@functools.lru_cache(maxsize=1)
+def cached_corpus(settings_json: str, _forgotten: Forgotten) -> Corpus:
+    """What nodes of the same settings share, read once in a process, and anew likewise."""
+    return Corpus(Settings.from_json(settings_json))
 
 
 @functools.lru_cache(maxsize=1)
@@ -62,7 +73,7 @@ def settings_at(settings_json: str, context: Context) -> Settings:
     return _settled(settings_json, tuple(sorted(context.node_config.items())))
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=NODES_KEPT)
 def _settled(settings_json: str, node_config: tuple[tuple[str, ConfigValue], ...]) -> Settings:
     return settle_here(Settings.from_json(settings_json), dict(node_config))
 

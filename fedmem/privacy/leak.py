@@ -170,7 +170,7 @@ def _explain(settings: Settings, count: int, console: Console) -> None:
 def _parameters(settings: Settings, node: Node, stage: Stage) -> Iterator[tuple[str, Parameters]]:
     """The parameters that a stage starts from, and those of its checkpoint where there is one."""
     interactions = node.interactions
-    content = node.content_files if stage.content else ""
+    content = node.corpus.content_files if stage.content else ""
     parents = load_parents(settings, stage, interactions.fingerprint, content)
     earlier = {name: parent.parameters for name, parent in parents.items()}
     rows = node.starting_rows() if settings.starts_from_content and not parents else None

@@ -36,7 +36,7 @@ def list_items(args: argparse.Namespace, console: Console) -> list[Recommended]:
     person = find_user(node, args.user) if named else of_history(node, args.history)
     stage, path = find_checkpoint(settings, args.stage)
     checkpoint = Checkpoint.load(path)
-    content = node.content_files if checkpoint.content else ""
+    content = node.corpus.content_files if checkpoint.content else ""
     catalogue = node.interactions.fingerprint
     checkpoint.require_fit(path, stage.name, catalogue, settings.model, content)
     node.settings = replace(settings, model=checkpoint.model)  # which may have other experts

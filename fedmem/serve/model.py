@@ -110,7 +110,7 @@ class ServedModel:
         checkpoint = Checkpoint.load(path)
         node = Node(settings, users)
         fingerprint = node.interactions.fingerprint
-        content = node.content_files if checkpoint.content else ""
+        content = node.corpus.content_files if checkpoint.content else ""
         checkpoint.require_fit(path, found.name, fingerprint, settings.model, content)
         node.settings = replace(settings, model=checkpoint.model)  # which may have other experts
         counts = None

@@ -48,7 +48,7 @@ class Views:
         """
         table = self._served.model.sasrec.item_emb.weight.detach()
         if self._served.stage.content:
-            table = torch.from_numpy(self._served.node.vectors)
+            table = torch.from_numpy(self._served.node.corpus.vectors)
         centred = table[1:] - table[1:].mean(0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # the components are found from random beginnings

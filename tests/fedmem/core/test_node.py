@@ -32,7 +32,7 @@ def test_a_target_meets_the_memory_of_what_came_before_it(settings: Settings) ->
         for place in range(int(windows.lengths[row])):
             position = int(windows.start[row]) + place
             assert targets[row, place] == history[position]
-            memory = TwoTierMemory(settings.memory, bank.threshold, node.vectors)
+            memory = TwoTierMemory(settings.memory, bank.threshold, node.corpus.vectors)
             memory.extend(
                 history[:position], np.full(position, np.inf)
             )  # a fresh model is surprised
@@ -76,7 +76,7 @@ def test_restored_memories_are_read_anew(settings: Settings) -> None:
 
 def test_the_histogram_counts_training_items_with_content(settings: Settings) -> None:
     node = Node(settings)
-    vectors = node.vectors
+    vectors = node.corpus.vectors
     halves = [Node(settings, node.users[part::2]).novelty_histogram() for part in (0, 1)]
     assert np.array_equal(node.novelty_histogram(), sum(halves))
     training = np.concatenate([node.interactions.training(int(u)) for u in node.users])

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from fedmem.core.errors import readable_exit
 from fedmem.core.signals import ENDING, HeldBack
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("number", ENDING)
@@ -21,6 +27,15 @@ def test_each_ends_a_command_with_a_line_and_its_own_code(
     assert ended.value.code == 128 + number
     assert capsys.readouterr().err == "fedmem: interrupted. Go on with: this.\n"
     assert signal.getsignal(number) == before
+
+
+def test_an_interrupt_among_the_imports_of_a_command_is_a_line(tmp_path: Path) -> None:
+    (tmp_path / "rich.py").write_text("raise KeyboardInterrupt")  # as Ctrl-C would, in its place
+    command = [sys.executable, "-m", "fedmem.report", "runs"]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.stderr == "fedmem: interrupted.\n"
+    assert ended.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
 
 
 def test_what_is_ignored_stays_so() -> None:

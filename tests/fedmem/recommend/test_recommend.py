@@ -104,7 +104,7 @@ def test_a_history_is_that_of_the_user_who_has_it(
 
 def with_item_ids(node: Node, ids: list[str]) -> Node:
     interactions = replace(node.interactions, item_ids=np.array(["", *ids], dtype=object))
-    node.histories = replace(node.histories, warm=interactions)
+    node.corpus.histories = replace(node.histories, warm=interactions)
     return node
 
 

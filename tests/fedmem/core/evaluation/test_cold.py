@@ -35,7 +35,7 @@ def test_ranks_are_counts_over_the_scores_of_each_user_alone(name: str, settings
     node = ready_node(settings, stage)
     found = node.rank_cold(stage, node.users)
     warm, cold = node.histories.warm, node.histories.cold
-    first, content = warm.num_items, node.cold_content
+    first, content = warm.num_items, node.corpus.cold_content
     kinds = {
         "cold_sampled": content,
         "cold_text": Content(content.visual * 0, content.text),
