@@ -52,6 +52,7 @@ from fedmem.messaging.flower_internals import (
     push_objects,
     run_config_of,
 )
+from fedmem.messaging.superlink_internals import HeldLooks, goes_whole, is_whole, tree_of_whole
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 3.0
 IDLE_SHARE = 0.05
@@ -101,9 +102,11 @@ class SuperNode:
         node_config: what the app's context says of this node.
         node_id: as the SuperLink knows this node.
         receive, send, get_run, get_fab, pull_object, push_object, confirm: Flower's connection.
+        looks: for messages.
     """
 
     node_config: dict[str, bool | int | float | str]
+    looks: HeldLooks
     node_id: int
     receive: Callable[[], tuple[Message, ObjectTree] | None]
     send: Callable[[Message, ObjectTree, float], tuple[set[str], str]]
@@ -129,7 +132,8 @@ class SuperNode:
                 except httpx.HTTPError as error:
                     logging.getLogger("flwr").warning("The SuperLink refused a call: %s", error)
                 idle = time.monotonic() - last
-                time.sleep(min(max(IDLE_SHARE * idle, SHORTEST_WAIT), LONGEST_WAIT))
+                shortest = 0.0 if self.looks.held else SHORTEST_WAIT
+                time.sleep(min(max(IDLE_SHARE * idle, shortest), LONGEST_WAIT))
         finally:
             for app in self._apps.values():
                 app.close()
@@ -143,18 +147,15 @@ class SuperNode:
         head, tree = received
         run_id, kind = head.metadata.run_id, head.metadata.message_type
         app, context = self._app_of(run_id)
-        confirmed: list[Future[None]] = []
         with ThreadPoolExecutor(1) as aside:  # while the app works, over a link that may be slow
-            message = pull_and_inflate_object_from_tree(
-                tree,
-                lambda object_id: self.pull_object(run_id, object_id),
-                lambda object_id: confirmed.append(aside.submit(self.confirm, run_id, object_id)),
-                return_type=Message,
-                # While the SuperLink is still being given its parts.
-                initial_backoff=SHORTEST_WAIT,
-                backoff_cap=4 * SHORTEST_WAIT,
-            )
-            message.metadata.__dict__["_message_id"] = tree.object_id
+            confirmed: list[Future[None]] = []
+            message = head
+            if not is_whole(head):
+                message = self._parts_of(
+                    tree,
+                    run_id,
+                    lambda part: confirmed.append(aside.submit(self.confirm, run_id, part)),
+                )
             times = [received_at, time.monotonic()]
             reply, context.state = app.answer(message, context)
         for each in confirmed:
@@ -166,8 +167,25 @@ class SuperNode:
         log("%s: %.2f s to receive, %.2f to answer, %.2f to send", kind, *spent)
         return True
 
+    def _parts_of(self, tree: ObjectTree, run_id: int, arrived: Callable[[str], None]) -> Message:
+        """A message that goes in parts; `arrived` is called once they are here."""
+        message: Message = pull_and_inflate_object_from_tree(
+            tree,
+            lambda object_id: self.pull_object(run_id, object_id),
+            arrived,
+            return_type=Message,
+            # While the SuperLink is still being given its parts.
+            initial_backoff=SHORTEST_WAIT,
+            backoff_cap=4 * SHORTEST_WAIT,
+        )
+        message.metadata.__dict__["_message_id"] = tree.object_id
+        return message
+
     def _send(self, run_id: int, reply: Message, seconds: float) -> None:
         reply.metadata.__dict__["_message_id"] = reply.object_id
+        if goes_whole(reply):
+            self.send(reply, tree_of_whole(reply), seconds)
+            return
         with no_object_id_recompute():
             wanted, session = self.send(reply, get_object_tree(reply), seconds)
             push_objects(
@@ -248,15 +266,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         keys = _load_key(key) if key else None
         node_config = read_node_config(arguments.node_config)
         require_whole(node_config)  # without data of its own it would pass for a simulated one
+        looks = HeldLooks()
         with connect_supernode(
             arguments.superlink,
             arguments.insecure,
             certificates,
             keys,
             Reachability(arguments.superlink, "http" if arguments.insecure else "https"),
+            looks,
         ) as connection:
             log("SuperNode %s serves %s", connection[0], arguments.superlink)
-            SuperNode(node_config, *connection).serve()
+            SuperNode(node_config, looks, *connection).serve()
         sys.exit(1)  # Flower has logged why the connection came to its end
 
 

@@ -10,11 +10,12 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedmem.messaging.flower_internals import ErrorCode, parts_of_replies_until
+from fedmem.messaging.superlink_internals import held_until
 
 SHORTEST_POLL, LONGEST_POLL = 0.005, 0.25
 POLL_SHARE = 0.02
-"""Seconds between two looks for replies: this share of the time waited so far. A SuperLink answers
-each look by a query of its database."""
+"""Seconds from one look for replies to the next: this share of the time waited so far. A SuperLink
+answers each look by a query of its database; one that holds looks takes the time itself."""
 GRACE = 5.0
 """Seconds that a message outlives the wait for its reply."""
 
@@ -61,8 +62,9 @@ def exchange(
         if stop.is_set():
             raise Interrupted
         # Seen before the look: whoever answered while a broken reply was waited for is heard.
-        over = time.monotonic() >= end
-        with parts_of_replies_until(end):
+        looked = time.monotonic()
+        over = looked >= end
+        with parts_of_replies_until(end), held_until(end):
             pulled = grid.pull_messages(set(waiting))
         for reply in pulled:
             node = waiting.pop(reply.metadata.reply_to_message_id)
@@ -71,8 +73,8 @@ def exchange(
             else:
                 replies.append(reply)
         if waiting and not over:
-            share = POLL_SHARE * (time.monotonic() - started)
-            time.sleep(min(max(share, SHORTEST_POLL), LONGEST_POLL))
+            pause = min(max(POLL_SHARE * (looked - started), SHORTEST_POLL), LONGEST_POLL)
+            time.sleep(max(looked + pause - time.monotonic(), 0.0))
     failed |= dict.fromkeys(waiting.values(), f"did not answer in {timeout:g} s")
     return replies, failed
 

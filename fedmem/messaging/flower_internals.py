@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,13 @@ from flwr.supercore.object_ref import load_app
 from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supercore.task_identity import TaskIdentity
 from google.protobuf.message import DecodeError
+
+from fedmem.messaging.superlink_internals import (
+    HeldLooks,
+    replaced,
+    stripped,
+    superlink_that_holds_calls,
+)
 
 __all__ = [
     "ClientAppCallable",
@@ -90,12 +97,8 @@ def parts_of_replies_until(end: float) -> Iterator[None]:
             backoff_cap=LONGEST_LOOK,
         )
 
-    found = vars(http_grid)["pull_objects"]
-    vars(http_grid)["pull_objects"] = bounded
-    try:
+    with replaced(http_grid, pull_objects=bounded):
         yield
-    finally:
-        vars(http_grid)["pull_objects"] = found
 
 
 def records_to_bytes(content: RecordDict) -> bytes:
@@ -158,6 +161,7 @@ def connect_supernode(
     certificates: bytes | None,
     keys: tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey] | None,
     on_answer: Callable[[Exception | None], None],
+    looks: HeldLooks,
 ) -> Iterator[Any]:
     """A SuperNode's connection to its SuperLink: its id, and the calls that Flower's own makes.
 
@@ -165,12 +169,12 @@ def connect_supernode(
     here `on_answer` gets the reason of each that failed, and None where one did not.
 
     Flower fetches and sends no more parts of a message at once than there are cores, two at most;
-    here they are `PARTS_AT_ONCE`.
+    here they are `PARTS_AT_ONCE`. Messages that go whole take their content with them, and `looks`
+    sees the looks for messages.
     """
     from flwr.supercore.inflatable import inflatable_utils
     from flwr.supernode import fleet_http_connection
 
-    limited = vars(inflatable_utils)["get_num_workers"]
     found = vars(fleet_http_connection)["make_simple_http_retry_invoker"]
 
     def reporting() -> Any:
@@ -188,24 +192,34 @@ def connect_supernode(
         invoker.on_backoff, invoker.on_success = on_backoff, on_success
         return invoker
 
+    client: Any = vars(fleet_http_connection)["FleetHttpClient"]
+
+    class Looking(client):  # type: ignore[misc]  # as it is found
+        def __init__(self, *of: Any, interceptors: Sequence[Any], **more: Any) -> None:
+            super().__init__(*of, interceptors=[looks, *interceptors], **more)
+
     logging.getLogger("flwr").addFilter(lambda record: "retrying in" not in str(record.msg))
-    vars(fleet_http_connection)["make_simple_http_retry_invoker"] = reporting
-    vars(inflatable_utils)["get_num_workers"] = lambda _: PARTS_AT_ONCE
-    try:
-        with fleet_http_connection.http_request_response(
+    with (
+        replaced(inflatable_utils, get_num_workers=lambda _: PARTS_AT_ONCE),
+        replaced(
+            fleet_http_connection,
+            make_simple_http_retry_invoker=reporting,
+            FleetHttpClient=Looking,
+            remove_content_from_message=stripped,
+        ),
+        fleet_http_connection.http_request_response(
             superlink, insecure, certificates, keys
-        ) as connection:
-            yield connection
-    finally:
-        vars(fleet_http_connection)["make_simple_http_retry_invoker"] = found
-        vars(inflatable_utils)["get_num_workers"] = limited
+        ) as connection,
+    ):
+        yield connection
 
 
 def start_superlink() -> None:
-    """Flower's command `flower-superlink`."""
+    """Flower's command `flower-superlink`, which here holds calls for messages."""
     from flwr.superlink.cli.flower_superlink import flower_superlink
 
-    flower_superlink()
+    with superlink_that_holds_calls():
+        flower_superlink()
 
 
 def work_alone() -> None:

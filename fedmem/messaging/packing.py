@@ -24,6 +24,7 @@ from fedmem.messaging.flower_internals import (
     records_from_bytes,
     records_to_bytes,
 )
+from fedmem.messaging.superlink_internals import WHOLE, goes_whole, short_way_of
 
 PACKED = "packed"
 SMALL = 1 << 20
@@ -67,15 +68,28 @@ def answer_as_asked(message: Message, context: Context, call_next: ClientAppCall
 
 
 def pack_messages_of(grid: Grid) -> None:
-    """Let a grid pack what it sends and unpack what it receives."""
-    push, pull = grid.push_messages, grid.pull_messages
+    """Let a grid pack what it sends and unpack what it receives, and send small messages whole to
+    nodes whose last reply was whole.
+    """
+    push, pull, short_way = grid.push_messages, grid.pull_messages, short_way_of(grid)
+    read_whole: set[int] = set()
 
     def push_packed(messages: Iterable[Message]) -> Iterable[str]:
-        # The metadata are shared: the grid gives the message its id there.
-        return push([make_message(m.metadata, content=pack(m.content)) for m in messages])
+        whole, in_parts = [], []
+        for message in messages:
+            message.metadata.group_id = WHOLE
+            # The metadata are shared: the grid gives the message its id there.
+            packed = make_message(message.metadata, content=pack(message.content))
+            short = message.metadata.dst_node_id in read_whole and goes_whole(packed)
+            (whole if short else in_parts).append(packed)
+        read_whole.difference_update(message.metadata.dst_node_id for message in whole)
+        taken = list(short_way.push(whole)) if short_way and whole else []
+        return [*taken, *push(in_parts)] if in_parts else taken
 
     def pull_unpacked(message_ids: Iterable[str]) -> Iterable[Message]:
-        replies = list(pull(message_ids))
+        whole, in_parts = short_way.pull(message_ids) if short_way else ([], pull(message_ids))
+        read_whole.update(reply.metadata.src_node_id for reply in whole)
+        replies = [*whole, *in_parts]
         for reply in replies:
             if reply.has_content():
                 reply.content = unpack(reply.content)

@@ -1,4 +1,4 @@
-"""Flower's private parts: two files import them, and they restore what they change."""
+"""Flower's private parts: three files import them, and they restore what they change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.superlink.grid import http_grid
 
-from fedmem.messaging import flower_internals, simulation_internals
+from fedmem.messaging import flower_internals, simulation_internals, superlink_internals
 from fedmem.messaging.exchange import exchange
 from fedmem.messaging.flower_internals import (
     parts_of_replies_until,
@@ -44,7 +44,8 @@ def flower_modules(file: Path) -> Iterator[str]:
 
 
 def test_no_other_file_imports_what_is_private_in_flower() -> None:
-    own = {Path(each.__file__) for each in (flower_internals, simulation_internals)}
+    modules = (flower_internals, simulation_internals, superlink_internals)
+    own = {Path(each.__file__) for each in modules}
     for package in ("fedmem", "strategies", "clients"):
         for file in (ROOT / package).rglob("*.py"):
             found = {name for name in flower_modules(file) if name.split(".")[0] == "flwr"}
