@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
 
@@ -24,27 +24,33 @@ HOLD = "fedmem-hold"
 LONGEST_HOLD = 1.0
 """Seconds. A caller whose link breaks meanwhile is given messages for no longer than that, and a
 SuperLink that ends waits for no longer than that."""
+MOST_COUNTED = 10_000
 
 
 class HeldCalls:
     """An ASGI middleware that holds calls for messages.
 
+    It counts what other calls bring, and looks where there may be something: for a key that it
+    knows nothing of, once there is news, and when the time is up, since some of what a SuperLink
+    says comes of looking. So where it counts wrongly a message is late, not lost.
+
     Args:
-        app: that answers them at once, with nothing where there is nothing.
-        wanted: what a call for messages is for, by path and body; None: it is another call.
-        brought: whom the messages are for that a call has brought, by its scope once answered.
+        app: that answers such calls at once, with nothing where there is nothing.
+        wanted: the keys that a call looks for, by its path and body; None: it is another call.
+        brought: how many messages a call has brought by their keys, by its scope once answered.
     """
 
     def __init__(
         self,
         app: App,
-        wanted: Callable[[str, bytes], set[str] | None],
-        brought: Callable[[Scope], set[str]],
+        wanted: Callable[[str, bytes], Iterable[str] | None],
+        brought: Callable[[Scope], Mapping[str, int]],
     ) -> None:
         self._app = app
         self._wanted = wanted
         self._brought = brought
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._there: dict[str, int] = {}  # messages that nobody has fetched, by key where known
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call."""
@@ -52,29 +58,43 @@ class HeldCalls:
         if seconds is None:
             await self._app(scope, receive, send)
             if scope["type"] == "http":
-                for key in self._brought(scope) & set(self._waiting):
-                    for news in self._waiting[key]:
-                        news.set()
+                self._count(self._brought(scope))
             return
         body = await _whole_body(receive)
         wanted = self._wanted(scope["path"], body)
         if wanted is None:
             await self._app(scope, _replayed(body), send)
             return
-        news = asyncio.Event()
-        for key in wanted:
+        keys, news = set(wanted), asyncio.Event()
+        for key in keys:
             self._waiting[key].add(news)
         try:
-            for part in await self._answer(scope, body, receive, news, seconds):
+            for part in await self._answer(scope, body, receive, keys, news, seconds):
                 await send(part)
         finally:
-            for key in wanted:
+            for key in keys:
                 self._waiting[key].discard(news)
                 if not self._waiting[key]:
                     del self._waiting[key]
 
+    def _count(self, brought: Mapping[str, int]) -> None:
+        for key, number in brought.items():
+            if key in self._there or not number:
+                self._there[key] = self._there.get(key, 0) + number
+            if number:
+                for news in self._waiting.get(key, ()):
+                    news.set()
+        while len(self._there) > MOST_COUNTED:
+            del self._there[next(iter(self._there))]
+
     async def _answer(
-        self, scope: Scope, body: bytes, receive: Receive, news: asyncio.Event, seconds: float
+        self,
+        scope: Scope,
+        body: bytes,
+        receive: Receive,
+        keys: set[str],
+        news: asyncio.Event,
+        seconds: float,
     ) -> list[Any]:
         """What the app answers once there is something, or when the time is up; nothing where the
         caller has left.
@@ -84,19 +104,20 @@ class HeldCalls:
         left = asyncio.ensure_future(_left(receive))
         try:
             while True:
-                news.clear()  # before the look: what comes after it is waited for
-                answer = await self._look(scope, body)
-                if not _is_empty(answer):
-                    return answer
-                coming = asyncio.ensure_future(news.wait())
-                try:
-                    rest = max(end - clock(), 0.0)
-                    await asyncio.wait({left, coming}, timeout=rest, return_when="FIRST_COMPLETED")
-                finally:
-                    coming.cancel()
+                if all(self._there.get(key) == 0 for key in keys):
+                    await _first_of(left, news, end - clock())
                 if left.done():
                     return []
+                news.clear()
+                there = {key for key in keys if self._there.get(key)}
+                answer = await self._look(scope, body)
+                if not _is_empty(answer):
+                    for key in there & set(self._there):
+                        self._there[key] -= 1
+                    return answer
                 if not news.is_set():
+                    self._there |= dict.fromkeys(keys, 0)
+                if clock() >= end:
                     return answer
         finally:
             left.cancel()
@@ -119,7 +140,7 @@ def _seconds(scope: Scope) -> float | None:
     for name, value in scope.get("headers", ()):
         if name == HOLD.encode():
             with suppress(ValueError):
-                return max(float(value), 0.0)
+                return float(value)
     return None
 
 
@@ -148,6 +169,15 @@ async def _left(receive: Receive) -> None:
     """Wait until the caller has left."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def _first_of(left: asyncio.Future[None], news: asyncio.Event, seconds: float) -> None:
+    """Wait until the caller has left, or for news, but no longer than so many seconds."""
+    coming = asyncio.ensure_future(news.wait())
+    try:
+        await asyncio.wait({left, coming}, timeout=max(seconds, 0.0), return_when="FIRST_COMPLETED")
+    finally:
+        coming.cancel()
 
 
 def _is_empty(answer: list[Any]) -> bool:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -231,11 +232,16 @@ def _wanted(path: str, body: bytes) -> set[str] | None:
     return set(request.message_ids)
 
 
-def _brought(scope: Scope) -> set[str]:
-    """The nodes that a call has brought messages for, or the messages that it has replied to."""
+def _brought(scope: Scope) -> Mapping[str, int]:
+    """How many messages a call has brought to each node, or replies to each message; none yet to
+    a message that it has brought.
+    """
     request = scope.get("state", {}).get("protobuf_request")  # as Flower's middleware has read it
+    brought = Counter[str]()
     if isinstance(request, PushAppMessagesRequest):
-        return {str(message.metadata.dst_node_id) for message in request.messages_list}
+        sent = [message.metadata for message in request.messages_list]
+        brought.update(str(each.dst_node_id) for each in sent)
+        brought.update(dict.fromkeys((each.message_id for each in sent), 0))
     if isinstance(request, PushMessagesRequest):
-        return {message.metadata.reply_to_message_id for message in request.messages_list}
-    return set()
+        brought.update(message.metadata.reply_to_message_id for message in request.messages_list)
+    return brought
