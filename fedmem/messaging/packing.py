@@ -29,6 +29,8 @@ from fedmem.messaging.superlink_internals import WHOLE, goes_whole, short_way_of
 PACKED = "packed"
 SMALL = 1 << 20
 """Bytes up to which a message is one object."""
+WHOLE_BYTES = 1 << 24
+"""Of messages that are sent whole at a time: a SuperLink reads them at each look for a reply."""
 
 
 def pack(content: RecordDict) -> RecordDict:
@@ -75,15 +77,18 @@ def pack_messages_of(grid: Grid) -> None:
     read_whole: set[int] = set()
 
     def push_packed(messages: Iterable[Message]) -> Iterable[str]:
-        whole, in_parts = [], []
+        whole, in_parts, room = list[Message](), list[Message](), WHOLE_BYTES
         for message in messages:
             message.metadata.group_id = WHOLE
             # The metadata are shared: the grid gives the message its id there.
             packed = make_message(message.metadata, content=pack(message.content))
-            short = message.metadata.dst_node_id in read_whole and goes_whole(packed)
-            (whole if short else in_parts).append(packed)
-        read_whole.difference_update(message.metadata.dst_node_id for message in whole)
-        taken = list(short_way.push(whole)) if short_way and whole else []
+            if packed.metadata.dst_node_id in read_whole and goes_whole(packed) and room > 0:
+                whole.append(packed)
+                room -= len(cast(bytes, packed.content[PACKED][PACKED]))
+            else:
+                in_parts.append(packed)
+        read_whole.difference_update(each.metadata.dst_node_id for each in whole)
+        taken = short_way.push(whole) if short_way and whole else []
         return [*taken, *push(in_parts)] if in_parts else taken
 
     def pull_unpacked(message_ids: Iterable[str]) -> Iterable[Message]:

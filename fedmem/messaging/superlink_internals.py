@@ -38,11 +38,6 @@ from fedmem.messaging.held_calls import HOLD, LONGEST_HOLD, HeldCalls, Scope
 
 WHOLE = "whole"
 """The group of messages that may be answered whole."""
-WHOLE_BYTES = 1 << 18
-"""Of the content of a whole message. A SuperLink reads all messages that it holds at each look for
-their replies."""
-CALL_BYTES = 1 << 22
-"""Of the whole messages that are sent by one call."""
 PULL = "/PullMessages"
 PULLS = {
     "/v1/fleet/pull-messages": PullMessagesRequest,
@@ -67,14 +62,11 @@ def is_whole(message: Message) -> bool:
 
 
 def goes_whole(message: Message) -> bool:
-    """Whether a message has leave to go whole, and is small enough for it."""
-    if message.metadata.group_id != WHOLE or not is_whole(message):
-        return False
-    records = message.content.config_records
-    if len(records) < len(message.content):
-        return False  # arrays are large
-    values = (value for record in records.values() for value in record.values())
-    return sum(len(v) for v in values if isinstance(v, str | bytes | list)) <= WHOLE_BYTES
+    """Whether a message has leave to go whole, and is small enough for it: has no arrays, which may
+    be large.
+    """
+    leave = message.metadata.group_id == WHOLE and is_whole(message)
+    return leave and len(message.content.config_records) == len(message.content)
 
 
 def stripped(message: Message) -> Message:
@@ -153,16 +145,15 @@ class ShortWay:
         self._replies, self._looks = _WholeReplies(), HeldLooks(0.0)
         self._client._interceptors += (self._looks, self._replies)
 
-    def push(self, messages: Sequence[Message]) -> Iterator[str]:
+    def push(self, messages: Sequence[Message]) -> list[str]:
         """Send messages whole; the ids of those that were taken."""
-        for some in _calls(messages):
-            for message in some:
-                message.metadata.__dict__["_message_id"] = message.object_id
-            request = PushAppMessagesRequest(
-                messages_list=[message_to_proto(message) for message in some],
-                message_object_trees=[tree_of_whole(message) for message in some],
-            )
-            yield from self._client.PushMessages(request).message_ids
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = message.object_id
+        request = PushAppMessagesRequest(
+            messages_list=[message_to_proto(message) for message in messages],
+            message_object_trees=[tree_of_whole(message) for message in messages],
+        )
+        return list(self._client.PushMessages(request).message_ids)
 
     def pull(self, message_ids: Iterable[str]) -> tuple[list[Message], list[Message]]:
         """The replies that have come: whole, and in parts."""
@@ -191,20 +182,6 @@ def held_until(end: float) -> Iterator[None]:
         yield
     finally:
         _hold_until = before
-
-
-def _calls(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """Messages by the calls that they are sent with."""
-    some, size = list[Message](), 0
-    for message in messages:
-        own = len(message_to_proto(message).SerializeToString())
-        if some and size + own > CALL_BYTES:
-            yield some
-            some, size = [], 0
-        some.append(message)
-        size += own
-    if some:
-        yield some
 
 
 @contextlib.contextmanager
