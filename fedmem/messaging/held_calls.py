@@ -9,6 +9,7 @@ second at most; its answer says by the same header that this SuperLink does so.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
@@ -140,7 +141,7 @@ def _seconds(scope: Scope) -> float | None:
     for name, value in scope.get("headers", ()):
         if name == HOLD.encode():
             with suppress(ValueError):
-                return float(value)
+                return float(value) if math.isfinite(float(value)) else None
     return None
 
 
