@@ -1,14 +1,16 @@
 """A round over slow links: how long it takes with each transport.
 
-    python benchmarks/links.py [--mbit N] [--delay MS] [--nodes N] [setting=value …]
+    python benchmarks/links.py [--mbit N] [--delay MS] [--nodes N] [--turns N] [setting=value …]
 
 As root, on Linux with iproute2: starts a real federation, each part in a network namespace of its
 own, and between each node's and the SuperLink's a link of so many Mbit/s each way (`tc`, a token
 bucket) and so many milliseconds there and back (`benchmarks/wire.py`). Few users train, so that
-what is left of a round is its messages, as where every node is a user's own.
+what is left of a round is its messages, as where every node is a user's own. The transports take
+turns, each time with a federation of their own; figures are medians over the turns.
 
-- a round: median seconds of the rounds after a stage's first, with the validation that each has.
-- of it: what a node spends to receive the task, to answer, and to send the reply, the medians.
+- a round: median seconds of the rounds after a stage's first, without their validation.
+- of it: what a node spends to receive the task once its head is there, to answer, and to send the
+  reply, the medians. The rest is the head's way, the hub's work, and waiting for the other nodes.
 - faster: float32's seconds by these.
 
 The figures are written to `benchmarks/links.json`.
@@ -17,15 +19,16 @@ The figures are written to `benchmarks/links.json`.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from common import Machine, figure, make_table, report
+from common import Machine, figure, make_table, middle, report
 from federation import Cost, cost_of
 
 from fedmem.core.console import say
@@ -123,6 +126,14 @@ def measure(transport: str, hosts: SlowHosts, nodes: int, asked: Sequence[str]) 
     return found
 
 
+def middle_of(turns: Sequence[Timed]) -> Timed:
+    """A stage's rounds with a transport, of several turns."""
+    costs = [vars(each.cost) for each in turns]
+    numbers = {k: middle([cost[k] for cost in costs]) for k in costs[0] if k != "stage"}
+    cost = replace(turns[0].cost, **numbers)
+    return Timed(turns[0].transport, cost, middle([each.whole for each in turns]))
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(
@@ -131,20 +142,28 @@ def main() -> None:
     parser.add_argument("--mbit", type=float, default=10.0)
     parser.add_argument("--delay", type=float, default=50.0)
     parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--transports", default=",".join(TRANSPORTS))
     parser.add_argument("overrides", nargs="*")
     asked = parser.parse_args()
-    machine, found = Machine.this(), []
-    names = [f"node-{node}" for node in range(asked.nodes)]
+    machine, timed = Machine.this(), list[Timed]()
+    nodes = [f"node-{node}" for node in range(asked.nodes)]
     try:
-        with SlowHosts(names, asked.mbit, asked.delay) as hosts:
-            for transport in asked.transports.split(","):
+        with SlowHosts(nodes, asked.mbit, asked.delay) as hosts:
+            for turn, transport in itertools.product(
+                range(asked.turns), asked.transports.split(",")
+            ):
                 settings = [*FEW_USERS, *asked.overrides]
-                found += measure(transport, hosts, asked.nodes, settings)
-                say(f"{transport}: done")
+                timed += measure(transport, hosts, asked.nodes, settings)
+                say(f"{transport}, turn {turn + 1}: done")
     except FedmemError as error:
         say(f"left out: {error}")
         return
+    names = dict.fromkeys((each.transport, each.cost.stage) for each in timed)
+    found = [
+        middle_of([each for each in timed if (each.transport, each.cost.stage) == name])
+        for name in names
+    ]
     plain = {e.cost.stage: e.cost.round_seconds for e in found if e.transport == "float32"}
     table = make_table(f"a round over {asked.mbit:g} Mbit/s and {asked.delay:g} ms", COLUMNS)
     for each in found:
@@ -154,8 +173,9 @@ def main() -> None:
         faster = plain.get(cost.stage, float("nan")) / cost.round_seconds
         row = f"{each.transport}, {cost.stage}"
         table.add_row(row, *map(figure, cells), figure(faster, "×"))
-    notes = f"{asked.nodes} nodes, each with a link of its own; seconds are medians"
+    notes = f"{asked.nodes} nodes, each with a link of its own; medians of {asked.turns} turns"
     figures = {"mbit": asked.mbit, "delay": asked.delay, "rounds": [asdict(e) for e in found]}
+    figures["turns"] = [asdict(each) for each in timed]
     report(Path(__file__).with_suffix(".json"), table, notes, machine, figures)
 
 

@@ -112,7 +112,9 @@ class HeldCalls:
                 news.clear()
                 there = {key for key in keys if self._there.get(key)}
                 answer = await self._look(scope, body)
-                if not _is_empty(answer):
+                if not _succeeded(answer):
+                    return answer
+                if any(part.get("body") for part in answer):  # no message has no bytes
                     for key in there & set(self._there):
                         self._there[key] -= 1
                     return answer
@@ -181,7 +183,5 @@ async def _first_of(left: asyncio.Future[None], news: asyncio.Event, seconds: fl
         coming.cancel()
 
 
-def _is_empty(answer: list[Any]) -> bool:
-    """Whether it is a success without a word, as Flower's is where there is no message."""
-    succeeded = any(part.get("status") == 200 for part in answer)
-    return succeeded and not any(part.get("body") for part in answer)
+def _succeeded(answer: list[Any]) -> bool:
+    return any(part.get("status") == 200 for part in answer)

@@ -27,6 +27,7 @@ class Post:
     def __init__(self) -> None:
         self.boxes: dict[str, list[str]] = {}
         self.looks: list[str] = []
+        self.refuses = False
         self.during_looks: Callable[[], Awaitable[None]] | None = None
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
@@ -39,13 +40,13 @@ class Post:
         if scope["path"] == "/push":
             for node, letter in asked.items():
                 self.boxes.setdefault(node, []).append(letter)
-        elif scope["path"] == "/pull":
+        elif scope["path"] == "/pull" and not self.refuses:
             self.looks.append(asked)
             box = self.boxes.get(asked, [])
             answer = box.pop(0) if box else ""
             if self.during_looks:
                 await self.during_looks()
-        status = 500 if scope["path"] == "/broken" else 200
+        status = 500 if scope["path"] == "/broken" else 401 if self.refuses else 200
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": answer.encode()})
 
@@ -190,6 +191,22 @@ def test_nothing_is_fetched_for_a_caller_who_has_left(
         await other("/push", {"a": "one"})
         assert said(await other("/pull", "a", hold="900")) == "one"
         assert not app._waiting
+
+    run(scenario)
+
+
+def test_a_stranger_s_call_is_refused_and_changes_nothing(post: Post) -> None:
+    async def scenario() -> None:
+        app = HeldCalls(post, wanted, brought)
+        call = Caller(app)
+        await call("/pull", "a", hold=NEVER)
+        await call("/push", {"a": "one"})
+        post.refuses = True
+        for node in "ab":
+            assert (await call("/pull", node, hold=NEVER))[0]["status"] == 401
+        assert app._there == {"a": 1}
+        post.refuses = False
+        assert said(await call("/pull", "a", hold="900")) == "one"
 
     run(scenario)
 
