@@ -5,8 +5,8 @@ r"""Run Flower's SuperLink, logging callers without TLS too.
         --ssl-keyfile keys/server.key --enable-supernode-auth
 
 It takes the options of `flower-superlink`, which closes a connection whose handshake fails without
-a word, so that whoever runs it cannot see why a node does not appear. docs/deployment.md goes
-through it step by step.
+a word, so that whoever runs it cannot see why a node does not appear. And it holds calls for
+messages until there are some. docs/deployment.md goes through it step by step.
 """
 
 from __future__ import annotations

@@ -187,7 +187,9 @@ def test_too_few_nodes_stop_a_run_with_one_line(federation: LocalFederation) -> 
     output = finish(running)
     (line,) = [line for line in output.splitlines() if "usable replies" in line]
     assert "1 usable replies, and 2 are needed (strategy.min_nodes)" in line
-    assert line.count(f"did not answer in {ANSWER_WITHIN} s") == 2
+    # By whatever the SuperLink knew: a minute without heartbeats, and a node is gone.
+    reasons = (f"did not answer in {ANSWER_WITHIN} s", "left without an answer", "is gone")
+    assert sum(line.count(reason) for reason in reasons) == 2
     assert "Traceback" not in output
     assert (federation.folder / "run" / "state" / "last.safetensors").is_file()
 
