@@ -7,8 +7,9 @@ Runs a few rounds of the asked stages with each transport, in the simulation, an
 update in its reply, in the rounds after the first; MB of a full copy; MB of the rest of a message
 and its reply; MB of all messages in as many rounds as `--of` says, validations and test included,
 reckoned from these; milliseconds that server and node spend on coding in a round, on tensors of the
-stage's sizes; and their share of a float32 round. The figures are written to
-`benchmarks/bytes.json`.
+stage's sizes; seconds of a round; the share that coding takes of one; and milliseconds more that a
+node spends on keeping what it holds, and what rounding has left, on its disk. The figures are
+written to `benchmarks/bytes.json`.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ from fedmem.core.training.batches import RoundKey
 from fedmem.core.transport.codec import Codec, shapes_of, values_of
 from fedmem.core.transport.down import ChangeCoder, joined
 from fedmem.core.transport.rounding import FLOAT_BITS
-from fedmem.core.transport.up import code_update
+from fedmem.core.transport.up import Remainders, code_update
 from fedmem.core.updates.update import Update
+from fedmem.federation.parameter_store import ParameterStore
 from fedmem.runs.configuration import compose_settings
 from fedmem.strategies.server_optimizer import ServerOptimizer
 
@@ -55,6 +57,7 @@ class Moved:
         rest: MB of the settings, users and figures in both.
         whole: MB of a run of so many rounds on these nodes, reckoned.
         coding: seconds a round.
+        keeping: seconds a round that a node spends on its files, beside.
         seconds: of a round.
     """
 
@@ -66,6 +69,7 @@ class Moved:
     rest: float
     whole: float
     coding: float
+    keeping: float
     seconds: float
 
 
@@ -101,6 +105,7 @@ def moved(
     copies = validations + 1 if settings.transport.bits == FLOAT_BITS else 2  # the first, the test
     whole = of * (down + up + rest) + validations * asking + copies * full
     stage = records[0]["stage"]
+    coding, keeping = coding_seconds(settings, scope, stage)
     return Moved(
         transport,
         stage,
@@ -109,7 +114,8 @@ def moved(
         full=full,
         rest=rest,
         whole=nodes * whole,
-        coding=coding_seconds(settings, scope, stage),
+        coding=coding,
+        keeping=keeping,
         seconds=middle([r["seconds"] - r["evaluation_seconds"] for r in later]),
     )
 
@@ -126,30 +132,42 @@ def total(traffic: list[dict[str, int]], kinds: tuple[str, ...] | None) -> float
     return sum(counts) / 1e6
 
 
-def coding_seconds(settings: Settings, scope: Parameters, stage: str) -> float:
-    """What server and one node spend on coding in a round, one after the other."""
+def coding_seconds(settings: Settings, scope: Parameters, stage: str) -> tuple[float, float]:
+    """What server and one node spend on coding in a round, one after the other; and what the node
+    spends on its files.
+    """
     codec = Codec(settings.transport)
     if codec.exact:
-        return 0.0
+        return 0.0, 0.0
     generator = torch.Generator().manual_seed(0)
     change = {n: 1e-3 * torch.randn(x.shape, generator=generator) for n, x in scope.items()}
     update = Update(change, weight=1, loss=1.0, users=1)
     coder = ChangeCoder(codec, {})
     optimizer = ServerOptimizer(settings.strategy, in_place=True)
     reached = {name: value.clone() for name, value in scope.items()}
-    seconds = []
-    for number in range(1, 6):
-        key = RoundKey(settings.seed, stage, number)
-        started = time.perf_counter()
-        payload = code_update(update, codec, key, "node")
-        received = values_of(codec.from_bytes(payload, shapes_of(scope)))
-        _, step = coder(received, key)
-        taken = values_of(codec.from_bytes(step, shapes_of(scope)))
-        reached = optimizer.step(reached, taken)  # the node's
-        content_hash(joined(reached, optimizer.state))
-        content_hash(joined(reached, optimizer.state))
-        seconds.append(time.perf_counter() - started)
-    return middle(seconds[1:])
+    coding, keeping = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        remainders = Remainders(Path(folder), "key") if codec.feedback else None
+        store = ParameterStore(Path(folder))
+        for number in range(1, 6):
+            key = RoundKey(settings.seed, stage, number)
+            started = time.perf_counter()
+            payload = code_update(update, codec, key, "node")
+            received = values_of(codec.from_bytes(payload, shapes_of(scope)))
+            _, step = coder(received, key)
+            taken = values_of(codec.from_bytes(step, shapes_of(scope)))
+            reached = optimizer.step(reached, taken)  # the node's
+            held = joined(reached, optimizer.state)
+            hashed = time.perf_counter()
+            content_hash(held)
+            coded = time.perf_counter()
+            coding.append(coded - started + coded - hashed)  # the server's hash, and the node's
+            if remainders is not None:
+                remainders.put(number, change)
+                remainders.before(number + 1)
+            store.put(held)
+            keeping.append(time.perf_counter() - coded - (coded - hashed))
+    return middle(coding[1:]), middle(keeping[1:])
 
 
 def main() -> None:
@@ -176,15 +194,16 @@ def main() -> None:
                 found.append(moved(transport, own, settings, asked.of, scope))
     plain = {each.stage: each.seconds for each in found if each.transport == "float32"}
     columns = ("down", "up", "full", "rest", f"{asked.of} rounds")
-    table = make_table("MB", ["transport", *columns, "coding ms", "share"])
+    table = make_table("MB", ["transport", *columns, "coding ms", "round s", "share", "keeping ms"])
     for each in found:
-        share = each.coding / plain.get(each.stage, each.seconds)
+        share = each.coding / (plain.get(each.stage, each.seconds - each.coding) + each.coding)
         sizes = (each.down, each.up, each.full, each.rest, each.whole)
-        cells = [*map(figure, sizes), figure(1e3 * each.coding), f"{share:.1%}"]
+        cells = [*map(figure, sizes), figure(1e3 * each.coding), figure(each.seconds)]
+        cells += [f"{share:.1%}", figure(1e3 * each.keeping)]
         table.add_row(f"{each.transport}, {each.stage}", *cells)
     notes = (
         "down, up and rest: of a training message to a node, and its reply\n"
-        "share: of coding in a round that trains as float32 does"
+        "share: of coding in a round of that and of what float32's takes, of its own without it"
     )
     report(Path(asked.out), table, notes, machine, [asdict(each) for each in found])
 

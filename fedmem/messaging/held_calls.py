@@ -174,9 +174,9 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-async def _first_of(left: asyncio.Future[None], news: asyncio.Event, seconds: float) -> None:
+async def _first_of(left: asyncio.Future[Any], news: asyncio.Event, seconds: float) -> None:
     """Wait until the caller has left, or for news, but no longer than so many seconds."""
-    coming = asyncio.ensure_future(news.wait())
+    coming: asyncio.Future[Any] = asyncio.ensure_future(news.wait())
     try:
         await asyncio.wait({left, coming}, timeout=max(seconds, 0.0), return_when="FIRST_COMPLETED")
     finally:

@@ -95,14 +95,13 @@ class HeldLooks:
 
     def intercept(self, context: Any, call_next: Any) -> httpx.Response:
         """As of Flower's `ProtobufClientInterceptor`."""
-        if not context.rpc_method.endswith(PULL):
-            return call_next(context)
+        looks = context.rpc_method.endswith(PULL)
         seconds = min(self.until - time.monotonic(), LONGEST_HOLD)
-        if seconds > 0:
+        if looks and seconds > 0:
             context.request.headers[HOLD] = f"{seconds:.3f}"
-        self.held = False
+        self.held = self.held and not looks
         response: httpx.Response = call_next(context)
-        self.held = HOLD in response.headers
+        self.held = HOLD in response.headers if looks else self.held
         return response
 
 
