@@ -95,13 +95,16 @@ class HeldLooks:
 
     def intercept(self, context: Any, call_next: Any) -> httpx.Response:
         """As of Flower's `ProtobufClientInterceptor`."""
-        looks = context.rpc_method.endswith(PULL)
+        response: httpx.Response
+        if not context.rpc_method.endswith(PULL):
+            response = call_next(context)
+            return response
         seconds = min(self.until - time.monotonic(), LONGEST_HOLD)
-        if looks and seconds > 0:
+        if seconds > 0:
             context.request.headers[HOLD] = f"{seconds:.3f}"
-        self.held = self.held and not looks
-        response: httpx.Response = call_next(context)
-        self.held = HOLD in response.headers if looks else self.held
+        self.held = False
+        response = call_next(context)
+        self.held = HOLD in response.headers
         return response
 
 
