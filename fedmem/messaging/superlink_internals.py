@@ -94,7 +94,7 @@ class HeldLooks:
         self.held = False
 
     def intercept(self, context: Any, call_next: Any) -> httpx.Response:
-        """As of Flower's `ProtobufClientInterceptor`."""
+        """As an interceptor of Flower's client for protobuf."""
         response: httpx.Response
         if not context.rpc_method.endswith(PULL):
             response = call_next(context)
@@ -115,7 +115,7 @@ class _WholeReplies:
         self.found: list[Message] = []
 
     def intercept(self, context: Any, call_next: Any) -> httpx.Response:
-        """As of Flower's `ProtobufClientInterceptor`."""
+        """As an interceptor of Flower's client for protobuf."""
         response: httpx.Response = call_next(context)
         if not context.rpc_method.endswith(PULL) or response.is_error:
             return response
