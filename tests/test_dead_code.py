@@ -8,15 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("fedmem", "strategies", "clients", "benchmarks")
-CALLED_BY_LIBRARIES = {
-    "items_with_rows",
-    "forward",
-    "setup_context",
-    "get_parameters",
-    "describe",
-    "intercept",
-}
-CALLED_BY_LIBRARIES |= {"model_config", "on_train_begin", "after_central_iteration"}
+CALLED_BY_LIBRARIES = {"items_with_rows", "forward", "setup_context", "get_parameters", "describe"}
+CALLED_BY_LIBRARIES |= {"model_config", "on_train_begin", "after_central_iteration", "intercept"}
 """What torch, Flower, pydantic and pfl look for by name, and what `app.query` registers."""
 LISTED_BY = {"check"}
 """Decorators of functions that nobody calls by name: a table of their module is made of them."""
