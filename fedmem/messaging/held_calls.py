@@ -57,8 +57,15 @@ class HeldCalls:
         """Answer a call."""
         seconds = _seconds(scope)
         if seconds is None:
-            await self._app(scope, receive, send)
-            if scope["type"] == "http":
+            succeeded = False
+
+            async def noting(part: Any) -> None:
+                nonlocal succeeded
+                succeeded = succeeded or _succeeded([part])
+                await send(part)
+
+            await self._app(scope, receive, noting)
+            if succeeded:
                 self._count(self._brought(scope))
             return
         body = await _whole_body(receive)

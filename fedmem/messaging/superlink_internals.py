@@ -26,15 +26,16 @@ from flwr.app import Message
 from flwr.app.message import remove_content_from_message
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.fleet_pb2 import PullMessagesRequest, PushMessagesRequest
-from flwr.proto.message_pb2 import ObjectTree
+from flwr.proto.message_pb2 import ObjectTree, PushObjectRequest
 from flwr.proto.runtime_pb2 import (
     PullAppMessagesRequest,
     PullAppMessagesResponse,
     PushAppMessagesRequest,
 )
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from google.protobuf.message import DecodeError
 
-from fedmem.messaging.held_calls import HOLD, LONGEST_HOLD, HeldCalls, Scope
+from fedmem.messaging.held_calls import HOLD, LONGEST_HOLD, MOST_COUNTED, HeldCalls, Scope
 
 WHOLE = "whole"
 """The group of messages that may be answered whole."""
@@ -193,7 +194,7 @@ def superlink_that_holds_calls() -> Iterator[None]:
     from starlette.middleware import Middleware
 
     found = extensions.get_middleware
-    held = Middleware(HeldCalls, wanted=_wanted, brought=_brought)
+    held = Middleware(HeldCalls, wanted=_wanted, brought=_Arrivals())
     with replaced(extensions, get_middleware=lambda: (held, *found())):
         yield
 
@@ -211,16 +212,33 @@ def _wanted(path: str, body: bytes) -> set[str] | None:
     return set(request.message_ids)
 
 
-def _brought(scope: Scope) -> Mapping[str, int]:
-    """How many messages a call has brought to each node, or replies to each message; none yet to
-    a message that it has brought.
+class _Arrivals:
+    """How many messages calls have brought to each node, and replies to each message: those in
+    parts once all of them are there.
     """
-    request = scope.get("state", {}).get("protobuf_request")  # as Flower's middleware has read it
-    brought = Counter[str]()
-    if isinstance(request, PushAppMessagesRequest):
-        sent = [message.metadata for message in request.messages_list]
-        brought.update(str(each.dst_node_id) for each in sent)
-        brought.update(dict.fromkeys((each.message_id for each in sent), 0))
-    if isinstance(request, PushMessagesRequest):
-        brought.update(message.metadata.reply_to_message_id for message in request.messages_list)
-    return brought
+
+    def __init__(self) -> None:
+        self._missing: dict[str, tuple[str, set[str]]] = {}  # for whom, and parts, by message
+
+    def __call__(self, scope: Scope) -> Mapping[str, int]:
+        """What a call has brought, by its scope; none yet to a message that it has brought."""
+        request = scope.get("state", {}).get("protobuf_request")  # as Flower's middleware read it
+        brought = Counter[str]()
+        if isinstance(request, PushAppMessagesRequest | PushMessagesRequest):
+            pushed = zip(request.messages_list, request.message_object_trees, strict=False)
+            for message, tree in pushed:
+                about, parts = message.metadata, set[str]()
+                node, replied = str(about.dst_node_id), about.reply_to_message_id
+                if not replied:
+                    brought[about.message_id] = 0
+                if not message.content.items:
+                    parts = {part.object_id for part in iterate_object_tree(tree)}
+                self._missing[about.message_id] = (replied or node, parts)
+        elif isinstance(request, PushObjectRequest):
+            for _, parts in self._missing.values():
+                parts.discard(request.object_id)
+        there = [name for name, (_, parts) in self._missing.items() if not parts]
+        brought.update(self._missing.pop(name)[0] for name in there)
+        while len(self._missing) > MOST_COUNTED:
+            del self._missing[next(iter(self._missing))]
+        return brought

@@ -37,7 +37,7 @@ class Post:
         asked = json.loads(body["body"])
         scope["state"]["asked"] = asked
         answer = ""
-        if scope["path"] == "/push":
+        if scope["path"] == "/push" and not self.refuses:
             for node, letter in asked.items():
                 self.boxes.setdefault(node, []).append(letter)
         elif scope["path"] == "/pull" and not self.refuses:
@@ -204,6 +204,7 @@ def test_a_stranger_s_call_is_refused_and_changes_nothing(post: Post) -> None:
         post.refuses = True
         for node in "ab":
             assert (await call("/pull", node, hold=NEVER))[0]["status"] == 401
+            assert (await call("/push", {node: "forged"}))[0]["status"] == 401
         assert app._there == {"a": 1}
         post.refuses = False
         assert said(await call("/pull", "a", hold="900")) == "one"

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
+from flwr.app.message import remove_content_from_message
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.fleet_pb2 import PullMessagesRequest, PushMessagesRequest
 from flwr.proto.message_pb2 import (
@@ -44,7 +45,7 @@ from fedmem.messaging.packing import pack, pack_messages_of, unpack
 from fedmem.messaging.superlink_internals import (
     PULLS,
     WHOLE,
-    _brought,
+    _Arrivals,
     _wanted,
     goes_whole,
     is_whole,
@@ -244,22 +245,38 @@ def test_what_is_replaced_is_put_back() -> None:
 
 
 def test_calls_are_known_by_whom_they_are_for() -> None:
-    message, other = task(7), task(8)
-    for each in (message, other):
-        vars(each.metadata)["_message_id"] = each.object_id
-    ids = [message.metadata.message_id, other.metadata.message_id]
-    pushed = PushAppMessagesRequest(messages_list=map(message_to_proto, (message, other)))
-    assert _brought({"state": {"protobuf_request": pushed}}) == {
-        "7": 1, "8": 1, ids[0]: 0, ids[1]: 0
-    }  # fmt: skip
-    reply = Message(RecordDict(), reply_to=message)
-    replied = PushMessagesRequest(messages_list=[message_to_proto(reply)])
-    assert _brought({"state": {"protobuf_request": replied}}) == {ids[0]: 1}
-    assert _brought({"type": "http"}) == {}
     fleet, runtime = PULLS
     node = PullMessagesRequest(node=Node(node_id=7)).SerializeToString()
     assert _wanted(fleet, node) == {"7"}
-    looks = PullAppMessagesRequest(message_ids=ids).SerializeToString()
-    assert _wanted(runtime, looks) == set(ids)
+    looks = PullAppMessagesRequest(message_ids=["a", "b"]).SerializeToString()
+    assert _wanted(runtime, looks) == {"a", "b"}
     assert _wanted("/v1/fleet/push-object", node) is None
     assert _wanted(fleet, b"\xff\xff") is None
+
+
+def test_a_message_has_come_when_all_of_it_is_there() -> None:
+    work_alone()
+    whole, in_parts = task(7), task(8)
+    for each in (whole, in_parts):
+        each.metadata.group_id = WHOLE
+        vars(each.metadata)["_message_id"] = each.object_id
+    names = [whole.metadata.message_id, in_parts.metadata.message_id]
+    head = message_to_proto(remove_content_from_message(in_parts))
+    trees = [tree_of_whole(whole), get_object_tree(in_parts)]
+    arrivals = _Arrivals()
+
+    def bring(request: Any) -> dict[str, int]:
+        return dict(arrivals({"type": "http", "state": {"protobuf_request": request}}))
+
+    heads = [message_to_proto(whole), head]
+    pushed = PushAppMessagesRequest(messages_list=heads, message_object_trees=trees)
+    assert bring(pushed) == {"7": 1, names[0]: 0, names[1]: 0}
+    *parts, last = (part.object_id for part in iterate_object_tree(trees[1]))
+    assert [bring(PushObjectRequest(object_id=part)) for part in parts] == [{}, {}]
+    assert bring(PushObjectRequest(object_id=last)) == {"8": 1}
+    reply = Message(RecordDict(dict(SAID)), reply_to=whole)
+    vars(reply.metadata)["_message_id"] = reply.object_id
+    heads = [message_to_proto(reply)]
+    replied = PushMessagesRequest(messages_list=heads, message_object_trees=[tree_of_whole(reply)])
+    assert bring(replied) == {names[0]: 1}
+    assert arrivals({"type": "http"}) == {}
