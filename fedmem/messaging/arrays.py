@@ -43,6 +43,11 @@ class HeldArray(Array):
         """The array, to do with as one likes; where it came from another process, there is one."""
         return self._array if self._own else self._array.copy()
 
+    def deflate(self) -> bytes:
+        """What Flower's own would give to a SuperLink."""
+        deflated: bytes = Array(self.dtype, self.shape, self.stype, self.data).deflate()
+        return deflated
+
     @property
     def size(self) -> int:
         """Bytes that Flower would make of it."""

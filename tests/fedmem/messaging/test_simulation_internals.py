@@ -30,23 +30,29 @@ from fedmem.messaging.simulation_internals import (
 )
 
 
-class Looks(threading.Event):
-    """A SuperLink's state without messages, and the event that ends looking for them."""
+class Waits(threading.Event):
+    """Keeps what it is asked to wait for."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.asked: list[float] = []
-        self._most = most
-
-    def get_message_ins(self, node_id: int, limit: int) -> list[Message]:
-        self._most -= 1
-        if not self._most:
-            self.set()
-        return []
 
     def wait(self, timeout: float | None = None) -> bool:
         self.asked.append(timeout or 0.0)
         return self.is_set()
+
+
+class NoMessages:
+    """A SuperLink's state without messages; at the third look it is the last."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop, self._looks = stop, 0
+
+    def get_message_ins(self, node_id: int, limit: int) -> list[Message]:
+        self._looks += 1
+        if self._looks == 3:
+            self._stop.set()
+        return []
 
 
 def test_a_simulation_looks_for_messages_when_there_are_some(
@@ -54,15 +60,15 @@ def test_a_simulation_looks_for_messages_when_there_are_some(
 ) -> None:
     found = vce_api.add_messages_to_queue
     assert found.__name__ in vce_api.run_api.__code__.co_names  # where the simulation finds it
-    found(state := Looks(3), Queue(), {1: 0}, state)  # type: ignore[arg-type]
-    assert state.asked == [0.1] * 3
-    waits: list[float] = []
+    stop, ours = Waits(), Waits()
+    found(NoMessages(stop), Queue(), {1: 0}, stop)  # type: ignore[arg-type]
+    assert stop.asked == [0.1] * 3
     with monkeypatch.context() as patched, quick_messages():
-        patched.setattr(SENT, "wait", waits.append)
-        vars(vce_api)[found.__name__](state := Looks(3), Queue(), {1: 0}, state)
-    assert state.asked == []
-    assert len(waits) == 3
-    assert max(waits) < 0.1
+        patched.setattr(SENT, "wait", ours.wait)
+        vars(vce_api)[found.__name__](NoMessages(stop := Waits()), Queue(), {1: 0}, stop)
+    assert stop.asked == []
+    assert len(ours.asked) == 3
+    assert max(ours.asked) < 0.1
     assert vce_api.add_messages_to_queue is found
 
 
