@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-"""Names of the two options in glibc's `malloc.h`."""
+"""Numbers of the two options, as glibc's header of malloc has them."""
 LARGEST = 1 << 25
 """Bytes of the largest piece that is kept; glibc allows no more."""
 KEPT = 1 << 30
