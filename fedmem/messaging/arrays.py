@@ -7,12 +7,13 @@ of one machine neither is needed.
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import Array
+from flwr.app import Array, ArrayRecord
 
 NUMPY = "numpy.ndarray"
 """How Flower names the form of these bytes."""
@@ -53,6 +54,14 @@ class HeldArray(Array):
         """Bytes that Flower would make of it."""
         fortran = self._array.flags.f_contiguous and not self._array.flags.c_contiguous
         return _header(self.dtype, self.shape, fortran) + self._array.nbytes
+
+
+def held(arrays: Mapping[str, npt.NDArray[Any]]) -> ArrayRecord:
+    """Arrays by name as a record of such."""
+    record = ArrayRecord()
+    for name, array in arrays.items():  # one by one: Flower copies those of a dictionary
+        record[name] = HeldArray(array)
+    return record
 
 
 @lru_cache(maxsize=1024)

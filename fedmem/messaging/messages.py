@@ -21,7 +21,7 @@ from fedmem.core.model.parameters import Parameters
 from fedmem.core.transport.codec import Codec, values_of
 from fedmem.core.transport.payload import PayloadError, Shapes
 from fedmem.core.updates.update import Update
-from fedmem.messaging.arrays import HeldArray
+from fedmem.messaging.arrays import held
 
 DESCRIBE = "query.describe"
 NOVELTY = "query.novelty"
@@ -31,10 +31,7 @@ ITEMS, ITEMS_WITH_ROWS = "query.items", "query.items_with_rows"
 
 def to_array_record(parameters: Mapping[str, torch.Tensor]) -> ArrayRecord:
     """Parameters as a record, by name. They must not change until it is sent."""
-    record = ArrayRecord()
-    for name, value in parameters.items():  # one by one: a dictionary's arrays would be copied
-        record[name] = HeldArray(value.detach().cpu().numpy())
-    return record
+    return held({name: value.detach().cpu().numpy() for name, value in parameters.items()})
 
 
 def from_array_record(record: ArrayRecord) -> Parameters:

@@ -38,7 +38,7 @@ def receive(connection: Connection) -> Any:
     pickled, sizes = connection.recv()
     arrays = [np.empty(size, np.uint8) for size in sizes]
     for array in arrays:
-        view = memoryview(array)
+        view = array.data
         while len(view):
             count = os.readv(connection.fileno(), [view])
             if not count:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, RecordDict
 
-from fedmem.messaging.arrays import HeldArray, bytes_of
+from fedmem.messaging.arrays import HeldArray, bytes_of, held
 from fedmem.messaging.packing import pack, unpack
 
 ARRAYS = [
@@ -49,9 +49,7 @@ def test_a_reader_gets_a_copy_but_of_what_came_from_another_process() -> None:
 
 
 def test_it_travels_through_a_superlink_as_others_do() -> None:
-    record = ArrayRecord()
-    record["w"] = HeldArray(ARRAYS[0])
-    packed = pack(RecordDict({"scope": record}))
+    packed = pack(RecordDict({"scope": held({"w": ARRAYS[0]})}))
     assert packed == pack(RecordDict({"scope": ArrayRecord({"w": Array(ARRAYS[0])})}))
     back = unpack(packed).array_records["scope"]["w"]
     np.testing.assert_array_equal(back.numpy(), ARRAYS[0])
