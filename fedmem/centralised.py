@@ -102,10 +102,13 @@ class CentralTraining:
             self.node.load(CENTRALISED, progress.parameters)
             load_optimizer_state(self.optimizer, self.trainer.scope, progress.optimizer)
         reporter.begin(progress)
-        while not progress.over:
-            record, progress = self._epoch(progress)
-            reporter.ended(record, progress)
-            reporter.report()
+        try:
+            while not progress.over:
+                record, progress = self._epoch(progress)
+                reporter.ended(record, progress)
+                reporter.report()
+        finally:
+            reporter.end()
         assert progress.best is not None
         self.node.load(CENTRALISED, progress.best)
         test = self._rank("test", RANKINGS)

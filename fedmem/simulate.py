@@ -48,6 +48,7 @@ from fedmem.core.data import load_histories, print_summary, write_id_files
 from fedmem.core.data.identity import identity
 from fedmem.core.data.sampling import participants, sample_ranked
 from fedmem.core.errors import FedmemError, readable_disk_errors
+from fedmem.core.machine.allocator import keep_freed_memory
 from fedmem.core.machine.cluster import backend_config, joined, survey
 from fedmem.core.machine.device import check_precision
 from fedmem.core.machine.placement import Placement, share_of
@@ -61,7 +62,7 @@ from fedmem.doctor.finding import print_findings
 from fedmem.federation import client_app
 from fedmem.federation.server_app import Run, make_server_app
 from fedmem.messaging.exchange import Interrupted
-from fedmem.messaging.simulation_internals import answered_by, light_workers, often_looking
+from fedmem.messaging.simulation_internals import answered_by, light_workers, quick_messages
 from fedmem.runs.configuration import CONFIG_MODULE
 from fedmem.runs.folder import FROZEN, NODES, RunFolder, shown
 from fedmem.runs.progress import make_progress, print_results
@@ -128,6 +129,7 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
     results: list[StageResult] = []
     failures: list[BaseException] = []
     quiet_libraries()
+    keep_freed_memory()
     with (
         HeldBack(stop := threading.Event()) as signals,
         answered(settings.simulation.ray_address, placement),
@@ -138,7 +140,7 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
         with (
             make_progress() as progress,
             trackers(settings, folder) as tracking,
-            often_looking(),
+            quick_messages(),
         ):
             keep_ranks = settings.simulation.keep_ranks
             run = Run(settings, [progress, *tracking], stop, folder=folder, keep_ranks=keep_ranks)

@@ -99,7 +99,8 @@ class FedAdam(Optimizer):
             own = self.state[value]
             own["step"] = torch.as_tensor(own.get("step", 0) + 1)
             for name in ("exp_avg", "exp_avg_sq"):
-                own.setdefault(name, torch.zeros_like(value))
+                if name not in own:
+                    own[name] = torch.zeros_like(value)
             steps, table = int(own["step"]), (len(value), -1) if value.dim() > 1 else (1, -1)
             tensors = (value.grad, value, own["exp_avg"], own["exp_avg_sq"])
             numbers = (

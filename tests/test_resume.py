@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import math
 import random
 import shutil
 import subprocess
@@ -47,8 +48,8 @@ class Undisturbed(NamedTuple):
     camera: Camera
 
     @classmethod
-    def run(cls, settings: Settings, album: Path) -> Undisturbed:
-        camera = photographed(settings, album)
+    def run(cls, settings: Settings, album: Path, writing_share: float = math.inf) -> Undisturbed:
+        camera = photographed(settings, album, writing_share)
         return cls(settings, outcome(settings), camera)
 
     @property
@@ -96,6 +97,19 @@ def test_so_does_a_run_with_another_server_optimizer_or_start(
         "federation.evaluate_every=2",
     )
     Undisturbed.run(settings, tmp_path / "album").go_on_from(every=6)
+
+
+def test_so_does_a_run_whose_rounds_are_written_several_at_a_time(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    settings = make_settings(
+        "stage=pretrain_sasrec", "federation.rounds=5", "federation.evaluate_every=2"
+    )
+    undisturbed = Undisturbed.run(settings, tmp_path / "album", writing_share=1e-9)
+    metrics = [kept / "0" / "metrics.jsonl" for _, kept in undisturbed.camera.pictures]
+    lines = {len(path.read_text().splitlines()) for path in metrics if path.is_file()}
+    assert lines == {0, 1, 5}  # the first, and the others at the end
+    undisturbed.go_on_from(every=4)
 
 
 def test_so_does_a_stage_whose_patience_has_run_out(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context
+from flwr.app import ConfigRecord, Context
 
 from fedmem.clients import UserClient
 from fedmem.core.data.forgotten import read_forgotten
@@ -10,6 +10,7 @@ from fedmem.core.data.interactions import Split
 from fedmem.core.memory import MemoryBank
 from fedmem.core.memory.memory_store import NodeStore, memory_key
 from fedmem.federation.kept_nodes import own_folder
+from fedmem.messaging.arrays import held
 from fedmem.messaging.messages import Task
 
 MEMORY = "memory"
@@ -42,7 +43,7 @@ def bring_memory(client: UserClient, split: Split, task: Task, context: Context)
         if read_forgotten(node.settings.data).digest != forgotten:
             # It was asked for meanwhile; the next message fills the memories anew.
             store.put(key, bank.empty(), forgotten)
-        context.state[MEMORY] = ArrayRecord({n: Array(v) for n, v in packed.items()})
+        context.state[MEMORY] = held({name: value.copy() for name, value in packed.items()})
         context.state[MEMORY_ABOUT] = ConfigRecord(
             {"rules": bank.rules, "stamp": bank.stamp, "forgotten": forgotten}
         )

@@ -63,7 +63,7 @@ def run_rounds(
             began = ended
             reporter.ended(record, progress)
     finally:
-        reporter.report()
+        reporter.end()
     return progress
 
 

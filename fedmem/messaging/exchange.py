@@ -16,6 +16,9 @@ SHORTEST_POLL, LONGEST_POLL = 0.005, 0.25
 POLL_SHARE = 0.02
 """Seconds from one look for replies to the next: this share of the time waited so far. A SuperLink
 answers each look by a query of its database; one that holds looks takes the time itself."""
+SENT, ARRIVED = threading.Event(), threading.Event()
+"""For a simulation, which has both sides in one process: that messages were sent, which it may wait
+for, and that a reply has arrived, for which it ends a wait between two looks."""
 GRACE = 5.0
 """Seconds that a message outlives the wait for its reply."""
 
@@ -52,6 +55,7 @@ def exchange(
     started = time.monotonic()
     end = started + timeout
     taken = set(grid.push_messages(messages))
+    SENT.set()
     nodes = {m.metadata.message_id: m.metadata.dst_node_id for m in messages}
     waiting = {key: node for key, node in nodes.items() if key in taken}
     failed = {node: "is not known to the SuperLink" for k, node in nodes.items() if k not in taken}
@@ -64,6 +68,7 @@ def exchange(
         # Seen before the look: whoever answered while a broken reply was waited for is heard.
         looked = time.monotonic()
         over = looked >= end
+        ARRIVED.clear()
         with parts_of_replies_until(end), held_until(end):
             pulled = grid.pull_messages(set(waiting))
         for reply in pulled:
@@ -74,7 +79,7 @@ def exchange(
                 replies.append(reply)
         if waiting and not over:
             pause = min(max(POLL_SHARE * (looked - started), SHORTEST_POLL), LONGEST_POLL)
-            time.sleep(max(looked + pause - time.monotonic(), 0.0))
+            ARRIVED.wait(max(looked + pause - time.monotonic(), 0.0))
     failed |= dict.fromkeys(waiting.values(), f"did not answer in {timeout:g} s")
     return replies, failed
 

@@ -21,6 +21,7 @@ from fedmem.core.model.parameters import Parameters
 from fedmem.core.transport.codec import Codec, values_of
 from fedmem.core.transport.payload import PayloadError, Shapes
 from fedmem.core.updates.update import Update
+from fedmem.messaging.arrays import held
 
 DESCRIBE = "query.describe"
 NOVELTY = "query.novelty"
@@ -29,13 +30,13 @@ ITEMS, ITEMS_WITH_ROWS = "query.items", "query.items_with_rows"
 
 
 def to_array_record(parameters: Mapping[str, torch.Tensor]) -> ArrayRecord:
-    """Parameters as a record, by name."""
-    return ArrayRecord({n: Array(v.detach().cpu().numpy()) for n, v in parameters.items()})
+    """Parameters as a record, by name. They must not change until it is sent."""
+    return held({name: value.detach().cpu().numpy() for name, value in parameters.items()})
 
 
 def from_array_record(record: ArrayRecord) -> Parameters:
     """The inverse of `to_array_record`."""
-    # `numpy` reads each array into memory of its own.
+    # `numpy` gives each array memory of its own.
     arrays = {name: np.asarray(array.numpy(), order="C") for name, array in record.items()}
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 

@@ -17,9 +17,13 @@ from typing import Any
 from flwr.common.constant import PARTITION_ID_KEY, ErrorCode
 
 from fedmem.core.machine.workers import CallError, Workers
+from fedmem.messaging.exchange import ARRIVED, SENT
 
 RAY_BACKEND = "flwr.server.superlink.fleet.vce.backend.raybackend"
 SHORTEST_WAIT = 0.005
+SHORTEST_TURN = 0.001
+"""Seconds after which a thread of Python's that computes lets others have their turn, in place of
+0.005."""
 LOOK_SHARE = 0.02
 """Seconds that a simulation waits between two looks for messages: as long as makes looking this
 share of its time, and at least so many. Flower's own are 0.1."""
@@ -34,40 +38,65 @@ class SoonerAwake:
 
     def __init__(self, event: threading.Event) -> None:
         self.is_set = event.is_set
-        self._event = event
         self._woke = time.perf_counter()
 
     def wait(self, timeout: float) -> bool:
-        """Whether the event was set within `timeout` or less, see `SHORTEST_WAIT`."""
+        """Whether the event was set; after `timeout`, see `SHORTEST_WAIT`, or what was sent."""
         looked = time.perf_counter() - self._woke
-        found = self._event.wait(min(timeout, max(looked / LOOK_SHARE, SHORTEST_WAIT)))
+        SENT.wait(min(timeout, max(looked / LOOK_SHARE, SHORTEST_WAIT)))
+        SENT.clear()
         self._woke = time.perf_counter()
-        return found
+        return self.is_set()
+
+
+class SayingWhatArrives:
+    """A state of Flower's that replies are stored in: whoever waits for one looks at once.
+
+    Args:
+        state: of the simulation.
+    """
+
+    def __init__(self, state: Any) -> None:
+        self._state = state
+
+    def store_message_res(self, message: Any) -> Any:
+        """What the state answers."""
+        stored = self._state.store_message_res(message)
+        ARRIVED.set()
+        return stored
 
 
 @contextlib.contextmanager
-def often_looking() -> Iterator[None]:
-    """Let a simulation that starts here look for new messages to its nodes more often.
+def quick_messages() -> Iterator[None]:
+    """Let a simulation that starts here find messages to its nodes, and replies, when they come.
 
-    Flower has no setting for it. Where another version of Flower looks in another way, it looks as
-    often as it does.
+    Flower looks for the ones every so often, and has no setting for it; for the others we do.
+    Where another version of Flower does so in another way, both look as often as they do.
     """
     from flwr.server.superlink.fleet.vce import vce_api
 
-    name = "add_messages_to_queue"
-    found = vars(vce_api).get(name)
-    if found is None:
-        yield
-        return
+    def sooner(found: Callable[..., None]) -> Callable[..., None]:
+        def look(*given: Any) -> None:
+            found(*(SoonerAwake(x) if isinstance(x, threading.Event) else x for x in given))
 
-    def often(*given: Any) -> None:
-        found(*(SoonerAwake(x) if isinstance(x, threading.Event) else x for x in given))
+        return look
 
-    vars(vce_api)[name] = often
+    def saying(found: Callable[..., None]) -> Callable[..., None]:
+        def store(state: Any, *given: Any) -> None:
+            found(SayingWhatArrives(state), *given)
+
+        return store
+
+    changes = {"add_messages_to_queue": sooner, "put_message_into_state": saying}
+    found = {name: vars(vce_api)[name] for name in changes if name in vars(vce_api)}
+    vars(vce_api).update({name: changes[name](each) for name, each in found.items()})
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SHORTEST_TURN)  # a message passes through four threads
     try:
         yield
     finally:
-        vars(vce_api)[name] = found
+        sys.setswitchinterval(interval)
+        vars(vce_api).update(found)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from flwr.app import Message, RecordDict
 
+from fedmem.messaging.arrays import bytes_of
+
 Kinds = dict[str, int]
 """Bytes by the name of a message's part, as `fedmem.messaging.messages` names them."""
 
@@ -21,7 +23,10 @@ def bytes_by_kind(messages: Iterable[Message]) -> Kinds:
 
 def payload_bytes(record: RecordDict) -> Kinds:
     """Bytes of one message: of arrays, of numbers, of settings as text, and raw."""
-    arrays = {kind: part.count_bytes() for kind, part in record.array_records.items()}
+    arrays = {
+        kind: sum(len(name) + bytes_of(array) for name, array in part.items())
+        for kind, part in record.array_records.items()
+    }
     numbers = {kind: part.count_bytes() for kind, part in record.metric_records.items()}
     # ConfigRecord counts its own bytes too, but not those of an empty string (Flower 1.41 raises).
     texts = {

@@ -1,4 +1,4 @@
-"""A run's folder: who may write there, its metrics as they come, and its state after every round.
+"""A run's folder: who may write there, its metrics as they come, and its state after its rounds.
 
 - `metrics.jsonl`: a line a round.
 - `novelty.json`: what the memory's threshold was found from.
@@ -18,7 +18,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, Self
@@ -151,14 +151,15 @@ class RunFolder:
         lines = (self.path / ROUNDS).read_text(encoding="utf-8").splitlines()
         return [record for line in lines if (record := json.loads(line))["stage"] == stage]
 
-    def end_round(self, record: Mapping[str, Any], stage: StageProgress) -> None:
-        """Write that a round has ended: its metrics, then the state that counts on them.
+    def end_rounds(self, records: Iterable[Mapping[str, Any]], stage: StageProgress) -> None:
+        """Write that rounds have ended: their metrics, then the state after them.
 
         Raises:
-            OSError: the disk does not take it; the state is that of the round before.
+            OSError: the disk does not take it; the state is that of the rounds before.
         """
         try:
-            self._metrics.write(json.dumps(record).encode() + b"\n")
+            for record in records:
+                self._metrics.write(json.dumps(record).encode() + b"\n")
             self._metrics.flush()
             flush(Path(self._metrics.name))
         except OSError as error:

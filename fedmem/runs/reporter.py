@@ -16,12 +16,16 @@ from fedmem.runs.folder import RunFolder
 from fedmem.runs.records import Observer, RoundRecord, StageResult
 from fedmem.runs.stage_progress import StageProgress
 
+WRITING_SHARE = 0.05
+"""Share of the time that writing may take: rounds that are short are written several at a time."""
+
 
 class StageReporter:
     """Writes a stage into the open folder of its run, and notifies observers of what is written.
 
-    A round that has ended is kept until there is time to write it: while nodes train in the next.
-    A run that is killed before begins again with the round that was not written.
+    A round that has ended is kept until there is time to write it: while nodes train in the next,
+    or in a later one where rounds are short, see `WRITING_SHARE`. A run that is killed before
+    begins again with the first round that was not written.
 
     Not so a private round: other nodes may be there when it is repeated, and the difference of two
     sums under the same noise is free of it. So it is written before anybody sees its parameters,
@@ -33,6 +37,9 @@ class StageReporter:
         self._observers = observers
         self._stage = stage
         self._ended: tuple[RoundRecord, StageProgress] | None = None
+        self._unwritten: list[RoundRecord] = []
+        self._latest: StageProgress | None = None
+        self._due = 0.0
         self._records = [RoundRecord(**record) for record in folder.rounds(stage.name)]
         self._began = time.monotonic() - sum(record.seconds for record in self._records)
 
@@ -54,14 +61,40 @@ class StageReporter:
             self._folder.keep_progress(replace(progress, awaiting=record))
 
     def report(self) -> None:
-        """Write the round that has ended, if there is one, and notify the observers."""
+        """Write the round that has ended, if there is one, and notify the observers.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
         if self._ended is None:
             return
         (record, progress), self._ended = self._ended, None
         self._records.append(record)
-        self._folder.end_round(asdict(record), progress)
+        self._unwritten.append(record)
+        self._latest = progress
+        if progress.ledger is not None or time.monotonic() >= self._due:
+            self._write()
         for observer in self._observers:
             observer.on_round(record)
+
+    def end(self) -> None:
+        """Write all that is not written, after the last round or where the run breaks off.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        self.report()
+        self._write()
+
+    def _write(self) -> None:
+        if self._latest is None:
+            return
+        began, records = time.monotonic(), list(map(asdict, self._unwritten))
+        latest, self._latest = self._latest, None
+        self._unwritten.clear()
+        self._folder.end_rounds(records, latest)
+        ended = time.monotonic()
+        self._due = ended + (ended - began) / WRITING_SHARE
 
     def finish(
         self,

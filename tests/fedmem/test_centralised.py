@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from fedmem.core.evaluation.outcomes import load_outcomes
 from fedmem.core.evaluation.protocol import USERS, means
 from fedmem.core.settings import RunSettings, Settings
 from fedmem.core.stages import CENTRALISED, PRETRAIN_SASREC
+from fedmem.runs import reporter
 from fedmem.runs.folder import RunFolder
 from tests.helpers.in_process_grid import run_in_process
 from tests.helpers.interruptions import timeless
@@ -92,15 +94,16 @@ def test_stopped_after_any_epoch_it_goes_on_to_the_same_bits(
 
     train_centrally(settings)
     expected = outcome()
-    end_round = RunFolder.end_round
+    end_rounds = RunFolder.end_rounds
 
-    def interrupting(folder: RunFolder, record: dict[str, Any], *rest: Any) -> None:
-        end_round(folder, record, *rest)
-        if record["round"] == epoch:
+    def interrupting(folder: RunFolder, records: list[dict[str, Any]], *rest: Any) -> None:
+        end_rounds(folder, records, *rest)
+        if records[-1]["round"] == epoch:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(RunFolder, "end_round", interrupting)
+        patched.setattr(RunFolder, "end_rounds", interrupting)
+        patched.setattr(reporter, "WRITING_SHARE", math.inf)
         with pytest.raises(KeyboardInterrupt, match=r"python -m fedmem\.centralised run\.resume="):
             train_centrally(settings)
     going_on = replace(settings, run=RunSettings(settings.output_dir))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -22,6 +23,7 @@ from fedmem.core.settings import Settings
 from fedmem.federation import client_app, kept_nodes
 from fedmem.federation.server_app import Run
 from fedmem.runs import folder as run_folder
+from fedmem.runs import reporter
 from fedmem.runs.folder import STATE, RunFolder
 from fedmem.runs.records import StageResult
 from fedmem.runs.resume import absolute, own_settings
@@ -134,13 +136,17 @@ class Camera:
                 shutil.copytree(kept / str(place), folder)
 
 
-def photographed(settings: Settings, album: Path) -> Camera:
-    """Run a run, and keep what would lie on the disk if it had been killed, at every moment."""
+def photographed(settings: Settings, album: Path, writing_share: float = math.inf) -> Camera:
+    """Run a run, and keep what would lie on the disk if it had been killed, at every moment.
+
+    Every round is written, unless less of the time may go to writing.
+    """
     camera = Camera([Path(settings.output_dir), Path(settings.checkpoint.dir)], album)
     with pytest.MonkeyPatch.context() as patched:
         for module in (atomic, run_folder):
             patched.setattr(module, "flush", around(atomic.flush, camera))
         patched.setattr(os, "replace", around(os.replace, camera))
+        patched.setattr(reporter, "WRITING_SHARE", writing_share)
         app = client_app.app
 
         class Photographed:

@@ -24,6 +24,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from fedmem.core.errors import FedmemError
+from fedmem.core.machine.allocator import keep_freed_memory
+from fedmem.core.machine.handover import receive, send
 from fedmem.core.signals import ENDING
 
 FORKED = b"forked"
@@ -38,12 +40,12 @@ def serve(connection: Connection, function: Callable[..., Any]) -> None:
     """
     with contextlib.suppress(EOFError, OSError):
         while True:
-            arguments = connection.recv()
+            arguments = receive(connection)
             try:
                 answer, error = function(*arguments), None
             except Exception as raised:  # noqa: BLE001 - whoever asked is to know
                 answer, error = None, described(raised)
-            connection.send((answer, error))
+            send(connection, (answer, error))
 
 
 def described(error: Exception) -> str:
@@ -64,6 +66,7 @@ def main() -> None:
     for number in ENDING:  # Ctrl-C goes to all processes of a terminal; it is not for us to end
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
+    keep_freed_memory()
     control, made = socket.socket(fileno=int(sys.argv[1])), []
     module, _, name = sys.argv[2].partition(":")
     function = getattr(importlib.import_module(module), name)

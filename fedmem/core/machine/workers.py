@@ -22,6 +22,7 @@ from typing import Any
 
 from fedmem.core.errors import FedmemError
 from fedmem.core.machine.children import environment, search_path
+from fedmem.core.machine.handover import receive, send
 from fedmem.core.machine.ray_trouble import ROOM, trouble
 from fedmem.core.machine.worker_process import FORKED, MOST_BYTES
 
@@ -123,8 +124,8 @@ class Workers:
         """A worker's answer, and the text of its error; of its successor's where it has died."""
         while True:
             try:
-                self._connections[worker].send(arguments)
-                return self._connections[worker].recv()
+                send(self._connections[worker], arguments)
+                return receive(self._connections[worker])
             except (EOFError, OSError):
                 self._connections[worker].close()
             self._died[worker] += 1

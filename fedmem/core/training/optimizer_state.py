@@ -32,8 +32,9 @@ def load_optimizer_state(
     copied: bool = True,
 ) -> None:
     """Let an optimizer go on from what `optimizer_state` gave, or from copies of it."""
-    for name, parameter in parameters.items():
-        own = {k: v for k, v in state.items() if k.rpartition("/")[0] == name}
-        optimizer.state[parameter] = {
-            k.rpartition("/")[2]: v.clone() if copied else v for k, v in own.items()
-        }
+    for parameter in parameters.values():
+        optimizer.state[parameter] = {}
+    for place, value in state.items():
+        name, _, key = place.rpartition("/")
+        if name in parameters:
+            optimizer.state[parameters[name]][key] = value.clone() if copied else value

@@ -20,17 +20,18 @@ from ray import cloudpickle
 
 from fedmem.core.machine.workers import CallError
 from fedmem.federation.server_app import make_server_app
-from fedmem.messaging.exchange import exchange
+from fedmem.messaging.exchange import ARRIVED, SENT, exchange
 from fedmem.messaging.simulation_internals import (
     RAY_BACKEND,
+    SoonerAwake,
     answered_by,
     light_workers,
-    often_looking,
+    quick_messages,
 )
 
 
 class Waits(threading.Event):
-    """Keeps what it is asked to wait for, and is set after a few times."""
+    """Keeps what it is asked to wait for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,46 +39,73 @@ class Waits(threading.Event):
 
     def wait(self, timeout: float | None = None) -> bool:
         self.asked.append(timeout or 0.0)
-        if len(self.asked) == 5:
-            self.set()
         return self.is_set()
 
 
 class NoMessages:
-    """A SuperLink's state without messages."""
+    """A SuperLink's state without messages; at the third look it is the last."""
 
-    looks = 0
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop, self._looks = stop, 0
 
     def get_message_ins(self, node_id: int, limit: int) -> list[Message]:
-        self.looks += 1
+        self._looks += 1
+        if self._looks == 3:
+            self._stop.set()
         return []
 
 
-def waits_of_flower() -> list[float]:
-    """Seconds that Flower's simulation asks for between its looks for messages."""
-    state, stop = NoMessages(), Waits()
-    vars(vce_api)["add_messages_to_queue"](state, Queue(), {1: 0}, stop)
-    assert state.looks == 5
-    return stop.asked
-
-
-def test_a_simulation_looks_for_messages_more_often() -> None:
+def test_a_simulation_looks_for_messages_when_there_are_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     found = vce_api.add_messages_to_queue
     assert found.__name__ in vce_api.run_api.__code__.co_names  # where the simulation finds it
-    assert set(waits_of_flower()) == {0.1}
-    with often_looking():
-        waits = waits_of_flower()
-        assert max(waits) <= 0.1
-        assert min(waits) < 0.1
+    stop, ours = Waits(), Waits()
+    found(NoMessages(stop), Queue(), {1: 0}, stop)  # type: ignore[arg-type]
+    assert stop.asked == [0.1] * 3
+    with monkeypatch.context() as patched, quick_messages():
+        patched.setattr(SENT, "wait", ours.wait)
+        vars(vce_api)[found.__name__](NoMessages(stop := Waits()), Queue(), {1: 0}, stop)
+    assert stop.asked == []
+    assert len(ours.asked) == 3
+    assert max(ours.asked) < 0.1
     assert vce_api.add_messages_to_queue is found
 
 
-def test_where_flower_looks_in_another_way_it_is_left_alone(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("name", ["add_messages_to_queue", "put_message_into_state"])
+def test_where_flower_does_so_in_another_way_it_is_left_alone(
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(vce_api, "add_messages_to_queue")
-    with often_looking():
-        assert not hasattr(vce_api, "add_messages_to_queue")
+    monkeypatch.delattr(vce_api, name)
+    with quick_messages():
+        assert not hasattr(vce_api, name)
+
+
+def test_whoever_waits_for_messages_or_replies_wakes_when_they_come() -> None:
+    woken = SoonerAwake(threading.Event())
+    SENT.set()
+    assert not woken.wait(60.0)
+    assert not SENT.is_set()
+    found = vce_api.put_message_into_state
+    assert found.__name__ in vce_api.run_api.__code__.co_names
+    interval, stop, stored = sys.getswitchinterval(), threading.Event(), []
+
+    class Stores:
+        def store_message_res(self, message: str) -> None:
+            assert not ARRIVED.is_set()
+            stored.append(message)
+            stop.set()
+
+    replies: Queue[str] = Queue()
+    replies.put("a reply")
+    ARRIVED.clear()
+    with quick_messages():
+        assert sys.getswitchinterval() < interval
+        vars(vce_api)["put_message_into_state"](Stores(), replies, stop)
+    assert stored == ["a reply"]
+    assert ARRIVED.is_set()
+    assert vce_api.put_message_into_state is found
+    assert sys.getswitchinterval() == interval
 
 
 class Answers:
@@ -111,7 +139,7 @@ def test_messages_of_a_simulation_are_answered_by_workers_of_ours() -> None:
             replies.append(exchange(grid, tasks, 30.0, threading.Event()))
         states.extend(vars(sys.modules[RAY_BACKEND])["RayBackend"].__bases__)
 
-    with answered_by(workers), often_looking():  # type: ignore[arg-type]
+    with answered_by(workers), quick_messages():  # type: ignore[arg-type]
         run_simulation(make_server_app(serve), ClientApp(), num_supernodes=3)
     assert RAY_BACKEND not in sys.modules
     assert states == [Backend]

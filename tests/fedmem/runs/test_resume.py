@@ -201,7 +201,7 @@ def test_the_same_data_may_have_a_new_place_and_no_others(project: Path, tmp_pat
 def test_a_run_whose_memories_are_gone_is_refused(settings: Settings, tmp_path: Path) -> None:
     path = begun(settings, "a")
     with RunFolder.go_on(path) as folder:
-        folder.end_round({"stage": "finetune_moe", "round": 0}, stage_state(0, 0))
+        folder.end_rounds([{"stage": "finetune_moe", "round": 0}], stage_state(0, 0))
     with pytest.raises(FedmemError, match=r"nodes/0/memory\.safetensors is gone"):
         go_on(asking(settings, str(path)), [], tmp_path)
 

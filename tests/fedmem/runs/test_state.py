@@ -129,11 +129,11 @@ def test_a_folder_of_checkpoints_is_for_one_run_at_a_time(settings: Settings) ->
 def test_a_round_is_one_line_and_what_comes_after_the_last_is_cut(settings: Settings) -> None:
     path = Path(settings.output_dir)
     with RunFolder.start(settings) as folder:
-        folder.end_round({"stage": "finetune_moe", "round": 3}, stage_state())
+        folder.end_rounds([{"stage": "finetune_moe", "round": 3}], stage_state())
     with (path / "metrics.jsonl").open("a") as metrics:
         metrics.write('{"stage"')
     with RunFolder.go_on(path) as folder:
-        folder.end_round({"stage": "finetune_moe", "round": 4}, stage_state(4))
+        folder.end_rounds([{"stage": "finetune_moe", "round": 4}], stage_state(4))
         assert [record["round"] for record in folder.rounds("finetune_moe")] == [3, 4]
     (path / "metrics.jsonl").write_text("")
     with pytest.raises(FedmemError, match=r"metrics\.jsonl has lost rounds"):
@@ -145,7 +145,7 @@ def test_a_round_is_one_line_and_what_comes_after_the_last_is_cut(settings: Sett
 def test_a_new_run_leaves_nothing_of_one_that_was_there(settings: Settings) -> None:
     path = Path(settings.output_dir)
     with RunFolder.start(settings) as folder:
-        folder.end_round({"stage": "finetune_moe", "round": 3}, stage_state())
+        folder.end_rounds([{"stage": "finetune_moe", "round": 3}], stage_state())
         folder.end_stage({"stage": "finetune_moe"}, "ab")
         folder.end_run(settings)
         (path / "nodes" / "0").mkdir(parents=True)
@@ -185,7 +185,7 @@ def test_paths_are_shown_as_one_would_type_them(
 def test_a_run_that_is_going_is_read_without_its_best_parameters(settings: Settings) -> None:
     path = Path(settings.output_dir) / STATE
     with RunFolder.start(settings) as folder:
-        folder.end_round({"stage": "finetune_moe", "round": 3}, stage_state())
+        folder.end_rounds([{"stage": "finetune_moe", "round": 3}], stage_state())
         for best in path.glob("best-*"):
             best.unlink()  # as a better round does, between the reading of one file and the other
         with pytest.raises(FedmemError, match="best parameters"):
