@@ -61,6 +61,16 @@ def summed_cross_entropy_over_drawn(
     return ((evidence - positive[:, 0]) * (wanted > 0)).sum()
 
 
+def _scores(samples: Tensor, items: Tensor, room: Tensor) -> Tensor:
+    """Scores [n, I] of samples [n, D], where the last ones were: megabytes of new memory cost time.
+
+    In reduced precision torch writes them nowhere but in memory of their own.
+    """
+    if torch.is_autocast_enabled(samples.device.type):
+        return (samples @ items.T).to(items.dtype)
+    return torch.mm(samples, items.T, out=room[: len(samples)])
+
+
 class _SummedCrossEntropy(Function):
     """(loss, its gradient by `hidden`, its gradient by `item_emb`)."""
 
@@ -74,9 +84,10 @@ class _SummedCrossEntropy(Function):
         by_item_emb = torch.zeros_like(item_emb) if items_train else item_emb.new_empty(0)
         total = item_emb.new_zeros(())
         chunk = max(SAMPLES_AT_LEAST, SCORES_AT_ONCE[hidden.device.type] // len(items))
+        room = items.new_empty(min(chunk, len(samples)), len(items))
         for start in range(0, len(samples), chunk):
             part = slice(start, start + chunk)
-            scores = (samples[part] @ items.T).to(item_emb.dtype)  # [n, I]
+            scores = _scores(samples[part], items, room)  # [n, I]
             largest = scores.amax(1, keepdim=True)
             at_target = scores.gather(1, wanted[part, None])
             odds = scores.sub_(largest).exp_()
