@@ -48,7 +48,6 @@ from fedmem.core.data import load_histories, print_summary, write_id_files
 from fedmem.core.data.identity import identity
 from fedmem.core.data.sampling import participants, sample_ranked
 from fedmem.core.errors import FedmemError, readable_disk_errors
-from fedmem.core.machine.allocator import keep_freed_memory
 from fedmem.core.machine.cluster import backend_config, joined, survey
 from fedmem.core.machine.device import check_precision
 from fedmem.core.machine.placement import Placement, share_of
@@ -129,7 +128,6 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
     results: list[StageResult] = []
     failures: list[BaseException] = []
     quiet_libraries()
-    keep_freed_memory()
     with (
         HeldBack(stop := threading.Event()) as signals,
         answered(settings.simulation.ray_address, placement),

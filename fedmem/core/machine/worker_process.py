@@ -24,7 +24,6 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from fedmem.core.errors import FedmemError
-from fedmem.core.machine.allocator import keep_freed_memory
 from fedmem.core.machine.handover import receive, send
 from fedmem.core.signals import ENDING
 
@@ -66,7 +65,6 @@ def main() -> None:
     for number in ENDING:  # Ctrl-C goes to all processes of a terminal; it is not for us to end
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
-    keep_freed_memory()
     control, made = socket.socket(fileno=int(sys.argv[1])), []
     module, _, name = sys.argv[2].partition(":")
     function = getattr(importlib.import_module(module), name)
