@@ -21,7 +21,7 @@ WRITING_SHARE = 0.05
 
 
 class StageReporter:
-    """Writes a stage into the open folder of its run, and notifies observers of what is written.
+    """Writes a stage into the open folder of its run, and notifies observers of each round.
 
     A round that has ended is kept until there is time to write it: while nodes train in the next,
     or in a later one where rounds are short, see `WRITING_SHARE`. A run that is killed before
