@@ -10,15 +10,10 @@ from torch.optim import Optimizer
 from fedmem.core.model.parameters import Parameters
 
 
-def optimizer_state(
-    optimizer: Optimizer, parameters: Mapping[str, Tensor], copied: bool = True
-) -> Parameters:
-    """What an optimizer keeps of each of its parameters, as `<parameter>/<key>`.
-
-    Where it is not `copied`, a step of the optimizer may change it.
-    """
+def optimizer_state(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> Parameters:
+    """Copies of what an optimizer keeps of each of its parameters, as `<parameter>/<key>`."""
     return {
-        f"{name}/{key}": value.detach().cpu().clone() if copied else value
+        f"{name}/{key}": value.detach().cpu().clone()
         for name, parameter in parameters.items()
         for key, value in optimizer.state[parameter].items()
         if isinstance(value, Tensor)
@@ -26,15 +21,12 @@ def optimizer_state(
 
 
 def load_optimizer_state(
-    optimizer: Optimizer,
-    parameters: Mapping[str, Tensor],
-    state: Mapping[str, Tensor],
-    copied: bool = True,
+    optimizer: Optimizer, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]
 ) -> None:
-    """Let an optimizer go on from what `optimizer_state` gave, or from copies of it."""
+    """Let an optimizer go on from copies of what `optimizer_state` gave."""
     for parameter in parameters.values():
         optimizer.state[parameter] = {}
     for place, value in state.items():
         name, _, key = place.rpartition("/")
         if name in parameters:
-            optimizer.state[parameters[name]][key] = value.clone() if copied else value
+            optimizer.state[parameters[name]][key] = value.clone()
