@@ -1,9 +1,9 @@
 """`python -m fedmem.core.machine.worker_process DESCRIPTOR MODULE:FUNCTION`: makes workers.
 
-Imports the module once, and then forks a worker for each line of JSON, the worker's environment
-variables, that comes with one end of its connection through the socket of this descriptor. When the
-socket is closed, workers and all end, whatever they are doing. `fedmem.core.machine.workers` is the
-other side.
+Imports the module once, calls its `prepare` if it has one, and then forks a worker for each line of
+JSON, the worker's environment variables, that comes with one end of its connection through the
+socket of this descriptor. When the socket is closed, workers and all end, whatever they are doing.
+`fedmem.core.machine.workers` is the other side.
 """
 
 from __future__ import annotations
@@ -66,8 +66,11 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
     control, made = socket.socket(fileno=int(sys.argv[1])), []
-    module, _, name = sys.argv[2].partition(":")
-    function = getattr(importlib.import_module(module), name)
+    where, _, name = sys.argv[2].partition(":")
+    module = importlib.import_module(where)
+    function = getattr(module, name)
+    if hasattr(module, "prepare"):
+        module.prepare()
     gc.collect()
     gc.freeze()  # what is shared stays shared
     # Newer Pythons warn of forks beside threads; those of the libraries that we import allow it.

@@ -40,7 +40,8 @@ class Workers:
 
     Args:
         function: `module:function`; what it takes and returns can be pickled. The module is
-            imported from now on, while we go on.
+            imported from now on, while we go on, and `prepare` of the module, if it has that, is
+            called once for all: what it leaves in memory every worker has.
 
     Raises:
         FedmemError: the system refuses another process.

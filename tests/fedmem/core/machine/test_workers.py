@@ -24,6 +24,12 @@ from fedmem.core.machine.workers import (
 
 HERE = f"{__name__}:answer"
 KEPT: list[object] = []
+PREPARED: list[int] = []
+
+
+def prepare() -> None:
+    """What is called before they are forked."""
+    PREPARED.append(os.getpid())
 
 
 def answer(asked: str, value: object = None) -> object:
@@ -31,6 +37,8 @@ def answer(asked: str, value: object = None) -> object:
     match asked:
         case "process":
             return os.getpid(), os.getppid()
+        case "prepared":
+            return PREPARED
         case "variable":
             return os.environ.get("OF_A_WORKER")
         case "keep":
@@ -78,6 +86,11 @@ def test_each_is_a_process_with_variables_and_a_state_of_its_own(workers: Worker
     (one, parent), (other, same) = (workers.call(worker, "process") for worker in (0, 1))
     assert one != other
     assert parent == same != os.getpid()
+
+
+def test_what_they_prepare_is_prepared_once_where_they_are_forked(workers: Workers) -> None:
+    _, parent = workers.call(0, "process")
+    assert workers.call(0, "prepared") == workers.call(1, "prepared") == [parent]
 
 
 def test_where_one_is_busy_another_answers_and_more_calls_wait(workers: Workers) -> None:
