@@ -31,12 +31,11 @@ ROUNDS = 10
 class Parts:
     """Seconds of a round, medians.
 
-    The first six are each waited for; `training` is that of a round in one process, the first three
+    The first five are each waited for; `training` is that of a round in one process, the first two
     without waiting in between.
     """
 
     windows: float
-    transfer: float
     arithmetic: float
     load: float
     reply: float
@@ -55,7 +54,7 @@ def measure_parts(settings: Settings) -> Parts:
     )
     objective, windows, everyone = Objective(model, settings), node.windows, participants(settings)
     lengths = windows.lengths
-    maker = BatchMaker(settings, stage, windows, model.sasrec.dropout_widths)
+    maker = BatchMaker(settings, stage, windows, model.sasrec.dropout_widths, device=device)
     at_once = positions_at_once(settings.client.micro_batch, device)
     seconds: dict[str, list[float]] = {name: [] for name in Parts.__dataclass_fields__}
 
@@ -74,11 +73,9 @@ def measure_parts(settings: Settings) -> Parts:
         rows = np.flatnonzero(np.isin(windows.user, users))
         with timed("windows"):
             made = [maker.make(rows[own], key, 0) for own in by_length(lengths[rows], at_once)]
-        with timed("transfer"):
-            there = [each.map(lambda x: x.to(device)) for each in made]
         with timed("arithmetic"):
             model.zero_grad(set_to_none=True)
-            for batch in there:
+            for batch in made:
                 objective(batch).backward()
         with timed("training"):
             update = train_cohort(node.trainer(stage), users, key)

@@ -59,7 +59,7 @@ app = ClientApp(mods=[answer_as_asked])
 
 
 def prepare() -> None:
-    """Draw and drop a little: at its first function Numba looks up all it knows for half a second."""
+    """Draw and drop a little: Numba looks up all it knows, half a second, at its first function."""
     noise = Streams(np.zeros((1, 1), np.uint32)).noise(np.ones(1, np.int64), [1])
     Dropout(0.5, noise)(torch.zeros(1, 1, 1))
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from fedmem.core.errors import FedmemError
+
+CPU = torch.device("cpu")
 
 
 def local_gpus() -> int:
@@ -21,6 +24,11 @@ def resolve_device(device: str, gpus: int, setting: str = "simulation.device") -
     if device == "cuda" and not gpus:
         raise FedmemError(f"{setting}=cuda, but CUDA finds no GPU: set {setting} to auto or cpu.")
     return "cuda" if device != "cpu" and gpus else "cpu"
+
+
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """A tensor there; a GPU copies it while other work goes on, and nobody waits."""
+    return x if x.device.type == device.type else x.pin_memory().to(device, non_blocking=True)
 
 
 POSITIONS_AT_ONCE = {"cpu": 2048, "cuda": 32768}

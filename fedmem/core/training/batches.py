@@ -18,13 +18,13 @@ from torch import Tensor
 
 from fedmem.core.arrays import Ints, UserIndices
 from fedmem.core.data import Windows, absent_items
+from fedmem.core.machine.device import CPU, to_device
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
 from fedmem.core.training.random_streams import Streams, words_of
 
 Rows = npt.NDArray[np.integer]
 """Rows of `Windows`."""
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ class Batch(NamedTuple):
     """None where the stage's score is h·e alone, which is trained over all items"""
     candidates: Tensor | None = None
     """[B, C] items in their place, the same for all rows; None: all items"""
+    places: Tensor | None = None
+    """[N] where among the B · T positions the targets are; None: it is not known"""
 
     def map(self, function: Callable[[Tensor], Any]) -> Batch:
         """The function of every tensor."""
@@ -91,6 +93,7 @@ class Batch(NamedTuple):
             None if self.noise is None else [function(noise) for noise in self.noise],
             None if self.scoring is None else self.scoring.map(function),
             None if self.candidates is None else function(self.candidates),
+            None if self.places is None else function(self.places),
         )
 
 
@@ -121,11 +124,11 @@ class BatchMaker:
         lengths = windows.lengths[rows]
         streams = key.streams(windows.user[rows], windows.number[rows], step)
         inputs, targets = _tensor(windows.inputs(rows)), _tensor(windows.targets(rows))
-        pinned = self.device.type == "cuda"
         # The order of the draws is part of what a seed means.
         noise = None
         if stage.trains_backbone and model.dropout:
-            noise = streams.noise(lengths, self.dropout_widths, pinned)
+            last = not stage.content
+            noise = streams.noise(lengths, self.dropout_widths, self.device, last)
         scoring = None
         if stage.content:
             positions, memories = None, None
@@ -135,14 +138,15 @@ class BatchMaker:
                 memories = self._read_memories(rows, positions)
             negatives = self._draw_negatives(windows.user[rows], streams)
             counts = np.full(len(rows), share.shape[1])
-            (gating_noise,) = streams.noise(counts, [model.gating_hidden], pinned)
+            (gating_noise,) = streams.noise(counts, [model.gating_hidden], self.device)
             scoring = Scoring(share, negatives, gating_noise, positions, memories)
         candidates, count = None, self.settings.client.candidates
         if stage.trains_backbone and count is not None:
             drawn = key.candidates(windows.interactions.num_items, count)
             candidates = _tensor(drawn).expand(len(rows), -1)
-        batch = Batch(inputs, targets, noise, scoring, candidates)
-        return batch.map(lambda x: x.to(self.device, non_blocking=True))
+        places = _tensor(np.flatnonzero(targets))
+        batch = Batch(inputs, targets, noise, scoring, candidates, places)
+        return batch.map(lambda x: to_device(x, self.device))
 
     def _choose_positions(
         self, lengths: npt.NDArray[np.int64], streams: Streams

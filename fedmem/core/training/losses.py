@@ -31,13 +31,17 @@ def cross_entropy_over_items(hidden: Tensor, item_emb: Tensor, targets: Tensor) 
         return F.cross_entropy(hidden @ item_emb[1:].T, targets - 1, reduction="none")
 
 
-def summed_cross_entropy_over_items(hidden: Tensor, item_emb: Tensor, targets: Tensor) -> Tensor:
+def summed_cross_entropy_over_items(
+    hidden: Tensor, item_emb: Tensor, targets: Tensor, places: Tensor | None = None
+) -> Tensor:
     """`cross_entropy_over_items` of states [..., D] and targets [...], summed, with gradients.
 
     A target of 0 is none. The gradients are made on the way forward, a chunk of samples at a time,
-    so that the scores of all samples are never held at once.
+    so that the scores of all samples are never held at once. `places` [N] are those of the targets
+    in their flat order; a GPU that has to look for them is waited for.
     """
-    total: Tensor = _SummedCrossEntropy.apply(hidden, item_emb, targets)[0]  # type: ignore[no-untyped-call]
+    asked = (hidden, item_emb, targets, places)
+    total: Tensor = _SummedCrossEntropy.apply(*asked)[0]  # type: ignore[no-untyped-call]
     return total
 
 
@@ -75,8 +79,10 @@ class _SummedCrossEntropy(Function):
     """(loss, its gradient by `hidden`, its gradient by `item_emb`)."""
 
     @staticmethod
-    def forward(hidden: Tensor, item_emb: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        places = targets.flatten().nonzero().squeeze(1)  # [N] once: a GPU has to be waited for
+    def forward(
+        hidden: Tensor, item_emb: Tensor, targets: Tensor, places: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        places = targets.flatten().nonzero().squeeze(1) if places is None else places  # [N]
         samples = hidden.flatten(0, -2)[places]  # [N, D]
         wanted, items = targets.flatten()[places] - 1, item_emb[1:]  # [N], [I, D]
         by_sample = torch.empty_like(samples)
@@ -109,15 +115,15 @@ class _SummedCrossEntropy(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, None]:
+    def backward(ctx: Any, slope: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         by_hidden, by_item_emb = ctx.saved_tensors
-        return by_hidden * slope, by_item_emb * slope if len(by_item_emb) else None, None
+        return by_hidden * slope, by_item_emb * slope if len(by_item_emb) else None, None, None
 
     @staticmethod
-    def vmap(info: Any, dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Any, Any]:
+    def vmap(info: Any, dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, Any]:
         hidden, item_emb, targets = (
             x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
-            for x, dim in zip(inputs, dims, strict=True)
+            for x, dim in zip(inputs[:3], dims[:3], strict=True)  # their places are all
         )
         return _SideBySide.apply(hidden, item_emb, targets), (0, 0, 0)  # type: ignore[no-untyped-call]
 

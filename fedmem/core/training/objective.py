@@ -52,7 +52,9 @@ class Objective(nn.Module):
         """The cross-entropy of h·e, at states [B, T, D]."""
         item_emb = self.model.sasrec.item_emb.weight
         if batch.candidates is None:
-            return losses.summed_cross_entropy_over_items(hidden, item_emb, batch.targets)
+            return losses.summed_cross_entropy_over_items(
+                hidden, item_emb, batch.targets, batch.places
+            )
         return losses.summed_cross_entropy_over_drawn(
             hidden, item_emb, batch.targets, batch.candidates[0], self.num_items
         )

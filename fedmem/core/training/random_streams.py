@@ -21,6 +21,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fedmem.core.machine.device import CPU, to_device
+from fedmem.core.training.gpu_noise import by_width, can_draw, draw_noise
+
 BYTES_A_THREAD = 1 << 18
 """Fewer are not worth a thread of their own."""
 
@@ -58,7 +61,11 @@ class Streams:
         return drawn
 
     def noise(
-        self, lengths: npt.NDArray[np.int64], widths: Sequence[int], pinned: bool = False
+        self,
+        lengths: npt.NDArray[np.int64],
+        widths: Sequence[int],
+        device: torch.device = CPU,
+        last: bool = False,
     ) -> list[Tensor]:
         """Random bytes for the dropout of one forward pass: for each width C, a tensor [R, T, C].
 
@@ -68,11 +75,19 @@ class Streams:
         Args:
             lengths: [R] real positions of each row; T is the largest. Padding gets zeros.
             widths: channels of the tensors that are going to be dropped from, in their order.
-            pinned: in memory that a GPU copies from while other work goes on.
+            device: where they go.
+            last: the streams are asked for nothing more. So a GPU may draw the bytes itself.
         """
+        if (
+            device.type == "cuda"
+            and last
+            and can_draw(widths)
+            and not self._states[:, HALF_LEFT].any()
+        ):
+            return draw_noise(self._states[:, :HALF_LEFT], lengths, widths, device)
         rows, longest = len(lengths), int(lengths.max(initial=0))
         count = rows * longest * sum(widths)
-        noise = torch.empty(count, dtype=torch.uint8, pin_memory=pinned)
+        noise = torch.empty(count, dtype=torch.uint8, pin_memory=device.type == "cuda")
         draw = (self._states, lengths, np.array(widths), longest, noise.numpy())
         most = torch.get_num_threads()
         threads = max(1, min(most, count // BYTES_A_THREAD))
@@ -82,8 +97,7 @@ class Streams:
             tasks = [_pool(most).submit(_draw_noise, *draw, k, threads) for k in range(threads)]
             for task in tasks:
                 task.result()
-        parts = torch.split(noise, [rows * longest * width for width in widths])
-        return [part.view(rows, longest, w) for part, w in zip(parts, widths, strict=True)]
+        return by_width(to_device(noise, device), rows, longest, widths)
 
 
 def words_of(number: int) -> list[int]:

@@ -1,0 +1,104 @@
+"""Random bytes for dropout, drawn on a GPU: those of `fedmem.core.training.random_streams`.
+
+Drawn by the CPU they are most of what travels to the GPU, a hundred megabytes a round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fedmem.core.machine.device import to_device
+
+A_THREAD = 8
+"""Elements that a thread of the GPU computes: each is to have one stream."""
+
+WORD = 8
+"""Bytes that a generator gives at a time."""
+
+KERNEL = """
+template <typename T>
+T draw(T element, T about, T noise, T streams, T longest, T widths) {
+    if (element % 8) return 0;
+    const long long stream = element / 8;
+    const unsigned long long* state = (const unsigned long long*)about + 4 * stream;
+    const long long length = ((const long long*)about)[4 * streams + stream];
+    const long long* width = (const long long*)about + 5 * streams;
+    unsigned long long a = state[0], b = state[1], c = state[2], counter = state[3];
+    unsigned char* start = (unsigned char*)noise;
+    for (int k = 0; k < widths; k++) {
+        unsigned long long* own = (unsigned long long*)(start + stream * longest * width[k]);
+        const long long drawn = length * width[k] / 8, room = longest * width[k] / 8;
+        for (long long place = 0; place < drawn; place++) {
+            const unsigned long long word = a + b + counter++;
+            a = b ^ (b >> 11);
+            b = c + (c << 3);
+            c = ((c << 24) | (c >> 40)) + word;
+            own[place] = word;
+        }
+        for (long long place = drawn; place < room; place++) own[place] = 0;
+        start += streams * longest * width[k];
+    }
+    return 0;
+}
+"""
+"""SFC64, a stream a thread: [R, 4] states, [R] lengths and widths lie one after the other at the
+address `about`."""
+
+
+def by_width(noise: Tensor, rows: int, longest: int, widths: Sequence[int]) -> list[Tensor]:
+    """Bytes [Σ R·T·C] as a tensor [R, T, C] for each width C."""
+    parts = torch.split(noise, [rows * longest * width for width in widths])
+    return [part.view(rows, longest, w) for part, w in zip(parts, widths, strict=True)]
+
+
+def can_draw(widths: Sequence[int]) -> bool:
+    """Whether rows of such tensors begin where words do, however long they are."""
+    return all(width % WORD == 0 for width in widths)
+
+
+def draw_noise(
+    states: npt.NDArray[np.uint64],
+    lengths: npt.NDArray[np.int64],
+    widths: Sequence[int],
+    device: torch.device,
+) -> list[Tensor]:
+    """What `Streams.noise` gives, of streams in these states [R, 4] that have no half word left.
+
+    It is drawn beside what the GPU computes at the moment, by few of its cores: a stream draws word
+    by word.
+    """
+    rows, longest = len(lengths), int(lengths.max(initial=0))
+    parts = (
+        np.ascontiguousarray(states).view(np.int64).ravel(),
+        lengths,
+        np.array(widths, np.int64),
+    )
+    now, beside = torch.cuda.current_stream(device), _stream(device)
+    with torch.cuda.stream(beside):
+        about = to_device(torch.from_numpy(np.concatenate(parts)), device)
+        noise = torch.empty(rows * longest * sum(widths), dtype=torch.uint8, device=device)
+        addresses = {"about": about.data_ptr(), "noise": noise.data_ptr()}
+        sizes = {"streams": rows, "longest": longest, "widths": len(widths)}
+        _kernel()(torch.arange(rows * A_THREAD, device=device), **addresses, **sizes)
+    now.wait_stream(beside)
+    noise.record_stream(now)
+    return by_width(noise, rows, longest, widths)
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+@cache
+def _kernel() -> Callable[..., Tensor]:
+    made: Callable[..., Tensor] = torch.cuda.jiterator._create_jit_fn(
+        KERNEL, about=0, noise=0, streams=0, longest=0, widths=0
+    )
+    return made
