@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from flwr.app import Message, MessageType
 from flwr.serverapp.strategy import FedAvg
+from torch import Tensor
 
 from fedmem.core.arrays import found_in
 from fedmem.core.data.sampling import sample_ranked, sample_round
@@ -161,7 +162,7 @@ class StageFedAvg(FedAvg):
             change = self._sender.rounded(change, number)
             parameters = self._optimizer.step(parameters, change, pace)
             self._sender.stepped(parameters, self._optimizer.state, pace)
-            finite = all(bool(value.isfinite().all()) for value in parameters.values())
+            finite = all(map(_is_finite, parameters.values()))
             record = replace(record, loss=loss if finite else math.nan)
         if self._private is not None:  # what it has seen of single rounds is no part of the promise
             users = round(self._private.mechanism.expected)
@@ -290,6 +291,11 @@ class StageFedAvg(FedAvg):
             **asked,
         )
         return Message(content=task.to_record(), dst_node_id=node, message_type=kind)
+
+
+def _is_finite(value: Tensor) -> bool:
+    """Whether all of its numbers are, by the least and the largest: one pass, and no new memory."""
+    return not value.numel() or all(map(math.isfinite, map(float, value.aminmax())))
 
 
 def _summed(parts: Iterable[dict[str, float]]) -> dict[str, float]:

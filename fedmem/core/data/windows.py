@@ -48,15 +48,17 @@ class Windows:
 
     def inputs(self, rows: npt.NDArray[np.integer]) -> Ints:
         """[B, T] the item before each target; padded on the right with 0 to the longest."""
-        return self._items(rows, -1)
+        return self.pairs(rows)[0]
 
     def targets(self, rows: npt.NDArray[np.integer]) -> Ints:
         """[B, T] targets, padded on the right with 0 to the longest."""
-        return self._items(rows, 0)
+        return self.pairs(rows)[1]
 
-    def _items(self, rows: npt.NDArray[np.integer], shift: int) -> Ints:
-        lengths = self.lengths[rows, None]  # [B, 1]
+    def pairs(self, rows: npt.NDArray[np.integer]) -> tuple[Ints, Ints]:
+        """`inputs` and `targets`, for little more than one of them."""
+        lengths, items = self.lengths[rows, None], self.interactions.items  # [B, 1]
         steps = np.arange(lengths.max(initial=0))  # [T]
-        first = self.interactions.offsets[self.user[rows]] + self.start[rows] + shift
-        places = np.minimum(first[:, None] + steps, len(self.interactions.items) - 1)
-        return np.where(steps < lengths, self.interactions.items[places], 0)
+        first = self.interactions.offsets[self.user[rows]] + self.start[rows]
+        places = np.minimum(first[:, None] + steps, len(items) - 1)
+        real = steps < lengths
+        return np.where(real, items[places - 1], 0), np.where(real, items[places], 0)

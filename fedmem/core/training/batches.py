@@ -123,7 +123,7 @@ class BatchMaker:
         windows, stage, model = self.windows, self.stage, self.settings.model
         lengths = windows.lengths[rows]
         streams = key.streams(windows.user[rows], windows.number[rows], step)
-        inputs, targets = _tensor(windows.inputs(rows)), _tensor(windows.targets(rows))
+        inputs, targets = map(_tensor, windows.pairs(rows))
         # The order of the draws is part of what a seed means.
         noise = None
         if stage.trains_backbone and model.dropout:

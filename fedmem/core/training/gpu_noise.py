@@ -15,17 +15,17 @@ from torch import Tensor
 
 from fedmem.core.machine.device import to_device
 
-A_THREAD = 8
-"""Elements that a thread of the GPU computes: each is to have one stream."""
+APART = 64
+"""Elements from a stream to the next: those that lie closer share a core and its way to memory."""
 
 WORD = 8
 """Bytes that a generator gives at a time."""
 
 KERNEL = """
 template <typename T>
-T draw(T element, T about, T noise, T streams, T longest, T widths) {
-    if (element % 8) return 0;
-    const long long stream = element / 8;
+T draw(T element, T about, T noise, T streams, T longest, T widths, T apart) {
+    if (element % apart) return 0;
+    const long long stream = element / apart;
     const unsigned long long* state = (const unsigned long long*)about + 4 * stream;
     const long long length = ((const long long*)about)[4 * streams + stream];
     const long long* width = (const long long*)about + 5 * streams;
@@ -84,8 +84,8 @@ def draw_noise(
         about = to_device(torch.from_numpy(np.concatenate(parts)), device)
         noise = torch.empty(rows * longest * sum(widths), dtype=torch.uint8, device=device)
         addresses = {"about": about.data_ptr(), "noise": noise.data_ptr()}
-        sizes = {"streams": rows, "longest": longest, "widths": len(widths)}
-        _kernel()(torch.arange(rows * A_THREAD, device=device), **addresses, **sizes)
+        sizes = {"streams": rows, "longest": longest, "widths": len(widths), "apart": APART}
+        _kernel()(torch.arange(rows * APART, device=device), **addresses, **sizes)
     now.wait_stream(beside)
     noise.record_stream(now)
     return by_width(noise, rows, longest, widths)
@@ -99,6 +99,6 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
 @cache
 def _kernel() -> Callable[..., Tensor]:
     made: Callable[..., Tensor] = torch.cuda.jiterator._create_jit_fn(
-        KERNEL, about=0, noise=0, streams=0, longest=0, widths=0
+        KERNEL, about=0, noise=0, streams=0, longest=0, widths=0, apart=0
     )
     return made

@@ -194,7 +194,7 @@ class LocalTrainer:
             return None
         windows = self.windows
         drawn = key.candidates(windows.interactions.num_items, count)
-        read = (windows.inputs(rows), windows.targets(rows), drawn)
+        read = (*windows.pairs(rows), drawn)
         return TouchedItems(self.scope[TABLE], read)
 
     def _batch(self, rows: Rows, key: RoundKey, step: int) -> tuple[Batch, Tensor | None]:
