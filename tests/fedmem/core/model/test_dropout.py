@@ -91,3 +91,10 @@ def test_no_dropout_gives_the_very_tensor_back() -> None:
     x = torch.randn(2, 3, 4)
     assert NO_DROPOUT(x) is x
     assert dropout(0.0, [1, 2], [3, 3], [4])(x) is x
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_a_gpu_drops_the_same_to_the_bit() -> None:
+    noise, x = noise_of([1, 2], [50, 9], [16]), torch.randn(2, 50, 16)
+    there = Dropout(0.3, [each.cuda() for each in noise])(x.cuda())
+    assert torch.equal(there.cpu(), Dropout(0.3, noise)(x))

@@ -107,6 +107,8 @@ def test_inputs_and_targets_are_those_of_the_windows(settings: Settings) -> None
     batch = make(settings, "pretrain_sasrec", rows.tolist())
     assert batch.inputs.tolist() == windows.inputs(rows).tolist()
     assert batch.targets.tolist() == windows.targets(rows).tolist()
+    assert batch.places is not None
+    assert batch.places.tolist() == np.flatnonzero(windows.targets(rows)).tolist()
 
 
 def first_of(batch: Batch) -> list[torch.Tensor]:

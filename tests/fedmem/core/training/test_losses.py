@@ -73,6 +73,8 @@ def test_the_summed_cross_entropy_and_its_gradients_are_those_of_the_formula(
     torch.testing.assert_close(of_found, of_expected, rtol=1e-5, atol=1e-5)
     assert not of_found[0][TARGETS == 0].any()
     assert not of_found[1][0].any()
+    places = TARGETS.flatten().nonzero().squeeze(1)
+    assert losses.summed_cross_entropy_over_items(hidden, item_emb, TARGETS, places) == found
 
 
 def test_the_summed_cross_entropy_with_frozen_items() -> None:

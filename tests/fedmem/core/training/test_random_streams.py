@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fedmem.core.training import random_streams
+from fedmem.core.training.gpu_noise import can_draw
 from fedmem.core.training.random_streams import Streams, words_of
 
 
@@ -94,3 +95,21 @@ def test_threads_draw_the_same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_rows_have_no_noise() -> None:
     noise = Streams(entropy(0)).noise(np.array([], dtype=np.int64), [3, 4])
     assert [list(n.shape) for n in noise] == [[0, 0, 3], [0, 0, 4]]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize(
+    ("lengths", "widths"), [([4, 1, 3], [8, 16]), ([100, 61, 9], [128, 256]), ([3, 1], [5, 8])]
+)
+def test_a_gpu_draws_the_same_noise_itself(lengths: list[int], widths: list[int]) -> None:
+    expected = Streams(entropy(len(lengths))).noise(np.array(lengths), widths)
+    for last in (True, False):
+        drawing = Streams(entropy(len(lengths)))
+        drawn = drawing.noise(np.array(lengths), widths, torch.device("cuda"), last)
+        assert all(there.device.type == "cuda" for there in drawn)
+        assert all(torch.equal(a, b.cpu()) for a, b in zip(expected, drawn, strict=True))
+
+
+@pytest.mark.parametrize(("widths", "aligned"), [([8, 128], True), ([8, 12], False), ([], True)])
+def test_a_gpu_draws_rows_that_begin_where_words_do(widths: list[int], aligned: bool) -> None:
+    assert can_draw(widths) == aligned
