@@ -74,6 +74,7 @@ class StageFedAvg(FedAvg):
         )
         require_enough(settings.strategy, len(roster.homes))
         self._settings = settings
+        self._settings_sent = settings.to_json()
         self._stage = stage
         self._roster = roster
         self._threshold = progress.threshold
@@ -283,7 +284,7 @@ class StageFedAvg(FedAvg):
     ) -> Message:
         """A task for a node, with what it lacks of the parameters."""
         task = Task(
-            settings=self._settings.to_json(),
+            settings=self._settings_sent,
             stage=self._stage.name,
             threshold=self._threshold,
             round=server_round,

@@ -36,15 +36,20 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
 POSITIONS_AT_ONCE = {"cpu": 2048, "cuda": 65536}
 """Positions of a micro-batch: what the cache of a core holds, or what fills a GPU."""
 
-WITHOUT_BACKBONE = {"cpu": 4, "cuda": 2}
-"""Times as many where no backbone is computed, which takes most of the room."""
 
+def positions_at_once(
+    micro_batch: int | None, device: torch.device, backbone: bool = True, scores: bool = False
+) -> int:
+    """Positions that are computed at once, for a `client.micro_batch`.
 
-def positions_at_once(micro_batch: int | None, device: torch.device, backbone: bool = True) -> int:
-    """Positions that are computed at once, for a `client.micro_batch`."""
+    On a CPU a position takes a quarter of the room where no `backbone` is computed; on a GPU twice
+    the room where `scores` of candidates are, which are most of it.
+    """
     if micro_batch is not None:
         return micro_batch
-    return POSITIONS_AT_ONCE[device.type] * (1 if backbone else WITHOUT_BACKBONE[device.type])
+    if device.type == "cpu":
+        return POSITIONS_AT_ONCE["cpu"] * (1 if backbone else 4)
+    return POSITIONS_AT_ONCE["cuda"] // (2 if scores else 1)
 
 
 CPU_STACK_BYTES = 1 << 28

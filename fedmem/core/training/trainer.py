@@ -170,8 +170,10 @@ class LocalTrainer:
         leaves = None if tables is None else tables.leaves()
         total = torch.zeros((), device=self._device)
         lengths = self.windows.lengths[rows]
-        backbone = self._hidden_states is None
-        at_once = positions_at_once(self.settings.client.micro_batch, self._device, backbone)
+        stage, micro_batch = self.model.stage, self.settings.client.micro_batch
+        at_once = positions_at_once(
+            micro_batch, self._device, stage.trains_backbone, scores=stage.content
+        )
         items = self._touched_items(rows, key)
         for chunk in by_length(lengths, at_once):
             batch, hidden = self._batch(rows[chunk], key, step)
