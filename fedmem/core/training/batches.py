@@ -39,9 +39,11 @@ class RoundKey:
         self, users: npt.NDArray[np.integer], numbers: npt.NDArray[np.integer], step: int
     ) -> Streams:
         """The streams of these users' windows, by their numbers, in one local step."""
-        names = [*words_of(self.seed), zlib.crc32(self.stage.encode()), self.round]
-        entropy = np.broadcast_arrays(*names, users, numbers, step)
-        return Streams(np.column_stack(entropy).astype(np.uint32))
+        words = [*words_of(self.seed), zlib.crc32(self.stage.encode()), self.round]
+        entropy = np.empty((len(users), len(words) + 3), np.uint32)
+        entropy[:, :-3] = words
+        entropy[:, -3], entropy[:, -2], entropy[:, -1] = users, numbers, step
+        return Streams(entropy)
 
     def candidates(self, num_items: int, count: int) -> Ints:
         """So many items [C] of all, each once and ascending: the same for everybody."""
