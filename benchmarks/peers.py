@@ -12,7 +12,8 @@
 All train the same users in a round, from the same parameters, on the same windows and targets, one
 full-batch step of SGD each; the mean of their changes, weighted by targets, is a step of the same
 Adam. Random numbers of dropout are each system's own, so losses differ: by more than 1% in any of
-the first rounds and the system's figures are void, which the table says.
+the first rounds and the system's figures are void, which the table says. `client.local_steps=3`
+are taken by fedmem and by pfl; the others take one, and are void.
 
 Each run is a process of its own, and the systems take turns. A round's seconds are the median of
 all but the first of a run; `start` is from the command to the first round. Memory is looked at in a
@@ -130,6 +131,7 @@ def write_work(settings: Settings, rounds: int, path: Path) -> None:
             "eps": server.epsilon,
         },
         "learning_rate": settings.client.learning_rate,
+        "local_steps": settings.client.local_steps,
         "processes": len(os.sched_getaffinity(0)),
         "rounds": sampled,
     }

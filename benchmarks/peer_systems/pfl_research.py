@@ -5,6 +5,7 @@ Under `torchrun` with as many processes as there are cores; users are shared out
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,22 @@ from work import Clock, Work
 
 
 class Trained(SASRec):
-    """A SASRec with the two methods that pfl calls; it sums up its loss for the report."""
+    """A SASRec with the two methods that pfl calls; it sums up its loss for the report.
 
-    def __init__(self, **sizes: Any) -> None:
+    That is the loss at each user's last of so many local steps.
+    """
+
+    def __init__(self, local_steps: int, **sizes: Any) -> None:
         super().__init__(**sizes)
         self.total = torch.zeros(2)  # loss, targets
+        self._steps = itertools.cycle(range(local_steps))
+        self._last = local_steps - 1
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Mean over the user's targets."""
         loss, count = mean_loss(self, inputs, targets)
-        self.total += torch.tensor([float(loss.detach()) * count, count])
+        if next(self._steps) == self._last:
+            self.total += torch.tensor([float(loss.detach()) * count, count])
         return loss
 
     @torch.no_grad()
@@ -82,7 +89,7 @@ def main() -> None:
     """Train."""
     work = Work.read(Path(sys.argv[1]))
     torch.set_num_threads(1)
-    network = Trained(**work.settings["model"])
+    network = Trained(work.settings["local_steps"], **work.settings["model"])
     network.load_state_dict(work.start)
     model = PyTorchModel(network, torch.optim.SGD, work.adam(network))
     users = [user for users in work.rounds for user in users]
@@ -102,7 +109,7 @@ def main() -> None:
         SimulatedBackend(data, data, [WeightByDatapoints()]),
         model,
         NNTrainHyperParams(
-            local_num_epochs=1,
+            local_num_epochs=work.settings["local_steps"],
             local_learning_rate=work.settings["learning_rate"],
             local_batch_size=None,
         ),

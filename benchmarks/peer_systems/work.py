@@ -24,7 +24,7 @@ class Work:
 
     Attributes:
         settings: `model`, the arguments of `SASRec`; `adam`, those of the server's optimizer;
-            `learning_rate` of the clients; `processes` at most.
+            `learning_rate` and `local_steps` of the clients; `processes` at most.
         start: parameters by name.
         windows: (inputs, targets) of every user that trains, each [windows, T], padded with 0.
         rounds: the users of each round.
