@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
@@ -29,6 +30,10 @@ from fedmem.runs.stage_progress import StageRules
 from fedmem.strategies import StageFedAvg
 
 
+MOST_THREADS = 4
+"""Of the server: more wait for each other longer than they help with a round's short passes."""
+
+
 @dataclass
 class Run:
     """Runs the stages of a run, one after the other, from where its folder says that it stands.
@@ -49,6 +54,7 @@ class Run:
 
     def __call__(self, grid: Grid) -> list[StageResult]:
         """Run the stages on the nodes of `grid`; none comes after one that had to stop."""
+        torch.set_num_threads(min(torch.get_num_threads(), MOST_THREADS))
         with contextlib.ExitStack() as opened:
             folder = self.folder or opened.enter_context(
                 RunFolder.start(self.settings, simulated_nodes=int(self.settings.federation.nodes))
