@@ -39,7 +39,7 @@ def train_each_user(
     def passed(chosen: UserIndices) -> Iterator[UserUpdates]:
         for updates in trainer.train_each(chosen, key):
             kept = reduce(lambda those, each: each.at_user(those), filters, updates)
-            dropped.update(set(updates.users.tolist()).difference(kept.users.tolist()))
+            dropped.update(set(updates.users.tolist()) - set(kept.users.tolist()))
             yield kept
 
     update = mean(passed(users), trainer.scope)
