@@ -97,7 +97,7 @@ def mean(groups: Iterable[UserUpdates], scope: Mapping[str, Tensor]) -> Update:
 
     Where no user has any, the change of the scope, the parameters that train, is zero.
     """
-    total = [torch.zeros_like(parameter) for parameter in scope.values()]
+    total = [parameter.new_zeros(parameter.shape) for parameter in scope.values()]
     weight, loss, users = 0, 0.0, 0
     for group in groups:
         changes = [group.change[name] for name in scope]
