@@ -75,10 +75,10 @@ def norms(change: Mapping[str, Tensor], users: int) -> npt.NDArray[np.float64]:
             _add_squares(each.numpy(), squares)
         return np.sqrt(squares)
     if users == 1:  # all parameters in one pass
-        lengths = torch._foreach_norm(rows, 2, torch.float64)
+        lengths = list(torch._foreach_norm(rows, 2, torch.float64))
     else:
         lengths = [torch.linalg.vector_norm(each, dim=1, dtype=torch.float64) for each in rows]
-    return np.asarray(torch.stack(list(lengths)).norm(dim=0).reshape(users).cpu().numpy())
+    return np.asarray(torch.stack(lengths).norm(dim=0).reshape(users).cpu().numpy())
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc"})
