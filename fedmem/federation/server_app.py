@@ -29,7 +29,6 @@ from fedmem.runs.reporter import StageReporter
 from fedmem.runs.stage_progress import StageRules
 from fedmem.strategies import StageFedAvg
 
-
 MOST_THREADS = 4
 """Of the server: more wait for each other longer than they help with a round's short passes."""
 
