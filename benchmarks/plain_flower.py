@@ -148,7 +148,8 @@ class TimedFedAdam(FedAdam):
         failed = [reply.error.reason for reply in replies if reply.has_error()]
         if failed:
             raise RuntimeError(f"{len(failed)} users failed, the first for: {failed[0]}")
-        aggregated = super().aggregate_train(server_round, replies)
+        # Flower's correction for the moments' start takes the first round for the second.
+        aggregated = super().aggregate_train(server_round - 1, replies)
         self.seconds.append(time.monotonic() - self._started)
         assert aggregated[1] is not None
         self.losses.append(cast(float, aggregated[1]["loss"]))
