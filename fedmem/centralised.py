@@ -37,6 +37,7 @@ from fedmem.core.data.sampling import participants, sample_ranked
 from fedmem.core.errors import FedmemError, readable_disk_errors
 from fedmem.core.evaluation.outcomes import Evaluation
 from fedmem.core.evaluation.protocol import RANKINGS, USERS, means
+from fedmem.core.machine.device import set_threads
 from fedmem.core.machine.placement import share_of
 from fedmem.core.model.parameters import Parameters, initial_parameters
 from fedmem.core.node import Node
@@ -72,8 +73,7 @@ class CentralTraining:
         self, settings: Settings, folder: RunFolder, observers: Sequence[Observer]
     ) -> None:
         central = settings.centralised
-        if settings.simulation.threads:
-            torch.set_num_threads(settings.simulation.threads)
+        set_threads(settings.simulation.threads, settings.simulation.device)
         client = replace(settings.client, windows=central.windows)
         self.settings = settings = replace(settings, client=client)
         rules = replace(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-import torch
 from flwr.app import Context, Message
 
 from fedmem.core.corpus import Corpus
 from fedmem.core.data.forgotten import Forgotten, read_forgotten
 from fedmem.core.files.home import at_home
+from fedmem.core.machine.device import set_threads
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
 from fedmem.federation.node_config import ConfigValue
@@ -34,8 +34,7 @@ def cached_node(
     """A node's data, loaded once in a process, and anew where something more was forgotten."""
     here = dict(node_config)
     settings = _settled(settings_json, node_config)
-    if settings.simulation.threads:
-        torch.set_num_threads(settings.simulation.threads)
+    set_threads(settings.simulation.threads, settings.simulation.device)
     return Node(settings, users_here(settings, here), cached_corpus(settings.to_json(), forgotten))
 
 

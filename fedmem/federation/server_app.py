@@ -14,6 +14,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedmem.core.checkpoint import Checkpoint, checkpoint_path, load_parents
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.protocol import COLD, RANKINGS
+from fedmem.core.machine.device import FEW_THREADS
 from fedmem.core.memory import auto_threshold
 from fedmem.core.model.parameters import initial_parameters
 from fedmem.core.privacy.ledger import Ledger
@@ -28,9 +29,6 @@ from fedmem.runs.records import Observer, StageResult
 from fedmem.runs.reporter import StageReporter
 from fedmem.runs.stage_progress import StageRules
 from fedmem.strategies import StageFedAvg
-
-MOST_THREADS = 4
-"""Of the server: more wait for each other longer than they help with a round's short passes."""
 
 
 @dataclass
@@ -53,7 +51,7 @@ class Run:
 
     def __call__(self, grid: Grid) -> list[StageResult]:
         """Run the stages on the nodes of `grid`; none comes after one that had to stop."""
-        torch.set_num_threads(min(torch.get_num_threads(), MOST_THREADS))
+        torch.set_num_threads(min(torch.get_num_threads(), FEW_THREADS))
         with contextlib.ExitStack() as opened:
             folder = self.folder or opened.enter_context(
                 RunFolder.start(self.settings, simulated_nodes=int(self.settings.federation.nodes))

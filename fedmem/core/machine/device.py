@@ -9,6 +9,10 @@ from fedmem.core.errors import FedmemError
 
 CPU = torch.device("cpu")
 
+FEW_THREADS = 4
+"""Where passes are short, at the server and beside a GPU: of more threads one waits for the other
+longer than they help, and all the more where other runs have as many."""
+
 
 def local_gpus() -> int:
     """GPUs that this process can compute on."""
@@ -24,6 +28,25 @@ def resolve_device(device: str, gpus: int, setting: str = "simulation.device") -
     if device == "cuda" and not gpus:
         raise FedmemError(f"{setting}=cuda, but CUDA finds no GPU: set {setting} to auto or cpu.")
     return "cuda" if device != "cpu" and gpus else "cpu"
+
+
+def threads_for(device: str, cores: int) -> int:
+    """Threads of a process that computes on `cpu` or `cuda` and may take so many cores."""
+    return min(cores, FEW_THREADS) if device == "cuda" else cores
+
+
+def set_threads(threads: int, device: str) -> None:
+    """Have this process compute in so many threads; 0: as many as it has, beside a GPU a few.
+
+    Args:
+        threads: as `simulation.threads`.
+        device: as `simulation.device`.
+
+    Raises:
+        FedmemError: `cuda` is asked for, and there is no GPU.
+    """
+    found = resolve_device(device, local_gpus())
+    torch.set_num_threads(threads or threads_for(found, torch.get_num_threads()))
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedmem.core.errors import FedmemError
-from fedmem.core.machine.device import local_gpus, resolve_device
+from fedmem.core.machine.device import local_gpus, resolve_device, threads_for
 from fedmem.core.settings import Settings, SimulationSettings
 
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
@@ -146,6 +146,6 @@ def place(settings: Settings, machines: Sequence[Machine], num_users: int) -> Pl
         nodes=max(min(workers, num_users), fewest) if nodes == "auto" else nodes,
         cpus=cpus,
         gpus=share if device == "cuda" else 0.0,
-        threads=simulation.threads or cpus,
+        threads=simulation.threads or threads_for(device, cpus),
         device=device,
     )

@@ -41,7 +41,8 @@ class SimulationSettings(Section, key="simulation"):
     workers_per_gpu: Count
     """Workers that share one GPU: one keeps an H100 as busy as several, see docs/performance.md."""
     threads: Annotated[int, at_least(0)]
-    """Torch threads of each worker; 0: the cores shared evenly between the workers."""
+    """Torch threads of each worker; 0: the cores shared evenly between the workers, and beside
+    a GPU at most four."""
     keep_ranks: bool
     """Whether the nodes send each user's ranks of the test, under an index, for `ranks.npz`. A real
     federation is never asked for them."""

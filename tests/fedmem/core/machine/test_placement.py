@@ -123,11 +123,18 @@ def test_a_cluster_is_filled_machine_by_machine() -> None:
     assert pool(machines, placement) == 3
 
 
+def test_a_worker_beside_a_gpu_has_few_threads() -> None:
+    assert placed(GPU_1).threads == 4
+    assert placed(GPU_1, "simulation.threads=9").threads == 9
+    assert placed(GPU_1, "simulation.device=cpu", "simulation.workers=1").threads == 16
+    assert placed([Machine(cpus=3, gpus=1)]).threads == 3
+
+
 @pytest.mark.parametrize("device", ["auto", "cuda"])
 def test_workers_share_a_gpu(device: str) -> None:
-    placement = placed(GPU_1, f"simulation.device={device}", "simulation.workers_per_gpu=4")
-    assert (placement.device, placement.workers, placement.nodes) == ("cuda", 4, 4)
-    assert (placement.gpus, placement.threads) == (0.25, 4)
+    placement = placed(GPU_1, f"simulation.device={device}", "simulation.workers_per_gpu=8")
+    assert (placement.device, placement.workers, placement.nodes) == ("cuda", 8, 8)
+    assert (placement.gpus, placement.threads) == (0.125, 2)
 
 
 def test_workers_spread_over_the_gpus() -> None:
