@@ -14,6 +14,8 @@ import pytest
 from fedmem.core.errors import FedmemError
 from fedmem.core.machine import workers as machine_workers
 from fedmem.core.machine.workers import (
+    ALLOCATOR,
+    HUGE_PAGES,
     RESTARTS,
     CallError,
     Workers,
@@ -40,7 +42,7 @@ def answer(asked: str, value: object = None) -> object:
         case "prepared":
             return PREPARED
         case "variable":
-            return os.environ.get("OF_A_WORKER")
+            return os.environ.get(str(value or "OF_A_WORKER"))
         case "keep":
             KEPT.append(value)
             return list(KEPT)
@@ -86,6 +88,18 @@ def test_each_is_a_process_with_variables_and_a_state_of_its_own(workers: Worker
     (one, parent), (other, same) = (workers.call(worker, "process") for worker in (0, 1))
     assert one != other
     assert parent == same != os.getpid()
+
+
+@pytest.mark.parametrize("given", [None, "glibc.malloc.tcache_count=7"])
+def test_memory_is_of_huge_pages_unless_told_otherwise(
+    given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(ALLOCATOR, raising=False)
+    if given is not None:
+        monkeypatch.setenv(ALLOCATOR, given)
+    with workers_of(HERE) as made:
+        made.fork([{}])
+        assert made.call(0, "variable", ALLOCATOR) == (given or HUGE_PAGES)
 
 
 def test_what_they_prepare_is_prepared_once_where_they_are_forked(workers: Workers) -> None:
