@@ -228,7 +228,7 @@ class Recommender(nn.Module):
             return x.reshape(batch, length, -1)
 
         rows = Rows(candidates)
-        total = _products(hidden, rows.of(self.sasrec.item_emb.weight, padding=0))  # [X, Y, C]
+        total = rows.products(hidden, self.sasrec.item_emb.weight, padding=0)  # [X, Y, C]
         products = {"sequence": ungrouped(total)}
         if tables is None:
             return Scores(products["sequence"], total.new_empty(0), products)
@@ -238,8 +238,8 @@ class Recommender(nn.Module):
             rows.of(self.lean[:, None]).squeeze(-1),
             None if keep is None else grouped(keep),
         )
-        by_picture = _products(hidden, rows.of(tables.visual))
-        by_text = _products(hidden, rows.of(tables.text))
+        by_picture = rows.products(hidden, tables.visual)
+        by_text = rows.products(hidden, tables.text)
         by_content = by_text + picture * (by_picture - by_text)
         total = total + self.gating_weight.content * by_content
         products |= {"picture": ungrouped(by_picture), "text": ungrouped(by_text)}
@@ -285,10 +285,3 @@ class Recommender(nn.Module):
     def _expert(self, name: str) -> MemoryExpert:
         module: MemoryExpert = self.get_submodule(f"{name}_expert")  # type: ignore[assignment]
         return module
-
-
-def _products(hidden: Tensor, items: Tensor) -> Tensor:
-    """Inner products [X, Y, C] of [X, Y, D] and [X, C, D]."""
-    if hidden.shape[1] == items.shape[1] == 1:  # thousands of tiny matrices are slow to multiply
-        return (hidden * items).sum(-1, keepdim=True)
-    return hidden @ items.mT

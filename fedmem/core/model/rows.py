@@ -11,9 +11,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from fedmem.core.arrays import Floats, Ints
 from fedmem.core.model.kernels.function import Function
 
 NO_PADDING = -1
+
+ROWS_AT_ONCE = 512
+"""Of states and rows that are multiplied one by one: what the cache of a core holds."""
 
 
 class Rows:
@@ -39,6 +43,19 @@ class Rows:
             return table[self.in_place].unsqueeze(0)
         return look_up(table, self.items, padding)
 
+    def products(self, states: Tensor, table: Tensor, padding: int = NO_PADDING) -> Tensor:
+        """Inner products [X, Y, C] of states [X, Y, K] with these rows of a table [I + 1, K].
+
+        The row of the `padding` gets no gradient.
+        """
+        reduced = torch.is_autocast_enabled(states.device.type)
+        if reduced or not _is_compiled(table, self.items):
+            return _products(states, self.of(table, padding))
+        made: Tensor = _Products.apply(  # type: ignore[no-untyped-call]
+            table, self.items, padding, len(table), states
+        )
+        return made
+
     def part(self, start: int, end: int) -> Rows:
         """Those of a stretch of the candidates; itself, where it is all of them."""
         return self if end - start >= self.items.shape[1] else Rows(self.items[:, start:end])
@@ -55,11 +72,23 @@ def _consecutive(items: Tensor) -> slice | None:
 
 def look_up(table: Tensor, items: Tensor, padding: int = NO_PADDING) -> Tensor:
     """Rows [..., K] of a table [I + 1, K] for items [...]; the `padding` has no gradient."""
-    on_cpu = items.device.type == "cpu" and table.dtype in (torch.float32, torch.float64)
-    if not on_cpu or not torch.is_grad_enabled():
+    if not _is_compiled(table, items):
         return F.embedding(items, table, None if padding == NO_PADDING else padding)
     rows: Tensor = _LookUp.apply(table, items, padding, len(table))  # type: ignore[no-untyped-call]
     return rows
+
+
+def _is_compiled(table: Tensor, items: Tensor) -> bool:
+    """Whether the way back of what is looked up is a compiled pass."""
+    on_cpu = items.device.type == "cpu" and table.dtype in (torch.float32, torch.float64)
+    return on_cpu and torch.is_grad_enabled()
+
+
+def _products(states: Tensor, rows: Tensor) -> Tensor:
+    """Inner products [X, Y, C] of [X, Y, K] and [X, C, K]."""
+    if states.shape[1] == rows.shape[1] == 1:  # thousands of tiny matrices are slow to multiply
+        return (states * rows).sum(-1, keepdim=True)
+    return states @ rows.mT
 
 
 class _LookUp(Function):
@@ -83,23 +112,89 @@ class _LookUp(Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         (items,) = ctx.saved_tensors
         gradient = slope.new_zeros(ctx.shape)
-        slopes = slope.contiguous().view(items.numel(), ctx.shape[1])
-        own = items.flatten().numpy()
-        _add_rows(slopes.numpy(), own, ctx.padding, ctx.rows, gradient.numpy())
+        _add_rows(*_listed(slope, items), ctx.padding, ctx.rows, gradient.numpy())
         return gradient, None, None, None
 
     @staticmethod
     def vmap(info: Any, dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
         """Tables of members one below the other, and their items counted on."""
-        (table, items, padding, rows), (of_table, of_items, *_) = inputs, dims
-        size = info.batch_size
-        items = items.expand(size, *items.shape) if of_items is None else items.movedim(of_items, 0)
-        if of_table is not None:
-            table = table.movedim(of_table, 0)
-            below = table.shape[1] * torch.arange(size).view(-1, *[1] * (items.dim() - 1))
-            table, items = table.flatten(0, 1), items + below
-        found = _LookUp.apply(table, items.flatten(0, 1), padding, rows)  # type: ignore[no-untyped-call]
+        table, items = _below_each_other(info.batch_size, dims, *inputs[:2])
+        found = _LookUp.apply(table, items.flatten(0, 1), *inputs[2:])  # type: ignore[no-untyped-call]
         return found.view(*items.shape, -1), 0
+
+
+class _Products(Function):
+    """`_products` of states [X, Y, K] and rows that are looked up, without what lies in between.
+
+    Rows that are multiplied one by one are never held, nor is each one's gradient; those of a
+    matrix product come out as they are added up.
+    """
+
+    @staticmethod
+    def forward(table: Tensor, items: Tensor, padding: int, rows: int, states: Tensor) -> Tensor:  # noqa: ARG004
+        if states.shape[1] > 1 or items.shape[1] > 1:
+            return _products(states, F.embedding(items, table))
+        made = states.new_empty(len(items), 1, 1)
+        for start in range(0, len(items), ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            made[part] = _products(states[part], F.embedding(items[part], table))
+        return made
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
+        table, items, ctx.padding, ctx.rows, states = inputs
+        ctx.save_for_backward(table, items, states)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        table, items, states = ctx.saved_tensors
+        by_table, by_states = None, None
+        one_by_one = states.shape[1] == items.shape[1] == 1
+        if ctx.needs_input_grad[0]:
+            by_table = torch.zeros_like(table)
+            into = (ctx.padding, ctx.rows, by_table.numpy())
+            if one_by_one:
+                weights = slope.contiguous().view(-1).numpy()
+                _add_scaled_rows(weights, *_listed(states, items), *into)
+            else:
+                _add_rows(*_listed(slope.mT @ states, items), *into)
+        if ctx.needs_input_grad[4]:
+            rows = F.embedding(items, table)
+            by_states = slope * rows if one_by_one else slope @ rows
+        return by_table, None, None, None, by_states
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
+        """As rows are looked up, by the states of all members."""
+        table, items = _below_each_other(info.batch_size, dims, *inputs[:2])
+        states = _members_first(info.batch_size, dims[4], inputs[4])
+        asked = (table, items.flatten(0, 1), *inputs[2:4], states.flatten(0, 1))
+        made = _Products.apply(*asked)  # type: ignore[no-untyped-call]
+        return made.view(*states.shape[:3], -1), 0
+
+
+def _members_first(size: int, dim: int | None, x: Tensor) -> Tensor:
+    """[S, ...] of what so many members have, or share."""
+    return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+
+
+def _below_each_other(
+    size: int, dims: tuple[int | None, ...], table: Tensor, items: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Members' tables [I + 1, K] as one, and their items [S, ...] counted on."""
+    items = _members_first(size, dims[1], items)
+    if dims[0] is None:
+        return table, items
+    table = table.movedim(dims[0], 0)
+    below = table.shape[1] * torch.arange(size).view(-1, *[1] * (items.dim() - 1))
+    return table.flatten(0, 1), items + below
+
+
+def _listed(slopes: Tensor, items: Tensor) -> tuple[Floats, Ints]:
+    """Rows [N, K] that belong to items, and the items [N]."""
+    rows = slopes.contiguous().view(items.numel(), slopes.shape[-1])
+    return rows.numpy(), items.flatten().numpy()
 
 
 @numba.njit(cache=True, nogil=True)
@@ -109,3 +204,12 @@ def _add_rows(slopes, items, padding, rows, gradient):  # type: ignore[no-untype
             own, slope = gradient[items[place]], slopes[place]
             for k in range(slope.size):
                 own[k] += slope[k]
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_scaled_rows(weights, slopes, items, padding, rows, gradient):  # type: ignore[no-untyped-def]
+    for place in range(items.size):
+        if items[place] % rows != padding:
+            own, slope, weight = gradient[items[place]], slopes[place], weights[place]
+            for k in range(slope.size):
+                own[k] += weight * slope[k]
