@@ -12,6 +12,7 @@ from fedmem.core.machine.device import (
     computing_in,
     local_gpus,
     resolve_device,
+    set_threads,
 )
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
@@ -86,3 +87,20 @@ def test_hardware_without_bfloat16_refuses_it_in_one_line(monkeypatch: pytest.Mo
 def test_hardware_with_bfloat16_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "has_bfloat16", lambda _: True)
     check_precision("bfloat16", CPU)
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "gpus", "threads"),
+    [(0, "cpu", 1, 7), (0, "auto", 0, 7), (0, "auto", 1, 4), (0, "cuda", 2, 4), (6, "cuda", 1, 6)],
+)
+def test_a_process_beside_a_gpu_computes_in_few_threads(
+    asked: int, kind: str, gpus: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    see_gpus(monkeypatch, gpus)
+    torch.set_num_threads(7)
+    try:
+        set_threads(asked, kind)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
