@@ -1,4 +1,4 @@
-"""Rows of item tables for candidates."""
+"""Rows of item tables for candidates, and products of states with them."""
 
 from __future__ import annotations
 
