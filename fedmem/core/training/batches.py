@@ -19,6 +19,7 @@ from torch import Tensor
 from fedmem.core.arrays import Ints, UserIndices
 from fedmem.core.data import Windows, absent_items
 from fedmem.core.machine.device import CPU, to_device
+from fedmem.core.model.backbone import Packing
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
 from fedmem.core.training.random_streams import Streams, words_of
@@ -79,13 +80,22 @@ class Batch(NamedTuple):
     targets: Tensor
     """[B, T] items, 0 = padding"""
     noise: list[Tensor] | None
-    """for the dropout of the backbone; None where it does not train"""
+    """for the dropout of the backbone, [B, T, C] each or, packed, [N, C]; None where it does not
+    train"""
     scoring: Scoring | None
     """None where the stage's score is h·e alone, which is trained over all items"""
     candidates: Tensor | None = None
     """[B, C] items in their place, the same for all rows; None: all items"""
     places: Tensor | None = None
     """[N] where among the B · T positions the targets are; None: it is not known"""
+    packing: Packing | None = None
+    """of the inputs, for a backbone that trains; None: padding is computed too"""
+
+    def padded(self) -> Batch:
+        """The same, with padding that is computed."""
+        if self.packing is None or self.noise is None:
+            return self._replace(packing=None)
+        return self._replace(noise=[self.packing.spread(x) for x in self.noise], packing=None)
 
     def map(self, function: Callable[[Tensor], Any]) -> Batch:
         """The function of every tensor."""
@@ -96,6 +106,7 @@ class Batch(NamedTuple):
             None if self.scoring is None else self.scoring.map(function),
             None if self.candidates is None else function(self.candidates),
             None if self.places is None else function(self.places),
+            None if self.packing is None else self.packing.map(function),
         )
 
 
@@ -141,14 +152,17 @@ class BatchMaker:
             negatives = self._draw_negatives(windows.user[rows], streams)
             counts = np.full(len(rows), share.shape[1])
             (gating_noise,) = streams.noise(counts, [model.gating_hidden], self.device)
+            gating_noise = gating_noise.view(*share.shape, -1)
             scoring = Scoring(share, negatives, gating_noise, positions, memories)
         candidates, count = None, self.settings.client.candidates
         if stage.trains_backbone and count is not None:
             drawn = key.candidates(windows.interactions.num_items, count)
             candidates = _tensor(drawn).expand(len(rows), -1)
         places = _tensor(np.flatnonzero(targets))
-        batch = Batch(inputs, targets, noise, scoring, candidates, places)
-        return batch.map(lambda x: to_device(x, self.device))
+        packing = Packing(lengths.tolist(), places)
+        batch = Batch(inputs, targets, noise, scoring, candidates, places, packing)
+        batch = batch.map(lambda x: to_device(x, self.device))
+        return batch if self.device.type == "cpu" else batch.padded()
 
     def _choose_positions(
         self, lengths: npt.NDArray[np.int64], streams: Streams

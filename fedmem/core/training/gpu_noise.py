@@ -23,17 +23,18 @@ WORD = 8
 
 KERNEL = """
 template <typename T>
-T draw(T element, T about, T noise, T streams, T longest, T widths, T apart) {
+T draw(T element, T about, T noise, T streams, T widths, T apart) {
     if (element % apart) return 0;
     const long long stream = element / apart;
     const unsigned long long* state = (const unsigned long long*)about + 4 * stream;
-    const long long length = ((const long long*)about)[4 * streams + stream];
-    const long long* width = (const long long*)about + 5 * streams;
+    const long long* offset = (const long long*)about + 4 * streams;
+    const long long* width = offset + streams + 1;
+    const long long length = offset[stream + 1] - offset[stream];
     unsigned long long a = state[0], b = state[1], c = state[2], counter = state[3];
     unsigned char* start = (unsigned char*)noise;
     for (int k = 0; k < widths; k++) {
-        unsigned long long* own = (unsigned long long*)(start + stream * longest * width[k]);
-        const long long drawn = length * width[k] / 8, room = longest * width[k] / 8;
+        unsigned long long* own = (unsigned long long*)(start + offset[stream] * width[k]);
+        const long long drawn = length * width[k] / 8;
         for (long long place = 0; place < drawn; place++) {
             const unsigned long long word = a + b + counter++;
             a = b ^ (b >> 11);
@@ -41,20 +42,19 @@ T draw(T element, T about, T noise, T streams, T longest, T widths, T apart) {
             c = ((c << 24) | (c >> 40)) + word;
             own[place] = word;
         }
-        for (long long place = drawn; place < room; place++) own[place] = 0;
-        start += streams * longest * width[k];
+        start += offset[streams] * width[k];
     }
     return 0;
 }
 """
-"""SFC64, a stream a thread: [R, 4] states, [R] lengths and widths lie one after the other at the
-address `about`."""
+"""SFC64, a stream a thread: [R, 4] states, [R + 1] offsets and widths lie one after the other at
+the address `about`."""
 
 
-def by_width(noise: Tensor, rows: int, longest: int, widths: Sequence[int]) -> list[Tensor]:
-    """Bytes [Σ R·T·C] as a tensor [R, T, C] for each width C."""
-    parts = torch.split(noise, [rows * longest * width for width in widths])
-    return [part.view(rows, longest, w) for part, w in zip(parts, widths, strict=True)]
+def by_width(noise: Tensor, positions: int, widths: Sequence[int]) -> list[Tensor]:
+    """Bytes [Σ N·C] at N positions as a tensor [N, C] for each width C."""
+    parts = torch.split(noise, [positions * width for width in widths])
+    return [part.view(positions, width) for part, width in zip(parts, widths, strict=True)]
 
 
 def can_draw(widths: Sequence[int]) -> bool:
@@ -64,31 +64,32 @@ def can_draw(widths: Sequence[int]) -> bool:
 
 def draw_noise(
     states: npt.NDArray[np.uint64],
-    lengths: npt.NDArray[np.int64],
+    offsets: npt.NDArray[np.int64],
     widths: Sequence[int],
     device: torch.device,
 ) -> list[Tensor]:
-    """What `Streams.noise` gives, of streams in these states [R, 4] that have no half word left.
+    """What `Streams.noise` gives, of streams in these states [R, 4] that have no half word left,
+    from and to these offsets [R + 1] of positions.
 
     It is drawn beside what the GPU computes at the moment, by few of its cores: a stream draws word
     by word.
     """
-    rows, longest = len(lengths), int(lengths.max(initial=0))
+    rows, positions = len(states), int(offsets[-1])
     parts = (
         np.ascontiguousarray(states).view(np.int64).ravel(),
-        lengths,
+        offsets,
         np.array(widths, np.int64),
     )
     now, beside = torch.cuda.current_stream(device), _stream(device)
     with torch.cuda.stream(beside):
         about = to_device(torch.from_numpy(np.concatenate(parts)), device)
-        noise = torch.empty(rows * longest * sum(widths), dtype=torch.uint8, device=device)
+        noise = torch.empty(positions * sum(widths), dtype=torch.uint8, device=device)
         addresses = {"about": about.data_ptr(), "noise": noise.data_ptr()}
-        sizes = {"streams": rows, "longest": longest, "widths": len(widths), "apart": APART}
+        sizes = {"streams": rows, "widths": len(widths), "apart": APART}
         _kernel()(torch.arange(rows * APART, device=device), **addresses, **sizes)
     now.wait_stream(beside)
     noise.record_stream(now)
-    return by_width(noise, rows, longest, widths)
+    return by_width(noise, positions, widths)
 
 
 @cache
@@ -99,6 +100,6 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
 @cache
 def _kernel() -> Callable[..., Tensor]:
     made: Callable[..., Tensor] = torch.cuda.jiterator._create_jit_fn(
-        KERNEL, about=0, noise=0, streams=0, longest=0, widths=0, apart=0
+        KERNEL, about=0, noise=0, streams=0, widths=0, apart=0
     )
     return made

@@ -37,7 +37,8 @@ class Objective(nn.Module):
         model, weights = self.model, self.weights
         with computing_in(self.precision, batch.inputs.device):
             if hidden is None:
-                hidden = model.sasrec(batch.inputs, Dropout(self.dropout, batch.noise))
+                dropout = Dropout(self.dropout, batch.noise)
+                hidden = model.sasrec(batch.inputs, dropout, batch.packing)
             total = hidden.new_zeros(())
             if weights.identity:
                 total = total + weights.identity * self._identity_loss(batch, hidden)

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fedmem.core.arrays import offsets_of
 from fedmem.core.machine.device import CPU, to_device
 from fedmem.core.training.gpu_noise import by_width, can_draw, draw_noise
 
@@ -67,28 +68,28 @@ class Streams:
         device: torch.device = CPU,
         last: bool = False,
     ) -> list[Tensor]:
-        """Random bytes for the dropout of one forward pass: for each width C, a tensor [R, T, C].
+        """Random bytes for the dropout of one forward pass: for each width C, a tensor [N, C].
 
         Each stream gives as many bytes as its row has elements at real positions. So a user's masks
         are the same whether the user trains alone, in a cohort, or on another node.
 
         Args:
-            lengths: [R] real positions of each row; T is the largest. Padding gets zeros.
+            lengths: [R] real positions of each row, N together, one row's after the other's.
             widths: channels of the tensors that are going to be dropped from, in their order.
             device: where they go.
             last: the streams are asked for nothing more. So a GPU may draw the bytes itself.
         """
+        offsets = offsets_of(lengths)
         if (
             device.type == "cuda"
             and last
             and can_draw(widths)
             and not self._states[:, HALF_LEFT].any()
         ):
-            return draw_noise(self._states[:, :HALF_LEFT], lengths, widths, device)
-        rows, longest = len(lengths), int(lengths.max(initial=0))
-        count = rows * longest * sum(widths)
+            return draw_noise(self._states[:, :HALF_LEFT], offsets, widths, device)
+        count = int(offsets[-1]) * sum(widths)
         noise = torch.empty(count, dtype=torch.uint8, pin_memory=device.type == "cuda")
-        draw = (self._states, lengths, np.array(widths), longest, noise.numpy())
+        draw = (self._states, offsets, np.array(widths), noise.numpy())
         most = torch.get_num_threads()
         threads = max(1, min(most, count // BYTES_A_THREAD))
         if threads == 1:
@@ -97,7 +98,7 @@ class Streams:
             tasks = [_pool(most).submit(_draw_noise, *draw, k, threads) for k in range(threads)]
             for task in tasks:
                 task.result()
-        return by_width(to_device(noise, device), rows, longest, widths)
+        return by_width(to_device(noise, device), int(offsets[-1]), widths)
 
 
 def words_of(number: int) -> list[int]:
@@ -165,15 +166,18 @@ def _next_words(state: Words, words: Words) -> None:
 
 
 @jit
-def _draw_noise(states, lengths, widths, longest, noise, first, every):  # type: ignore[no-untyped-def]
-    """Every so many rows from the first: their bytes to all widths' [R, T, C], which follow."""
-    rows, channels = len(lengths), widths.sum()
-    words = np.empty(longest * channels // 8 + 2, np.uint64)
-    octets = words.view(np.uint8)
+def _draw_noise(states, offsets, widths, noise, first, every):  # type: ignore[no-untyped-def]
+    """Every so many rows from the first: their bytes to all widths' [N, C], which follow."""
+    rows, channels = len(states), widths.sum()
+    words = np.empty(0, np.uint64)
     for row in range(first, rows, every):
+        length = offsets[row + 1] - offsets[row]
+        if words.size < length * channels // 8 + 2:
+            words = np.empty(length * channels // 8 + 2, np.uint64)
+        octets = words.view(np.uint8)
         # Bytes are given by halves of words, the lower one first.
         left = np.int64(states[row, HALF_LEFT])
-        halves = (lengths[row] * channels + 3) // 4 - left
+        halves = (length * channels + 3) // 4 - left
         drawn = (halves + 1) // 2
         words[0] = states[row, HALF] << np.uint64(32)
         _next_words(states[row], words[1 : 1 + drawn])
@@ -181,14 +185,13 @@ def _draw_noise(states, lengths, widths, longest, noise, first, every):  # type:
         states[row, HALF] = words[drawn] >> np.uint64(32)
         place, start = 8 - 4 * left, 0
         for width in widths:
-            own = noise[start + row * longest * width : start + (row + 1) * longest * width]
-            size = lengths[row] * width
+            size = length * width
+            own = noise[start + offsets[row] * width : start + offsets[row + 1] * width]
             given = octets[place : place + size]
             for k in range(size):  # an assignment of slices takes seconds to compile
                 own[k] = given[k]
-            own[size:] = 0
             place += size
-            start += rows * longest * width
+            start += offsets[rows] * width
 
 
 @jit

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedmem.core.model.backbone import Block, SASRec
-from fedmem.core.model.dropout import NO_DROPOUT
+from fedmem.core.model.backbone import Block, Packing, SASRec
+from fedmem.core.model.dropout import NO_DROPOUT, Dropout
 from fedmem.core.training.losses import summed_cross_entropy_over_items
 from fedmem.runs.configuration import compose_settings
 from tests.helpers.small_world import SMALL
@@ -57,6 +57,31 @@ def test_a_padded_row_has_the_states_of_the_row_alone(sasrec: SASRec, length: in
     padded[:, length:] = 0
     alone = hidden(sasrec, ROWS[:, :length])
     assert torch.allclose(hidden(sasrec, padded)[:, :length], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("lengths", [[8, 5], [8, 8, 3, 3, 1], [4], [2, 6, 2]])
+def test_packed_rows_have_the_states_and_gradients_of_padded_ones(
+    sasrec: SASRec, lengths: list[int]
+) -> None:
+    real = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    rows = torch.randint(1, 21, real.shape) * real
+    packing = Packing(lengths, real.flatten().nonzero().squeeze(1))
+    noise = [
+        torch.randint(256, (len(packing.places), width), dtype=torch.uint8)
+        for width in sasrec.dropout_widths
+    ]
+    weights = torch.randn(*rows.shape, MODEL.dim) * real[:, :, None]
+    found = []
+    for own, given in ((packing, noise), (None, [packing.spread(each) for each in noise])):
+        states = sasrec(rows, Dropout(0.3, given), own)
+        sasrec.zero_grad()
+        (states * weights).sum().backward()
+        gradients = [p.grad for p in sasrec.parameters() if p.grad is not None]
+        found.append([states[real], *gradients])
+    assert len(found[0]) == len(found[1]) == 1 + len(list(sasrec.parameters()))
+    for packed, padded in zip(*found, strict=True):
+        assert torch.allclose(packed, padded, rtol=1e-4, atol=1e-5)
+    assert not sasrec(rows, Dropout(0.3, noise), packing)[~real].any()
 
 
 def test_a_row_does_not_depend_on_the_other_rows(sasrec: SASRec) -> None:

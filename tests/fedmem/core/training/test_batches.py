@@ -78,9 +78,8 @@ def test_a_stage_draws_what_its_loss_needs_and_no_more(settings: Settings) -> No
     assert scoring_of(second).memories is None
     assert third.noise is not None
     rows, count = len(third.inputs), settings.client.positions
-    assert [list(noise.shape) for noise in third.noise] == [
-        [*third.inputs.shape, w] for w in WIDTHS
-    ]
+    real = int((third.targets > 0).sum())
+    assert [list(noise.shape) for noise in third.noise] == [[real, width] for width in WIDTHS]
     expected = {
         "share": [rows, count],
         "negatives": [rows, settings.client.negatives],
@@ -109,13 +108,27 @@ def test_inputs_and_targets_are_those_of_the_windows(settings: Settings) -> None
     assert batch.targets.tolist() == windows.targets(rows).tolist()
     assert batch.places is not None
     assert batch.places.tolist() == np.flatnonzero(windows.targets(rows)).tolist()
+    assert batch.packing is not None
+    assert batch.packing.lengths == windows.lengths[rows].tolist()
+
+
+def test_a_padded_batch_has_the_noise_where_the_targets_are(settings: Settings) -> None:
+    batch = make(settings, "pretrain_sasrec")
+    padded = batch.padded()
+    assert padded.packing is None
+    assert (batch.targets == 0).any()
+    assert batch.noise is not None
+    assert padded.noise is not None
+    for packed, spread in zip(batch.noise, padded.noise, strict=True):
+        assert torch.equal(spread[batch.targets > 0], packed)
+        assert not spread[batch.targets == 0].any()
 
 
 def first_of(batch: Batch) -> list[torch.Tensor]:
     """All that a batch says of its first row, without the padding."""
     length = int((batch.targets[0] > 0).sum())
     found = [batch.inputs[0, :length], batch.targets[0, :length]]
-    found += [noise[0, :length] for noise in batch.noise or []]
+    found += [noise[:length] for noise in batch.noise or []]
     if batch.scoring is not None:
         count = length if batch.scoring.positions is None else batch.scoring.share.shape[1]
         found += [batch.scoring.share[0, :count], batch.scoring.gating_noise[0, :count]]
