@@ -48,9 +48,8 @@ class UserClient(NumPyClient):
             server_round: from 1.
             filters: made for this round.
         """
-        return train_each_user(
-            self.node.trainer(self.stage), self.users, self._key(server_round), filters
-        )
+        trainer = self.node.trainer(self.stage, self.users)
+        return train_each_user(trainer, self.users, self._key(server_round), filters)
 
     def rank(self, split: Split, rankings: Sequence[str]) -> Outcomes:
         """The users' held-out items ranked by the model; `cold` stands for all of cold items."""

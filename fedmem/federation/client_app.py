@@ -11,6 +11,7 @@ from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedmem.clients import CohortClient, UserClient
+from fedmem.core.arrays import found_in
 from fedmem.core.data.content import has_files
 from fedmem.core.data.forgotten import read_forgotten
 from fedmem.core.data.interactions import Split
@@ -209,7 +210,10 @@ def _client(task: Task, context: Context) -> UserClient | RecordDict:
         return RecordDict({**lacking, **more})
     node.load(stage, {**frozen, **parameters}, task.frozen_hash)
     kind = UserClient if len(node.users) == 1 else CohortClient
-    return kind(node, stage, task.users)
+    users = task.users
+    if users is not None and not is_simulated(context.node_config):
+        users = found_in(users, node.users)  # whoever else the server asks for
+    return kind(node, stage, users)
 
 
 def _promise(client: UserClient, task: Task, context: Context) -> NodePromise | None:
