@@ -75,6 +75,15 @@ def _scores(samples: Tensor, items: Tensor, room: Tensor) -> Tensor:
     return torch.mm(samples, items.T, out=room[: len(samples)])
 
 
+def _add_product(total: Tensor, one: Tensor, other: Tensor, first: bool) -> None:
+    """Add a product to a total, or put it there if it is the first: without new memory too."""
+    if torch.is_autocast_enabled(total.device.type):
+        product = one @ other
+        total.copy_(product) if first else total.add_(product)
+    else:
+        torch.addmm(total, one, other, beta=0 if first else 1, out=total)
+
+
 class _SummedCrossEntropy(Function):
     """(loss, its gradient by `hidden`, its gradient by `item_emb`)."""
 
@@ -87,7 +96,8 @@ class _SummedCrossEntropy(Function):
         wanted, items = targets.flatten()[places] - 1, item_emb[1:]  # [N], [I, D]
         by_sample = torch.empty_like(samples)
         items_train = item_emb.requires_grad
-        by_item_emb = torch.zeros_like(item_emb) if items_train else item_emb.new_empty(0)
+        by_item_emb = torch.empty_like(item_emb) if items_train else item_emb.new_empty(0)
+        by_item_emb[: 1 if len(samples) else None] = 0  # the first chunk is put below the padding
         total = item_emb.new_zeros(())
         chunk = max(SAMPLES_AT_LEAST, SCORES_AT_ONCE[hidden.device.type] // len(items))
         room = items.new_empty(min(chunk, len(samples)), len(items))
@@ -102,7 +112,7 @@ class _SummedCrossEntropy(Function):
             # d loss / d scores = softmax − one-hot; the division by the evidence is left for later.
             by_sample[part] = odds @ items / evidence - items[wanted[part]]
             if items_train:
-                by_item_emb[1:] += odds.T @ (samples[part] / evidence)
+                _add_product(by_item_emb[1:], odds.T, samples[part] / evidence, first=not start)
                 by_item_emb[1:].index_add_(0, wanted[part], samples[part], alpha=-1)
         by_hidden = hidden.new_zeros(hidden.shape)  # contiguous, where `hidden` need not be
         by_hidden.flatten(0, -2)[places] = by_sample
@@ -117,7 +127,9 @@ class _SummedCrossEntropy(Function):
     @once_differentiable
     def backward(ctx: Any, slope: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         by_hidden, by_item_emb = ctx.saved_tensors
-        return by_hidden * slope, by_item_emb * slope if len(by_item_emb) else None, None, None
+        if slope.device.type != "cpu" or slope != 1:  # a GPU would be waited for
+            by_hidden, by_item_emb = by_hidden * slope, by_item_emb * slope
+        return by_hidden, by_item_emb if len(by_item_emb) else None, None, None
 
     @staticmethod
     def vmap(info: Any, dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, Any]:

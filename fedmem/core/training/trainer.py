@@ -42,7 +42,7 @@ user."""
 def make_local_optimizer(settings: ClientSettings, change: Iterable[Tensor]) -> Optimizer:
     """The optimizer that `client.optimizer` names, stepping a user's change."""
     kinds: dict[str, type[SGD | Adam]] = {"sgd": SGD, "adam": Adam}
-    return kinds[settings.optimizer](list(change), lr=settings.learning_rate)
+    return kinds[settings.optimizer](list(change), lr=settings.learning_rate, foreach=True)
 
 
 class LocalTrainer:
