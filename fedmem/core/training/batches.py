@@ -138,10 +138,10 @@ class BatchMaker:
         streams = key.streams(windows.user[rows], windows.number[rows], step)
         inputs, targets = map(_tensor, windows.pairs(rows))
         # The order of the draws is part of what a seed means.
-        noise = None
+        noise, packs = None, stage.trains_backbone and self.device.type == "cpu"
         if stage.trains_backbone and model.dropout:
             last = not stage.content
-            noise = streams.noise(lengths, self.dropout_widths, self.device, last)
+            noise = streams.noise(lengths, self.dropout_widths, self.device, last, not packs)
         scoring = None
         if stage.content:
             positions, memories = None, None
@@ -151,18 +151,17 @@ class BatchMaker:
                 memories = self._read_memories(rows, positions)
             negatives = self._draw_negatives(windows.user[rows], streams)
             counts = np.full(len(rows), share.shape[1])
-            (gating_noise,) = streams.noise(counts, [model.gating_hidden], self.device)
-            gating_noise = gating_noise.view(*share.shape, -1)
+            hidden = [model.gating_hidden]
+            (gating_noise,) = streams.noise(counts, hidden, self.device, padded=True)
             scoring = Scoring(share, negatives, gating_noise, positions, memories)
         candidates, count = None, self.settings.client.candidates
         if stage.trains_backbone and count is not None:
             drawn = key.candidates(windows.interactions.num_items, count)
             candidates = _tensor(drawn).expand(len(rows), -1)
         places = _tensor(np.flatnonzero(targets))
-        packing = Packing(lengths.tolist(), places)
+        packing = Packing(lengths.tolist(), places) if packs else None
         batch = Batch(inputs, targets, noise, scoring, candidates, places, packing)
-        batch = batch.map(lambda x: to_device(x, self.device))
-        return batch if self.device.type == "cpu" else batch.padded()
+        return batch.map(lambda x: to_device(x, self.device))
 
     def _choose_positions(
         self, lengths: npt.NDArray[np.int64], streams: Streams

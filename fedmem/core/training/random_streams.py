@@ -23,7 +23,7 @@ from torch import Tensor
 
 from fedmem.core.arrays import offsets_of
 from fedmem.core.machine.device import CPU, to_device
-from fedmem.core.training.gpu_noise import by_width, can_draw, draw_noise
+from fedmem.core.training.gpu_noise import can_draw, draw_noise
 
 BYTES_A_THREAD = 1 << 18
 """Fewer are not worth a thread of their own."""
@@ -67,6 +67,7 @@ class Streams:
         widths: Sequence[int],
         device: torch.device = CPU,
         last: bool = False,
+        padded: bool = False,
     ) -> list[Tensor]:
         """Random bytes for the dropout of one forward pass: for each width C, a tensor [N, C].
 
@@ -74,22 +75,39 @@ class Streams:
         are the same whether the user trains alone, in a cohort, or on another node.
 
         Args:
-            lengths: [R] real positions of each row, N together, one row's after the other's.
+            lengths: [R] real positions of each row, N together; one row's follow the other's.
             widths: channels of the tensors that are going to be dropped from, in their order.
             device: where they go.
             last: the streams are asked for nothing more. So a GPU may draw the bytes itself.
+            padded: give each row as much room as the longest has, [R, T, C]; zeros at padding.
         """
-        offsets = offsets_of(lengths)
+        longest = int(lengths.max(initial=0))
+        offsets = np.arange(len(lengths) + 1) * longest if padded else offsets_of(lengths)
         if (
             device.type == "cuda"
             and last
             and can_draw(widths)
             and not self._states[:, HALF_LEFT].any()
         ):
-            return draw_noise(self._states[:, :HALF_LEFT], offsets, widths, device)
+            states = self._states[:, :HALF_LEFT]
+            noise = draw_noise(states, lengths, offsets, widths, device)
+        else:
+            noise = to_device(self._drawn_noise(lengths, offsets, widths, device), device)
+        parts = torch.split(noise, [int(offsets[-1]) * width for width in widths])
+        shape = (len(lengths), longest) if padded else (int(offsets[-1]),)
+        return [part.view(*shape, width) for part, width in zip(parts, widths, strict=True)]
+
+    def _drawn_noise(
+        self,
+        lengths: npt.NDArray[np.int64],
+        offsets: npt.NDArray[np.int64],
+        widths: Sequence[int],
+        device: torch.device,
+    ) -> Tensor:
+        """All of it, drawn by the CPU for this device."""
         count = int(offsets[-1]) * sum(widths)
         noise = torch.empty(count, dtype=torch.uint8, pin_memory=device.type == "cuda")
-        draw = (self._states, offsets, np.array(widths), noise.numpy())
+        draw = (self._states, lengths, offsets, np.array(widths), noise.numpy())
         most = torch.get_num_threads()
         threads = max(1, min(most, count // BYTES_A_THREAD))
         if threads == 1:
@@ -98,7 +116,7 @@ class Streams:
             tasks = [_pool(most).submit(_draw_noise, *draw, k, threads) for k in range(threads)]
             for task in tasks:
                 task.result()
-        return by_width(to_device(noise, device), int(offsets[-1]), widths)
+        return noise
 
 
 def words_of(number: int) -> list[int]:
@@ -166,18 +184,17 @@ def _next_words(state: Words, words: Words) -> None:
 
 
 @jit
-def _draw_noise(states, offsets, widths, noise, first, every):  # type: ignore[no-untyped-def]
-    """Every so many rows from the first: their bytes to all widths' [N, C], which follow."""
+def _draw_noise(states, lengths, offsets, widths, noise, first, every):  # type: ignore[no-untyped-def]
+    """Every so many rows from the first: their bytes to all widths' [N, C], which follow, and zeros
+    up to the next row's.
+    """
     rows, channels = len(states), widths.sum()
-    words = np.empty(0, np.uint64)
+    words = np.empty((lengths.max() if rows else 0) * channels // 8 + 2, np.uint64)
+    octets = words.view(np.uint8)
     for row in range(first, rows, every):
-        length = offsets[row + 1] - offsets[row]
-        if words.size < length * channels // 8 + 2:
-            words = np.empty(length * channels // 8 + 2, np.uint64)
-        octets = words.view(np.uint8)
         # Bytes are given by halves of words, the lower one first.
         left = np.int64(states[row, HALF_LEFT])
-        halves = (length * channels + 3) // 4 - left
+        halves = (lengths[row] * channels + 3) // 4 - left
         drawn = (halves + 1) // 2
         words[0] = states[row, HALF] << np.uint64(32)
         _next_words(states[row], words[1 : 1 + drawn])
@@ -185,11 +202,12 @@ def _draw_noise(states, offsets, widths, noise, first, every):  # type: ignore[n
         states[row, HALF] = words[drawn] >> np.uint64(32)
         place, start = 8 - 4 * left, 0
         for width in widths:
-            size = length * width
+            size = lengths[row] * width
             own = noise[start + offsets[row] * width : start + offsets[row + 1] * width]
             given = octets[place : place + size]
             for k in range(size):  # an assignment of slices takes seconds to compile
                 own[k] = given[k]
+            own[size:] = 0
             place += size
             start += offsets[rows] * width
 

@@ -32,7 +32,7 @@ def batch_of(node: Node, stage: Stage, rows: list[int]) -> Batch:
     generator = np.random.default_rng(0)
     reads = generator.integers(0, 41, size=(int(windows.offsets[-1]), 5), dtype=np.int32)
     widths = node.model(stage).sasrec.dropout_widths
-    maker = BatchMaker(node.settings, stage, windows, widths, reads)
+    maker = BatchMaker(node.settings, stage, windows, widths, reads, node.device)
     batch = maker.make(np.array(rows), RoundKey(0, stage.name, 1), 0)
     return batch.map(lambda x: x.double() if x.is_floating_point() else x)
 

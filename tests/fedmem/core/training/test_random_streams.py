@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -53,6 +54,17 @@ def test_noise_is_the_bytes_that_the_generators_would_give(
                 assert of_width.flatten().tolist() == piece.tolist()
 
 
+def test_padded_rows_have_the_same_noise_and_zeros_behind_it() -> None:
+    lengths, widths = [4, 1, 3], [8, 5]
+    packed = Streams(entropy(3)).noise(np.array(lengths), widths)
+    padded = Streams(entropy(3)).noise(np.array(lengths), widths, padded=True)
+    real = torch.arange(4) < torch.tensor(lengths)[:, None]
+    for end_to_end, rows, width in zip(packed, padded, widths, strict=True):
+        assert list(rows.shape) == [3, 4, width]
+        assert torch.equal(rows[real], end_to_end)
+        assert not rows[~real].any()
+
+
 @pytest.mark.parametrize("words", [1, 3, 4, 5, 6, 9])
 def test_integers_are_those_that_the_generators_would_give(words: int) -> None:
     bounds = np.array([1, 2, 7, 100, 3000, 1 << 20, 3 << 30, (1 << 32) - 1])
@@ -101,10 +113,11 @@ def test_no_rows_have_no_noise() -> None:
     ("lengths", "widths"), [([4, 1, 3], [8, 16]), ([100, 61, 9], [128, 256]), ([3, 1], [5, 8])]
 )
 def test_a_gpu_draws_the_same_noise_itself(lengths: list[int], widths: list[int]) -> None:
-    expected = Streams(entropy(len(lengths))).noise(np.array(lengths), widths)
-    for last in (True, False):
-        drawing = Streams(entropy(len(lengths)))
-        drawn = drawing.noise(np.array(lengths), widths, torch.device("cuda"), last)
+    for last, padded in itertools.product((True, False), repeat=2):
+        seeds = entropy(len(lengths))
+        expected = Streams(seeds).noise(np.array(lengths), widths, padded=padded)
+        there = (torch.device("cuda"), last, padded)
+        drawn = Streams(seeds).noise(np.array(lengths), widths, *there)
         assert all(there.device.type == "cuda" for there in drawn)
         assert all(torch.equal(a, b.cpu()) for a, b in zip(expected, drawn, strict=True))
 
