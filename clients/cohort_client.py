@@ -18,5 +18,6 @@ class CohortClient(UserClient):
 
     def train(self, server_round: int, filters: Sequence[UpdateFilter] = ()) -> Update:
         """As of `UserClient`, with the users trained together where that is faster."""
-        trainer = self.node.trainer(self.stage, self.users)
-        return train_cohort(trainer, self.users, self._key(server_round), filters)
+        return train_cohort(
+            self.node.trainer(self.stage), self.users, self._key(server_round), filters
+        )

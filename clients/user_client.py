@@ -48,8 +48,9 @@ class UserClient(NumPyClient):
             server_round: from 1.
             filters: made for this round.
         """
-        trainer = self.node.trainer(self.stage, self.users)
-        return train_each_user(trainer, self.users, self._key(server_round), filters)
+        return train_each_user(
+            self.node.trainer(self.stage), self.users, self._key(server_round), filters
+        )
 
     def rank(self, split: Split, rankings: Sequence[str]) -> Outcomes:
         """The users' held-out items ranked by the model; `cold` stands for all of cold items."""

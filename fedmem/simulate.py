@@ -37,8 +37,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import hydra
-import numpy as np
-import numpy.typing as npt
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -48,7 +46,7 @@ from rich.console import Console
 from fedmem.core.console import say
 from fedmem.core.data import load_histories, print_summary, write_id_files
 from fedmem.core.data.identity import identity
-from fedmem.core.data.sampling import participants, sample_ranked, targets_in_windows
+from fedmem.core.data.sampling import participants, sample_ranked
 from fedmem.core.errors import FedmemError, readable_disk_errors
 from fedmem.core.machine.cluster import backend_config, joined, survey
 from fedmem.core.machine.device import check_precision
@@ -143,8 +141,7 @@ def run_stages(settings: Settings, placement: Placement, folder: RunFolder) -> l
             quick_messages(),
         ):
             keep_ranks = settings.simulation.keep_ranks
-            observers, targets = [progress, *tracking], shared_out(folder.state.settings)
-            run = Run(settings, observers, stop, folder, keep_ranks, targets)
+            run = Run(settings, [progress, *tracking], stop, folder=folder, keep_ranks=keep_ranks)
 
             def serve(grid: object) -> None:
                 try:
@@ -191,23 +188,6 @@ def answered(address: str | None, placement: Placement) -> Iterator[None]:
         workers.fork(placement.variables())
         with answered_by(workers):
             yield
-
-
-def shared_out(settings: Settings) -> npt.NDArray[np.int64] | None:
-    """The targets of every user of the data, by which the users of a round are shared out.
-
-    None: they train where they live, since somebody said how many nodes there are, or because the
-    mean of a node's users is what is protected, or weighed against those of others.
-
-    Args:
-        settings: of the run, with `federation.nodes` as it was asked for.
-    """
-    if settings.federation.nodes != "auto" or settings.privacy.of_nodes:
-        return None
-    if settings.strategy.aggregation != "mean":
-        return None
-    warm = load_histories(settings).warm
-    return targets_in_windows(settings, warm, np.arange(warm.num_users))
 
 
 def announce(settings: Settings, placement: Placement) -> None:

@@ -258,14 +258,15 @@ class StageFedAvg(FedAvg):
         return from_array_record(arrays), cast(float, metrics["loss"])
 
     def _sampled_at(self, server_round: int) -> dict[int, np.ndarray]:
-        """The users that train in a round, by the node that trains them; absent nodes too."""
+        """The users that train in a round, by the node where they live; absent nodes too."""
         federation, seed = self._settings.federation, self._settings.seed
         users = self._roster.users
         if self._private is not None:
             sampled = self._private.sample(users, server_round)
         else:
             sampled = sample_round(users, federation.fraction, seed, self._stage.name, server_round)
-        return self._roster.trained_at(sampled, self._stage.bound_to_homes)
+        homes = {n: found_in(sampled, users) for n, users in self._roster.homes.items()}
+        return {node: users for node, users in homes.items() if len(users)}
 
     def _tasks(
         self, server_round: int, scope: Scope, homes: dict[int, np.ndarray], to: Sequence[int]

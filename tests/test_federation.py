@@ -15,17 +15,14 @@ from flwr.app import Array, ArrayRecord, Context, Message, MessageType
 from rich.console import Console
 
 from fedmem.core.data import load_histories
-from fedmem.core.data.sampling import targets_in_windows
 from fedmem.core.errors import FedmemError
 from fedmem.core.evaluation.protocol import COLD
 from fedmem.core.settings import Settings
 from fedmem.core.stages import CONTROLS, STAGES
 from fedmem.federation import client_app, kept_nodes
-from fedmem.federation.server_app import Run
 from fedmem.messaging.messages import NeedsFrozen, Task
-from fedmem.runs.folder import RunFolder
 from fedmem.runs.progress import print_results
-from tests.helpers.in_process_grid import InProcessGrid, Watcher, run_in_process
+from tests.helpers.in_process_grid import InProcessGrid, run_in_process
 from tests.helpers.shared_runs import TrainOnce, WholeRun, load_all
 from tests.helpers.small_world import NUM_ITEMS, TEXT_WIDTH, VISUAL_WIDTH, swap_held_out
 
@@ -54,49 +51,6 @@ def test_any_number_of_nodes_gives_the_parameters_and_metrics_of_one(
         for result, first_result in zip(results, first_results, strict=True):
             assert result.test == pytest.approx(first_result.test)
         assert [r.threshold for r in results] == [r.threshold for r in first_results]
-
-
-def test_shared_out_anew_a_round_has_the_same_users_and_nodes_as_much_work_each(
-    make_settings: MakeSettings, tmp_path: Path
-) -> None:
-    """In stage 1; the others train users where they live."""
-    settings = make_settings(f"checkpoint.dir={tmp_path / 'own'}")
-    warm = load_histories(settings).warm
-    targets = targets_in_windows(settings, warm, np.arange(warm.num_users))
-    runs = []
-    for each in (None, targets):
-        grid, watcher = InProcessGrid(2), Watcher()
-        with RunFolder.start(settings, simulated_nodes=2) as folder:
-            Run(settings, [watcher], folder=folder, targets=each)(grid)
-        runs.append((grid, watcher, load_all(settings)))
-        shutil.rmtree(settings.output_dir)
-        shutil.rmtree(tmp_path / "own")
-    (at_home, watched, checkpoints), (shared, watched_too, checkpoints_too) = runs
-    for stage in STAGES:
-        torch.testing.assert_close(
-            checkpoints_too[stage].parameters, checkpoints[stage].parameters, rtol=0, atol=1e-5
-        )
-    counted = [[(r.users, r.targets) for r in w.records] for w in (watched, watched_too)]
-    assert counted[0] == counted[1]
-    homes, shares = trained(at_home), trained(shared)
-    apart = [abs(targets[one].sum() - targets[two].sum()) for one, two in shares["pretrain_sasrec"]]
-    assert max(apart) <= targets.max()
-    assert str(homes["pretrain_sasrec"]) != str(shares["pretrain_sasrec"])
-    assert str(homes["finetune_moe"]) == str(shares["finetune_moe"])
-
-
-def trained(grid: InProcessGrid) -> dict[str, list[list[np.ndarray]]]:
-    """The users that each of two nodes was to train in each round, by stage."""
-    found: dict[str, list[list[np.ndarray]]] = {stage: [] for stage in STAGES}
-    for message, _ in grid.log:
-        if message.metadata.message_type == MessageType.TRAIN:
-            task = Task.from_record(message.content)
-            assert task.users is not None
-            own = found[task.stage]
-            if len(own) < task.round:
-                own.append([])
-            own[task.round - 1].append(task.users)
-    return found
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(

@@ -17,7 +17,6 @@ import pytest
 import torch
 
 from fedmem.core.checkpoint import Checkpoint
-from fedmem.core.data import load_histories
 from fedmem.core.data.identity import identity
 from fedmem.core.errors import FedmemError
 from fedmem.core.machine import cluster
@@ -29,7 +28,7 @@ from fedmem.doctor.checks import preflight
 from fedmem.report.runs import find_runs, read_run
 from fedmem.report.study import Study
 from fedmem.runs.folder import RunFolder
-from fedmem.simulate import main, shared_out
+from fedmem.simulate import main
 from fedmem.simulate import simulate as run_simulation
 from tests.helpers.commands import COMMAND, interrupt_when_under_way, interrupted
 from tests.helpers.shared_runs import TrainOnce, WholeRun
@@ -74,27 +73,6 @@ def test_three_stages_on_workers_give_the_numbers_of_the_in_process_federation(
     assert done.stdout.count(f"{data_dir / 'ratings.dat'}: ratings (user, item") == 1
     assert pq.read_table(tmp_path / "out" / "items.parquet").num_rows == 40
     assert pq.read_table(tmp_path / "out" / "users.parquet")["id"].to_pylist() == list(range(1, 25))
-
-
-@pytest.mark.parametrize(
-    ("overrides", "shared"),
-    [
-        (["federation.nodes=auto"], True),
-        (["federation.nodes=auto", "privacy=central"], True),
-        (["federation.nodes=2"], False),
-        (["federation.nodes=auto", "privacy=distributed", "federation.num_clients=24"], False),
-        (["federation.nodes=auto", "strategy.aggregation=median"], False),
-    ],
-)
-def test_users_of_a_round_are_shared_out_where_nodes_are_a_matter_of_the_machine(
-    overrides: list[str], shared: bool, make_settings: MakeSettings
-) -> None:
-    settings = make_settings(*overrides)
-    targets, warm = shared_out(settings), load_histories(settings).warm
-    assert (targets is not None) == shared
-    if targets is not None:
-        held = settings.client.windows * settings.model.max_length
-        assert targets.tolist() == [min(len(warm.training(u)) - 1, held) for u in range(24)]
 
 
 def test_a_run_does_not_go_on_with_other_histories(

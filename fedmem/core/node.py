@@ -79,7 +79,8 @@ class Node:
     @cached_property
     def windows(self) -> Windows:
         """Training windows of the users that live here."""
-        return self._cut(self.users)
+        client, model = self.settings.client, self.settings.model
+        return Windows.cut(self.interactions, self.users, client.windows, model.max_length)
 
     @cached_property
     def device(self) -> torch.device:
@@ -154,15 +155,8 @@ class Node:
         self._reads = {}
         return True
 
-    def trainer(self, stage: Stage, users: UserIndices | None = None) -> LocalTrainer:
-        """A trainer of the stage's model on users.
-
-        Args:
-            stage: one that is bound to homes trains those that live here.
-            users: of the data, ascending; None: those that live here.
-        """
-        if users is not None and not stage.bound_to_homes:
-            return LocalTrainer(self.model(stage), self.settings, self._cut(users))
+    def trainer(self, stage: Stage) -> LocalTrainer:
+        """A trainer of the stage's model on the users that live here."""
         model = self.model(stage)
         reads = self.reads_at_targets() if stage.memory else None
         if self._hidden_states is None and not stage.trains_backbone:
@@ -190,11 +184,6 @@ class Node:
         content = (self.content, self.corpus.cold_content) if placed else None
         replay = self._replay if stage.memory else None
         return rank_cold(self.model(stage), self.settings, self.histories, users, content, replay)
-
-    def _cut(self, users: UserIndices) -> Windows:
-        """Training windows of these users."""
-        client, model = self.settings.client, self.settings.model
-        return Windows.cut(self.interactions, users, client.windows, model.max_length)
 
     def _places_among_ranked(self, users: UserIndices) -> npt.NDArray[np.intp]:
         """Where these users [u] stand among the R of whom is kept what ranking them takes."""

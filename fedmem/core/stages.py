@@ -45,13 +45,6 @@ class Stage:
         return self.in_scope("sasrec.norm.weight")
 
     @property
-    def bound_to_homes(self) -> bool:
-        """Whether it trains from what is kept of users between rounds, where they live: their
-        memories, or the hidden states of a backbone that is frozen.
-        """
-        return self.memory or not self.trains_backbone
-
-    @property
     def reads_content(self) -> bool:
         """Whether the items' content is in the stage's graph."""
         return self.content or self.projects

@@ -11,7 +11,6 @@ from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedmem.clients import CohortClient, UserClient
-from fedmem.core.arrays import found_in
 from fedmem.core.data.content import has_files
 from fedmem.core.data.forgotten import read_forgotten
 from fedmem.core.data.interactions import Split
@@ -210,10 +209,7 @@ def _client(task: Task, context: Context) -> UserClient | RecordDict:
         return RecordDict({**lacking, **more})
     node.load(stage, {**frozen, **parameters}, task.frozen_hash)
     kind = UserClient if len(node.users) == 1 else CohortClient
-    users = task.users
-    if users is not None and not is_simulated(context.node_config):
-        users = found_in(users, node.users)  # whoever else the server asks for
-    return kind(node, stage, users)
+    return kind(node, stage, task.users)
 
 
 def _promise(client: UserClient, task: Task, context: Context) -> NodePromise | None:

@@ -7,8 +7,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -43,8 +41,6 @@ class Run:
         stop: set from outside to end the run; it can go on from its last finished round.
         folder: of the run; None: a new one, in `output_dir`.
         keep_ranks: ask the nodes for each user's ranks of the test, and keep them in the folder.
-        targets: of every user of the data [U], by which users of a stage that is not bound to their
-            homes are shared out anew in each round; None: they train where they live.
     """
 
     settings: Settings
@@ -52,7 +48,6 @@ class Run:
     stop: threading.Event = field(default_factory=threading.Event)
     folder: RunFolder | None = None
     keep_ranks: bool = False
-    targets: npt.NDArray[np.int64] | None = None
 
     def __call__(self, grid: Grid) -> list[StageResult]:
         """Run the stages on the nodes of `grid`; none comes after one that had to stop."""
@@ -66,7 +61,7 @@ class Run:
             if stages:
                 content = any(stage.reads_content for stage in stages)
                 simulated = folder.state.simulated_nodes is not None
-                roster = Roster(self.settings, grid, content, simulated, self.stop, self.targets)
+                roster = Roster(self.settings, grid, content, simulated, self.stop)
                 roster.meet()
                 folder.require_content(roster.content)
             for stage in stages:

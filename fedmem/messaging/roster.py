@@ -7,12 +7,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from fedmem.core.arrays import UserIndices, found_in
-from fedmem.core.data.sampling import share_out
+from fedmem.core.arrays import UserIndices
 from fedmem.core.errors import FedmemError
 from fedmem.core.settings import Settings
 from fedmem.messaging.exchange import Interrupted, exchange, failure, nothing
@@ -37,7 +35,6 @@ class Roster:
         content: whether the run needs the items' content.
         simulated: whether the nodes are.
         stop: set from outside to end the run.
-        targets: of every user of the data [U]; None: users train where they live.
 
     Attributes:
         homes: the users that live at each node, by node id; all that were ever met.
@@ -54,10 +51,8 @@ class Roster:
         content: bool,
         simulated: bool,
         stop: threading.Event,
-        targets: npt.NDArray[np.int64] | None = None,
     ) -> None:
         self._settings = settings
-        self._targets = targets
         self._grid = grid
         self._content = content
         self._simulated = simulated
@@ -76,23 +71,6 @@ class Roster:
     def users(self) -> UserIndices:
         """All users that are known, ascending, whether their node is here or not."""
         return np.sort(np.concatenate(list(self.homes.values())))
-
-    def trained_at(self, users: UserIndices, bound: bool) -> dict[int, UserIndices]:
-        """These users by the node that trains them, absent ones too, without nodes that train none.
-
-        Args:
-            users: ascending.
-            bound: to their homes; else nodes that have everybody's data, those of a simulation,
-                are given as much work each: all wait for the one that has most.
-        """
-        if bound or self._targets is None:
-            found = {node: found_in(users, own) for node, own in self.homes.items()}
-        else:
-            # In the order of their users: what a node carries to its next update stays the same.
-            nodes = sorted(self.homes, key=lambda node: self.homes[node].tolist()[:1])
-            shares = share_out(users, self._targets[users].astype(float), len(nodes))
-            found = dict(zip(nodes, shares, strict=True))
-        return {node: own for node, own in found.items() if len(own)}
 
     def meet(self) -> None:
         """Wait for the nodes that the run starts with.

@@ -174,7 +174,7 @@ class CanaryNode(Node):
 
     canaries: Canaries
 
-    def trainer(self, stage: Stage, users: UserIndices | None = None) -> LocalTrainer:
+    def trainer(self, stage: Stage) -> LocalTrainer:
         """A trainer of all who live here."""
         trainer = CanaryTrainer(self.model(stage), self.settings, self.windows)
         trainer.canaries = self.canaries

@@ -59,12 +59,11 @@ def expected_work(settings: Settings, targets: npt.NDArray[np.integer]) -> npt.N
 
 
 def share_out(users: UserIndices, work: npt.NDArray[np.float64], nodes: int) -> list[UserIndices]:
-    """The users of each simulated node, ascending, balanced by their work.
+    """The users that live at each simulated node, ascending, balanced by expected work.
 
     The user with most work goes first, each to the node that has the least so far; ties go by
     order. So every process finds the same assignment, and the busiest node has at most a third more
-    work than in the best one. Users and their work are [U]: the `expected_work` of those that live
-    there, or the targets of those that train in a round.
+    work than in the best one. Users and their `expected_work` are [U].
     """
     homes: list[list[int]] = [[] for _ in range(nodes)]
     load = [(0.0, node) for node in range(nodes)]  # a heap, since it is in order

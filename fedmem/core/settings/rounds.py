@@ -136,8 +136,7 @@ class FederationSettings(Section, key="federation"):
     """Users that take part at all; null: everybody."""
     nodes: Count | Auto
     """Simulated nodes that share the users' work evenly; `auto`: one a worker, and as many as a
-    secure sum asks for, and the users that train in a round of stage 1 are shared out anew, as
-    evenly."""
+    secure sum asks for."""
     evaluate_every: Count
     """Rounds between two validations."""
 

@@ -62,20 +62,6 @@ def test_a_subset_is_ranked_as_among_all(settings: Settings) -> None:
     assert ranks.tolist() == all_ranks[some - 3].tolist()
 
 
-def test_a_stage_that_is_bound_to_no_home_trains_whoever_is_asked_for(settings: Settings) -> None:
-    everybody, some = Node(settings), Node(settings, np.arange(4))
-    asked = np.array([2, 7, 11])
-    first, key = STAGES["pretrain_sasrec"], RoundKey(0, "pretrain_sasrec", 1)
-    parameters = everybody.model(first).state_dict()
-    some.load(first, parameters)
-    expected = train_cohort(everybody.trainer(first), asked, key)
-    found = train_cohort(some.trainer(first, asked), asked, key)
-    assert found.weight == expected.weight
-    assert all(torch.equal(found.change[n], change) for n, change in expected.change.items())
-    bound = STAGES["align_projectors"]
-    assert set(some.trainer(bound, asked).windows.user) == set(range(4))
-
-
 def test_restored_memories_are_read_anew(settings: Settings) -> None:
     node, other = Node(settings), Node(settings)
     for one in (node, other):

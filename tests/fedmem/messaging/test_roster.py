@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
@@ -69,27 +68,6 @@ def test_nodes_join_go_and_come_back(make_settings: MakeSettings) -> None:
     grid.connected.add(100)
     assert roster.look() == [100, 101, 102]
     assert roster.news() == ["node 100: is back"]
-
-
-def test_users_train_where_they_live_or_are_shared_out_by_their_targets(
-    make_settings: MakeSettings,
-) -> None:
-    settings = make_settings("federation.nodes=2")
-    targets = np.arange(24) % 7 + 1
-    sharing = Roster(settings, InProcessGrid(2), False, True, threading.Event(), targets)
-    keeping = Roster(settings, InProcessGrid(2), False, True, threading.Event())
-    users = np.array([0, 2, 3, 6, 9, 12, 13, 20, 23])
-    for roster in (sharing, keeping):
-        roster.homes = {101: np.arange(0, 20), 100: np.arange(20, 24)}
-    at_home = {101: users[:-2].tolist(), 100: users[-2:].tolist()}
-    found = [sharing.trained_at(users, True), keeping.trained_at(users, False)]
-    assert [{n: own.tolist() for n, own in each.items()} for each in found] == [at_home] * 2
-    shared = sharing.trained_at(users, False)
-    assert list(shared) == [101, 100]  # by their users, whatever ids they were given
-    assert sorted(np.concatenate(list(shared.values())).tolist()) == users.tolist()
-    one, other = (targets[own].sum() for own in shared.values())
-    assert abs(one - other) <= 1
-    assert list(sharing.trained_at(users[:1], False)) == [101]  # the other has nothing to do
 
 
 def test_users_move_from_a_node_that_is_gone_and_from_no_other(
