@@ -126,5 +126,5 @@ def test_beauty_is_whole_and_its_work_can_be_shared_evenly() -> None:
     assert (len(interactions.items), lengths.min(), lengths.max()) == (353_962, 5, 293)
     users = np.arange(interactions.num_users)
     work = expected_work(settings, targets_in_windows(settings, interactions, users))
-    loads = [work[home].sum() for home in share_out(users, work, 16)]
+    loads = [work[home].sum() for home in share_out(users, work[:, None], 16)]
     assert max(loads) < 1.001 * min(loads)

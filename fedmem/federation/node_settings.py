@@ -19,10 +19,10 @@ from fedmem.core.data import Histories, load_histories
 from fedmem.core.data.cold import histories_of_files
 from fedmem.core.data.forgotten import FILE as FORGOTTEN
 from fedmem.core.data.sampling import (
-    expected_work,
     participants,
     share_out,
     targets_in_windows,
+    work_by_round,
 )
 from fedmem.core.errors import FedmemError
 from fedmem.core.files.home import at_home
@@ -129,5 +129,7 @@ def _homes(settings_json: str, nodes: int) -> list[UserIndices]:
     settings = Settings.from_json(settings_json)
     histories = _of_files(settings)
     users = participants(settings, histories)
-    work = expected_work(settings, targets_in_windows(settings, histories.warm, users))
-    return share_out(users, work, nodes)
+    if nodes == 1:
+        return [users]
+    targets = targets_in_windows(settings, histories.warm, users)
+    return share_out(users, work_by_round(settings, users, targets), nodes)
