@@ -52,5 +52,6 @@ def main() -> None:
             table.add_row(str(nodes), *found)
         Console().print(table)
 
+
 if __name__ == "__main__":
     main()
