@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fedmem.core.data import load_interactions
-from fedmem.core.data.sampling import expected_work, share_out, targets_in_windows
+from fedmem.core.data.homes import expected_work, share_out
+from fedmem.core.data.sampling import targets_in_windows
 from fedmem.core.memory import auto_threshold
 from fedmem.core.node import Node
 from fedmem.core.stages import STAGES

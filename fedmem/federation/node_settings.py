@@ -18,12 +18,8 @@ from fedmem.core.arrays import UserIndices
 from fedmem.core.data import Histories, load_histories
 from fedmem.core.data.cold import histories_of_files
 from fedmem.core.data.forgotten import FILE as FORGOTTEN
-from fedmem.core.data.sampling import (
-    participants,
-    share_out,
-    targets_in_windows,
-    work_by_round,
-)
+from fedmem.core.data.homes import share_out, work_by_round
+from fedmem.core.data.sampling import participants, targets_in_windows
 from fedmem.core.errors import FedmemError
 from fedmem.core.files.home import at_home
 from fedmem.core.settings import Settings
