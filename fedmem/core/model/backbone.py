@@ -6,65 +6,17 @@ the normalisation before each sub-layer and a final LayerNorm.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedmem.core.model.dropout import Dropout
+from fedmem.core.model.packing import Packing
 from fedmem.core.model.projected_items import ProjectedItems
 from fedmem.core.model.rows import look_up
 from fedmem.core.settings import ModelSettings
-
-
-@dataclass(frozen=True)
-class Packing:
-    """Padded rows [B, T, C] as their N real positions, end to end [N, C].
-
-    Nothing then is computed at padding: all but attention goes position by position, and attention
-    goes by rows of one length. That is for a CPU; a GPU has done with padding sooner than with as
-    many small steps.
-
-    Attributes:
-        lengths: [B] real positions of each row; rows of one length follow each other.
-        places: [N] where among the B · T positions the real ones are, ascending.
-    """
-
-    lengths: list[int]
-    places: Tensor
-
-    def attend(self, qkv: Tensor, heads: int) -> Tensor:
-        """What `attend` makes of rows, for real positions: [N, 3D] → [N, D]."""
-        groups = [(length, len(list(own))) for length, own in itertools.groupby(self.lengths)]
-        parts = torch.split(qkv, [length * rows for length, rows in groups])
-        mixed = [
-            attend(part.view(rows, length, -1), heads).flatten(0, 1)
-            for part, (length, rows) in zip(parts, groups, strict=True)
-        ]
-        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> Packing:
-        """With the function of every tensor."""
-        return Packing(self.lengths, function(self.places))
-
-    def spread(self, x: Tensor) -> Tensor:
-        """[N, C] → [B, T, C], zeros at padding."""
-        rows, longest = len(self.lengths), max(self.lengths, default=0)
-        if len(x) < rows * longest:
-            x = x.new_zeros(rows * longest, x.shape[1]).index_copy(0, self.places, x)
-        return x.view(rows, longest, -1)
-
-
-def attend(qkv: Tensor, heads: int) -> Tensor:
-    """Causal attention within each row: queries, keys and values [B, T, 3D] → [B, T, D]."""
-    rows, length, _ = qkv.shape
-    q, k, v = qkv.view(rows, length, 3, heads, -1).permute(2, 0, 3, 1, 4)  # [B, H, T, D/H] each
-    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # [B, H, T, D/H]
-    return mixed.transpose(1, 2).reshape(rows, length, -1)
 
 
 class Block(nn.Module):
@@ -84,10 +36,17 @@ class Block(nn.Module):
     def forward(self, x: Tensor, dropout: Dropout, packing: Packing | None = None) -> Tensor:
         """Rows [B, T, D], or packed [N, D], to states of the same shape."""
         qkv = self.qkv(self.attention_norm(x))
-        mixed = attend(qkv, self.heads) if packing is None else packing.attend(qkv, self.heads)
+        mixed = self._attend(qkv) if packing is None else packing.by_rows(self._attend, qkv)
         x = x + dropout(self.out(mixed))
         hidden = dropout(F.relu(self.expand(self.feedforward_norm(x))))  # [..., F]
         return x + dropout(self.contract(hidden))
+
+    def _attend(self, qkv: Tensor) -> Tensor:
+        """Causal attention within each row: queries, keys and values [B, T, 3D] → [B, T, D]."""
+        rows, length, _ = qkv.shape
+        q, k, v = qkv.view(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # [B, H, T, D/H]
+        return mixed.transpose(1, 2).reshape(rows, length, -1)
 
 
 class SASRec(nn.Module):

@@ -19,7 +19,7 @@ from torch import Tensor
 from fedmem.core.arrays import Ints, UserIndices
 from fedmem.core.data import Windows, absent_items
 from fedmem.core.machine.device import CPU, to_device
-from fedmem.core.model.backbone import Packing
+from fedmem.core.model.packing import Packing
 from fedmem.core.settings import Settings
 from fedmem.core.stages import Stage
 from fedmem.core.training.random_streams import Streams, words_of
@@ -88,14 +88,23 @@ class Batch(NamedTuple):
     """[B, C] items in their place, the same for all rows; None: all items"""
     places: Tensor | None = None
     """[N] where among the B · T positions the targets are; None: it is not known"""
-    packing: Packing | None = None
-    """of the inputs, for a backbone that trains; None: padding is computed too"""
+    lengths: list[int] | None = None
+    """[B] real positions of each row, where a backbone that trains packs them; None: padding is
+    computed too"""
+
+    @property
+    def packing(self) -> Packing | None:
+        """Of the inputs."""
+        if self.lengths is None or self.places is None:
+            return None
+        return Packing(self.lengths, self.places)
 
     def padded(self) -> Batch:
-        """The same, with padding that is computed."""
-        if self.packing is None or self.noise is None:
-            return self._replace(packing=None)
-        return self._replace(noise=[self.packing.spread(x) for x in self.noise], packing=None)
+        """The same, with padding that is computed, and without places."""
+        packing, noise = self.packing, self.noise
+        if packing is not None and noise is not None:
+            noise = [packing.spread(x) for x in noise]
+        return self._replace(noise=noise, places=None, lengths=None)
 
     def map(self, function: Callable[[Tensor], Any]) -> Batch:
         """The function of every tensor."""
@@ -106,7 +115,7 @@ class Batch(NamedTuple):
             None if self.scoring is None else self.scoring.map(function),
             None if self.candidates is None else function(self.candidates),
             None if self.places is None else function(self.places),
-            None if self.packing is None else self.packing.map(function),
+            self.lengths,
         )
 
 
@@ -159,8 +168,8 @@ class BatchMaker:
             drawn = key.candidates(windows.interactions.num_items, count)
             candidates = _tensor(drawn).expand(len(rows), -1)
         places = _tensor(np.flatnonzero(targets))
-        packing = Packing(lengths.tolist(), places) if packs else None
-        batch = Batch(inputs, targets, noise, scoring, candidates, places, packing)
+        packed = lengths.tolist() if packs else None
+        batch = Batch(inputs, targets, noise, scoring, candidates, places, packed)
         return batch.map(lambda x: to_device(x, self.device))
 
     def _choose_positions(

@@ -255,7 +255,7 @@ def train_stacked(
     losses = torch.zeros(users)
     for step in range(client.local_steps):
         batch, hidden = make_batch(np.concatenate(rows), step)
-        batch = batch.padded()._replace(places=None).map(side_by_side)
+        batch = batch.padded().map(side_by_side)
         hidden = None if hidden is None else side_by_side(hidden)
         parameters = {
             name: (p.detach() + change[name] if step else p.detach().expand(users, *p.shape))

@@ -41,7 +41,8 @@ class _ReluDot(Folding):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, ...]:
         positions, items, directions = ctx.saved_tensors
         if slope.device.type != "cpu":
-            units, slope = _units(positions, items), slope.to(positions.dtype)
+            units = _units(positions, items)
+            slope = slope.to(units.dtype)  # scores may have been in less
             by_unit = slope.unsqueeze(3) * directions.unsqueeze(2) * (units > 0)
             return by_unit.sum(2), by_unit.sum(1), (slope.unsqueeze(2) @ units).squeeze(2)
         gradients = tuple(x.new_zeros(x.shape) for x in ctx.saved_tensors)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedmem.core.model.backbone import Block, Packing, SASRec
+from fedmem.core.model.backbone import Block, SASRec
 from fedmem.core.model.dropout import NO_DROPOUT, Dropout
+from fedmem.core.model.packing import Packing
 from fedmem.core.training.losses import summed_cross_entropy_over_items
 from fedmem.runs.configuration import compose_settings
 from tests.helpers.small_world import SMALL
