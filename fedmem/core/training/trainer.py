@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.optim import SGD, Adam, Optimizer
 
 from fedmem.core.arrays import UserIndices, by_length
 from fedmem.core.data import Windows
@@ -27,6 +26,7 @@ from fedmem.core.model import Recommender
 from fedmem.core.settings import ClientSettings, Settings
 from fedmem.core.training.batches import Batch, BatchMaker, RoundKey, Rows
 from fedmem.core.training.hidden_states import HiddenStates
+from fedmem.core.training.local_optimizer import make_local_optimizer
 from fedmem.core.training.objective import Objective
 from fedmem.core.training.touched_items import TABLE, TouchedItems
 from fedmem.core.updates.update import Update, UserUpdates
@@ -37,12 +37,6 @@ STACKED_POSITIONS = {"cpu": 1 << 14, "cuda": 1 << 16}
 COPIES = 6
 """Parameters, gradients, changes, Adam's two moments and a temporary: all are held for every such
 user."""
-
-
-def make_local_optimizer(settings: ClientSettings, change: Iterable[Tensor]) -> Optimizer:
-    """The optimizer that `client.optimizer` names, stepping a user's change."""
-    kinds: dict[str, type[SGD | Adam]] = {"sgd": SGD, "adam": Adam}
-    return kinds[settings.optimizer](list(change), lr=settings.learning_rate, foreach=True)
 
 
 class LocalTrainer:
@@ -77,29 +71,25 @@ class LocalTrainer:
 
     def train_user(self, user: int, key: RoundKey) -> Update:
         """`local_steps` full-batch steps on one user: the definition of a user's update."""
-        return self._train_user(self._rows_of(np.array([user])), key)
+        return self._train(self._rows_of(np.array([user])), key)
 
-    def _train_user(self, rows: Rows, key: RoundKey) -> Update:
-        client = self.settings.client
-        if client.local_steps == 1 and client.optimizer == "sgd":
-            return self._one_step(rows, key, users=1)  # without copies of the parameters
+    def train_batch(self, users: UserIndices, key: RoundKey) -> Update:
+        """The weighted mean of `train_user` over users, as one step on all of their windows."""
+        return self._train(self._rows_of(users), key, len(users))
+
+    def _train(self, rows: Rows, key: RoundKey, users: int = 1) -> Update:
+        """Full-batch steps on these windows, of so many users."""
         parameters = list(self.scope.values())
         before = [p.data for p in parameters]
-        # Summed up apart: new − old would round away changes that are small beside the parameter.
-        change = [torch.zeros_like(value) for value in before]
-        optimizer = make_local_optimizer(client, change)
+        optimizer, change = make_local_optimizer(self.settings.client), list[Tensor]()
         weight, loss = int(self.windows.lengths[rows].sum()), 0.0
-        for step in range(client.local_steps):
+        for step in range(self.settings.client.local_steps):
             if step:
                 _set(parameters, torch._foreach_add(before, change))
             loss = self.accumulate_gradient(rows, key, step) / max(weight, 1)
-            gradient = self._take_gradient()
-            torch._foreach_div_(gradient, max(weight, 1))
-            for each, own in zip(change, gradient, strict=True):
-                each.grad = own
-            optimizer.step()
+            change = optimizer.step(self._take_gradient(), max(weight, 1))
         _set(parameters, before)
-        return Update(dict(zip(self.scope, change, strict=True)), weight, loss, users=1)
+        return Update(dict(zip(self.scope, change, strict=True)), weight, loss, users)
 
     @property
     def execution(self) -> str:
@@ -110,18 +100,6 @@ class LocalTrainer:
         if client.local_steps == 1 and client.optimizer == "sgd":
             return "batched"
         return "stacked" if self._device.type == "cuda" else "loop"
-
-    def train_batch(self, users: UserIndices, key: RoundKey) -> Update:
-        """The weighted mean of `train_user` over users, as one step on all of their windows."""
-        return self._one_step(self._rows_of(users), key, len(users))
-
-    def _one_step(self, rows: Rows, key: RoundKey, users: int) -> Update:
-        weight = int(self.windows.lengths[rows].sum())
-        loss = self.accumulate_gradient(rows, key, step=0) / max(weight, 1)
-        rate = -self.settings.client.learning_rate / max(weight, 1)
-        change = self._take_gradient()
-        torch._foreach_mul_(change, rate)
-        return Update(dict(zip(self.scope, change, strict=True)), weight, loss, users)
 
     def _take_gradient(self) -> list[Tensor]:
         """The gradient by each parameter that trains: made anew each time, and nobody's then."""
@@ -142,7 +120,7 @@ class LocalTrainer:
             yield from self._side_by_side(own, key)
             return
         for user, user_rows in own:
-            update = self._train_user(user_rows, key)
+            update = self._train(user_rows, key)
             change = {name: each[None] for name, each in update.change.items()}
             yield UserUpdates(
                 np.array([user]), change, np.array([update.weight]), np.array([update.loss])
@@ -250,17 +228,16 @@ def train_stacked(
         return result
 
     weights = torch.from_numpy(np.maximum(targets, 1)).float()  # [S]
-    change = {name: torch.zeros(users, *p.shape, device=p.device) for name, p in scope.items()}
-    optimizer = make_local_optimizer(client, change.values())
+    optimizer, change = make_local_optimizer(client), list[Tensor]()
     losses = torch.zeros(users)
     for step in range(client.local_steps):
         batch, hidden = make_batch(np.concatenate(rows), step)
         batch = batch.padded().map(side_by_side)
         hidden = None if hidden is None else side_by_side(hidden)
-        parameters = {
-            name: (p.detach() + change[name] if step else p.detach().expand(users, *p.shape))
-            for name, p in scope.items()
-        }
+        parameters = {name: p.detach().expand(users, *p.shape) for name, p in scope.items()}
+        if step:
+            moved = torch._foreach_add(list(parameters.values()), change)
+            parameters = dict(zip(scope, moved, strict=True))
         for value in parameters.values():
             value.requires_grad_()
         places_of_users = (0, batch.map(lambda _: 0), None if hidden is None else 0)
@@ -269,8 +246,6 @@ def train_stacked(
         gradients = torch.autograd.grad(
             losses.sum(), list(parameters.values()), allow_unused=True, materialize_grads=True
         )
-        for name, gradient in zip(parameters, gradients, strict=True):
-            by_user = weights.to(gradient.device).view(-1, *[1] * (gradient.dim() - 1))
-            change[name].grad = gradient.div_(by_user)
-        optimizer.step()
-    return change, losses.detach()
+        by_user = (weights.to(x.device).view(-1, *[1] * (x.dim() - 1)) for x in gradients)
+        change = optimizer.step([x.div_(w) for x, w in zip(gradients, by_user, strict=True)])
+    return dict(zip(scope, change, strict=True)), losses.detach()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from fedmem.core.settings import ClientSettings, Settings
 from fedmem.core.stages import FROZEN_SASREC, STAGES, Stage
 from fedmem.core.training import trainer as training
 from fedmem.core.training.batches import RoundKey
+from fedmem.core.training.local_optimizer import AdamSteps
 from fedmem.core.training.trainer import LocalTrainer
 from fedmem.core.updates.cohort import train_cohort
 from fedmem.core.updates.update import Update
@@ -97,9 +98,9 @@ def test_users_have_adam_to_themselves(
     make_settings: MakeSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def adam(_: ClientSettings, change: Iterable[torch.Tensor]) -> torch.optim.Optimizer:
-        # A bias of the keys has no gradient but rounding, of which a small epsilon makes a step.
-        return torch.optim.Adam(list(change), lr=0.01, eps=1e-2)
+    # A bias of the keys has no gradient but rounding, of which a small epsilon makes a step.
+    def adam(_: ClientSettings) -> AdamSteps:
+        return AdamSteps(0.01, eps=1e-2)
 
     monkeypatch.setattr(training, "make_local_optimizer", adam)
     trainer = trainer_of(make_settings, stage, execution, steps, "client.optimizer=adam")
