@@ -13,7 +13,8 @@ All train the same users in a round, from the same parameters, on the same windo
 full-batch step of SGD each; the mean of their changes, weighted by targets, is a step of the same
 Adam. Random numbers of dropout are each system's own, so losses differ: by more than 1% in any of
 the first rounds and the system's figures are void, which the table says. `client.local_steps=3`
-are taken by fedmem and by pfl; the others take one, and are void.
+are taken by fedmem and by pfl; the others take one, and are void. With `client.precision=bfloat16`
+all but Flower compute in it, the peers by torch's autocast.
 
 Each run is a process of its own, and the systems take turns. A round's seconds are the median of
 all but the first of a run; `start` is from the command to the first round. Memory is looked at in a
@@ -124,7 +125,11 @@ def write_work(settings: Settings, rounds: int, path: Path) -> None:
         arrays[f"targets/{user}"] = node.windows.targets(rows)
     np.savez(path, **arrays)
     about = {
-        "model": {"num_items": node.interactions.num_items, **sizes_of(settings.model)},
+        "model": {
+            "num_items": node.interactions.num_items,
+            "precision": settings.client.precision,
+            **sizes_of(settings.model),
+        },
         "adam": {
             "lr": server.learning_rate,
             "betas": (server.beta_1, server.beta_2),

@@ -49,9 +49,9 @@ from fedmem.core.data.identity import identity
 from fedmem.core.data.sampling import participants, sample_ranked
 from fedmem.core.errors import FedmemError, readable_disk_errors
 from fedmem.core.machine.cluster import backend_config, joined, survey
-from fedmem.core.machine.device import check_precision
 from fedmem.core.machine.placement import Placement, share_of
 from fedmem.core.machine.placement import place as place_nodes
+from fedmem.core.machine.precision import check_precision
 from fedmem.core.machine.ray_trouble import trouble
 from fedmem.core.settings import Settings
 from fedmem.core.signals import HeldBack

@@ -44,9 +44,11 @@ class SASRec(nn.Module):
         blocks: int,
         feedforward: int,
         dropout: float,
+        precision: str = "float32",
     ) -> None:
         super().__init__()
         self.dim = dim
+        self.reduced = precision == "bfloat16"
         self.dropout = dropout
         self.item_emb = nn.Embedding(num_items + 1, dim, padding_idx=0)
         self.pos_emb = nn.Embedding(max_length, dim)
@@ -62,8 +64,9 @@ class SASRec(nn.Module):
     def cross_entropy(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Over all items, summed over the targets [B, T] that are not padding."""
         real = targets > 0  # [B, T]
-        logits = self(inputs)[real] @ self.item_emb.weight[1:].T  # [N, I]
-        return F.cross_entropy(logits, targets[real] - 1, reduction="sum")
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.reduced):
+            logits = self(inputs)[real] @ self.item_emb.weight[1:].T  # [N, I]
+            return F.cross_entropy(logits, targets[real] - 1, reduction="sum")
 
 
 def mean_loss(model: SASRec, inputs: Tensor, targets: Tensor) -> tuple[Tensor, int]:

@@ -11,7 +11,8 @@ from importlib import metadata
 import torch
 from packaging.requirements import Requirement
 
-from fedmem.core.machine.device import check_precision, local_gpus, resolve_device
+from fedmem.core.machine.device import local_gpus, resolve_device
+from fedmem.core.machine.precision import check_precision
 from fedmem.doctor.case import Case
 from fedmem.doctor.finding import Finding, check, ok, problem, warn_if
 from fedmem.runs.tracking import require_installed

@@ -1,4 +1,4 @@
-"""Which device computes, how much at once, and how precisely: settings, and what there is."""
+"""Which device computes, and how much at once: settings, and what there is."""
 
 from __future__ import annotations
 
@@ -87,30 +87,3 @@ def stack_bytes(device: torch.device) -> int:
     if device.type == "cpu":
         return CPU_STACK_BYTES
     return int(torch.cuda.get_device_properties(device).total_memory) // GPU_STACK_SHARE
-
-
-def computing_in(precision: str, device: torch.device) -> torch.autocast:
-    """A context in which matrix products run in this `client.precision`."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16 faster than in float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Older versions of torch cannot say.
-    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
-
-
-def check_precision(precision: str, device: torch.device) -> None:
-    """Refuse a `client.precision` that the device could only imitate.
-
-    Raises:
-        FedmemError: it has no bfloat16.
-    """
-    if precision == "bfloat16" and not has_bfloat16(device):
-        what = "this GPU" if device.type == "cuda" else "this CPU (no AVX-512-BF16, no AMX)"
-        raise FedmemError(
-            f"client.precision=bfloat16 would be slow on {what}: set client.precision=float32."
-        )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedmem.core.model.dropout import Dropout
+from fedmem.core.model.linear import Linear
 from fedmem.core.model.packing import Packing
 from fedmem.core.model.projected_items import ProjectedItems
 from fedmem.core.model.rows import look_up
@@ -27,11 +28,11 @@ class Block(nn.Module):
         dim = settings.dim
         self.heads = settings.heads
         self.attention_norm = nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.out = Linear(dim, dim)
         self.feedforward_norm = nn.LayerNorm(dim)
-        self.expand = nn.Linear(dim, settings.feedforward)
-        self.contract = nn.Linear(settings.feedforward, dim)
+        self.expand = Linear(dim, settings.feedforward)
+        self.contract = Linear(settings.feedforward, dim)
 
     def forward(self, x: Tensor, dropout: Dropout, packing: Packing | None = None) -> Tensor:
         """Rows [B, T, D], or packed [N, D], to states of the same shape."""
@@ -69,9 +70,9 @@ class SASRec(nn.Module):
         """Brings item embeddings, small because they are also the output layer, up to the input's
         size (Vaswani et al. 2017, section 3.4)."""
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
+            if isinstance(module, Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear):
+            if isinstance(module, Linear):
                 nn.init.zeros_(module.bias)
         with torch.no_grad():
             self.item_emb.weight[0].zero_()

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fedmem.core.model.kernels.relu_dot import relu_dot
+from fedmem.core.model.linear import Linear, linear
 from fedmem.core.settings import ModelSettings
 
 
@@ -27,9 +27,9 @@ class Content:
         return torch.stack([self.visual.any(1), self.text.any(1)], dim=1)
 
 
-def zero_projector(width: int, dim: int) -> nn.Linear:
+def zero_projector(width: int, dim: int) -> Linear:
     """A projector width → dim that starts at zero, so that content first adds exactly nothing."""
-    projector = nn.Linear(width, dim)
+    projector = Linear(width, dim)
     nn.init.zeros_(projector.weight)
     nn.init.zeros_(projector.bias)
     return projector
@@ -55,16 +55,16 @@ class AlignGating(nn.Module):
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
-        self.hidden = nn.Linear(3 * settings.dim, settings.gating_hidden)
-        self.weights = nn.Linear(settings.gating_hidden, 2)
+        self.hidden = Linear(3 * settings.dim, settings.gating_hidden)
+        self.weights = Linear(settings.gating_hidden, 2)
 
     def position_part(self, hidden: Tensor) -> Tensor:
         """[..., D] hidden states → [..., G]."""
-        return F.linear(hidden, self._slice(0), self.hidden.bias)
+        return linear(hidden, self._slice(0), self.hidden.bias)
 
     def item_part(self, visual: Tensor, text: Tensor) -> Tensor:
         """Projected vectors [..., D] and [..., D] → [..., G]."""
-        return F.linear(visual, self._slice(1)) + F.linear(text, self._slice(2))
+        return linear(visual, self._slice(1)) + linear(text, self._slice(2))
 
     def forward(
         self, position_part: Tensor, item_part: Tensor, lean: Tensor, keep: Tensor | None

@@ -24,6 +24,7 @@ from fedmem.core.model.kept_pairs import KeptPairs
 from fedmem.core.model.kernels.distinct_entries import distinct_entries, distinct_moments
 from fedmem.core.model.kernels.kept_moments import kept_moments
 from fedmem.core.model.kernels.read_out_moments import Moments, read_out_moments, shared_moments
+from fedmem.core.model.linear import Linear
 from fedmem.core.model.rows import Rows, look_up
 
 SHARPNESS = 4.0
@@ -69,9 +70,9 @@ class MemoryExpert(nn.Module):
         super().__init__()
         self.heads = heads
         self.length = math.sqrt(SHARPNESS * math.sqrt(dim))
-        self.query = nn.Linear(dim, dim, bias=False)
-        self.key = nn.Linear(dim, dim, bias=False)
-        self.value = nn.Linear(dim, dim, bias=False)
+        self.query = Linear(dim, dim, bias=False)
+        self.key = Linear(dim, dim, bias=False)
+        self.value = Linear(dim, dim, bias=False)
         self.norm = nn.LayerNorm(dim)
         for projection in (self.query, self.key, self.value):
             nn.init.eye_(projection.weight)
@@ -253,8 +254,8 @@ class Router(nn.Module):
         super().__init__()
         self.scale = math.sqrt(dim)
         """As of the backbone's inputs: on small embeddings the weights hardly differ by item."""
-        self.hidden = nn.Linear(dim, hidden)
-        self.weights = nn.Linear(hidden, experts)
+        self.hidden = Linear(dim, hidden)
+        self.weights = Linear(hidden, experts)
 
     def forward(self, item_emb: Tensor) -> Tensor:
         """[..., D] → [..., E]."""

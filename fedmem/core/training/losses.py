@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
+from fedmem.core.machine.precision import factor, is_reduced, product, rows_as_factor
 from fedmem.core.model.kernels.function import Function
 
 ALIGNMENT_SOFTNESS = 1e-2
@@ -59,7 +60,7 @@ def summed_cross_entropy_over_drawn(
     positive = (samples * item_emb[wanted]).sum(1, keepdim=True)  # [N, 1]
     own = candidates == wanted[:, None]  # [N, C]
     others = (candidates.shape[0] - own.sum(1, keepdim=True)).clamp(min=1)  # [N, 1]
-    scores = samples @ item_emb[candidates].T + ((num_items - 1) / others).log()
+    scores = product(samples, item_emb[candidates].T) + ((num_items - 1) / others).log()
     scores = scores.masked_fill(own, -torch.inf)
     evidence = torch.cat([positive, scores], 1).logsumexp(1)
     return ((evidence - positive[:, 0]) * (wanted > 0)).sum()
@@ -68,18 +69,19 @@ def summed_cross_entropy_over_drawn(
 def _scores(samples: Tensor, items: Tensor, room: Tensor) -> Tensor:
     """Scores [n, I] of samples [n, D], where the last ones were: megabytes of new memory cost time.
 
-    In reduced precision torch writes them nowhere but in memory of their own.
+    In reduced precision they are cast to get there.
     """
-    if torch.is_autocast_enabled(samples.device.type):
-        return (samples @ items.T).to(items.dtype)
-    return torch.mm(samples, items.T, out=room[: len(samples)])
+    room = room[: len(samples)]
+    if is_reduced(samples.device):
+        return room.copy_((rows_as_factor(samples) @ items.T)[: len(samples)])
+    return torch.mm(samples, items.T, out=room)
 
 
 def _add_product(total: Tensor, one: Tensor, other: Tensor, first: bool) -> None:
     """Add a product to a total, or put it there if it is the first: without new memory too."""
-    if torch.is_autocast_enabled(total.device.type):
-        product = one @ other
-        total.copy_(product) if first else total.add_(product)
+    if is_reduced(total.device):
+        made = one @ rows_as_factor(other)
+        total.copy_(made) if first else total.add_(made)
     else:
         torch.addmm(total, one, other, beta=0 if first else 1, out=total)
 
@@ -94,6 +96,7 @@ class _SummedCrossEntropy(Function):
         places = targets.flatten().nonzero().squeeze(1) if places is None else places  # [N]
         samples = hidden.flatten(0, -2)[places]  # [N, D]
         wanted, items = targets.flatten()[places] - 1, item_emb[1:]  # [N], [I, D]
+        factors = factor(items)
         by_sample = torch.empty_like(samples)
         items_train = item_emb.requires_grad
         by_item_emb = torch.empty_like(item_emb) if items_train else item_emb.new_empty(0)
@@ -103,14 +106,17 @@ class _SummedCrossEntropy(Function):
         room = items.new_empty(min(chunk, len(samples)), len(items))
         for start in range(0, len(samples), chunk):
             part = slice(start, start + chunk)
-            scores = _scores(samples[part], items, room)  # [n, I]
+            scores = _scores(samples[part], factors, room)  # [n, I]
             largest = scores.amax(1, keepdim=True)
             at_target = scores.gather(1, wanted[part, None])
             odds = scores.sub_(largest).exp_()
             evidence = odds.sum(1, keepdim=True)
             total += (evidence.log() + largest - at_target).sum()
             # d loss / d scores = softmax − one-hot; the division by the evidence is left for later.
-            by_sample[part] = odds @ items / evidence - items[wanted[part]]
+            odds = rows_as_factor(odds)
+            by_sample[part] = (
+                product(odds, factors)[: len(evidence)] / evidence - items[wanted[part]]
+            )
             if items_train:
                 _add_product(by_item_emb[1:], odds.T, samples[part] / evidence, first=not start)
                 by_item_emb[1:].index_add_(0, wanted[part], samples[part], alpha=-1)
@@ -159,15 +165,17 @@ class _SideBySide(Function):
             users = slice(start, start + size)
             own, items, there = samples[users], item_emb[users, 1:], (wanted[users, :, None] > 0)
             rows = wanted[users, :, None].expand(own.shape)
-            scores = own @ items.mT  # [s, N, I]
+            scores = product(own, items.mT)  # [s, N, I]
             largest = scores.amax(2, keepdim=True)
             at_target = scores.gather(2, (wanted[users] - 1).clamp(min=0).unsqueeze(2))
             odds = scores.sub_(largest).exp_()
             evidence = odds.sum(2, keepdim=True)
             totals[users] = ((evidence.log() + largest - at_target) * there).sum((1, 2))
-            by_sample[users] = (odds @ items / evidence - item_emb[users].gather(1, rows)) * there
+            by_sample[users] = (
+                product(odds, items) / evidence - item_emb[users].gather(1, rows)
+            ) * there
             if items_train:
-                by_item_emb[users, 1:] = odds.mT @ (own / evidence * there)
+                by_item_emb[users, 1:] = product(odds.mT, own / evidence * there)
                 by_item_emb[users].scatter_add_(1, rows, -own * there)
         return totals, by_sample.view(hidden.shape), by_item_emb
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fedmem.core.machine.device import computing_in
+from fedmem.core.machine.precision import computing_in
 from fedmem.core.model import ItemTables, Recommender, Scores
 from fedmem.core.model.dropout import Dropout
 from fedmem.core.settings import Settings
