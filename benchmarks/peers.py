@@ -2,7 +2,8 @@
 
     python benchmarks/peers.py [--fractions 0.02,0.2,1] [--systems NAME,…] [setting=value …]
 
-- `fedmem`: `python -m fedmem.simulate`; `fedmem loop`: the same with `client.execution=loop`.
+- `fedmem`: `python -m fedmem.simulate`; `fedmem loop`: the same with `client.execution=loop`;
+  `fedmem bfloat16`: with `client.precision=bfloat16`, where the processor has it.
 - `pfl`: pfl-research with as many processes as there are cores. `blazefl`: BlazeFL with as many
   threads. Each is written as its project's examples are, in `peer_systems/`, and runs in a virtual
   environment of its own with this environment's version of torch, which is made when it is missing.
@@ -71,8 +72,13 @@ COMMANDS = {
     "bare": ["bare_pytorch.py", "{work}", "batched"],
     "bare loop": ["bare_pytorch.py", "{work}", "loop"],
 }
+FEDMEM = {
+    "fedmem": [],
+    "fedmem loop": ["client.execution=loop"],
+    "fedmem bfloat16": ["client.precision=bfloat16"],
+}
 FLOWER_CPUS = {"plain": FLOWERS_CPUS, "tuned": 1}
-SYSTEMS = ("fedmem", "fedmem loop", *COMMANDS, *FLOWER_CPUS)
+SYSTEMS = (*FEDMEM, *COMMANDS, *FLOWER_CPUS)
 ROUNDS = {0.02: 20, 0.2: 6, 1.0: 3}
 """That are counted in a run, by the share of the users; of plain Flower one."""
 COMPARED, SAME = 3, 0.01
@@ -211,8 +217,7 @@ def measure(system: str, fraction: float, overrides: list[str], folder: Path, ma
         cpus = FLOWER_CPUS[system]
         found = in_fresh_process(plain_rounds, settings, find_stage(STAGE), count, cpus)
     else:
-        loop = ["client.execution=loop"] if system == "fedmem loop" else []
-        found = run_fedmem([*asked, *loop], folder)
+        found = run_fedmem([*asked, *FEDMEM[system]], folder)
     return Ran(system, fraction, found.seconds[1:], found.losses, found.began - started)
 
 
