@@ -29,7 +29,10 @@ def computing_in(precision: str, device: torch.device) -> Iterator[None]:
     """A context in which matrix products run in this `client.precision`."""
     reduced = precision == "bfloat16"
     if device.type != "cpu":
-        with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
+        with (
+            _without_cudnn_attention(),
+            torch.autocast(device.type, torch.bfloat16, enabled=reduced),
+        ):
             yield
         return
     before = _reduced_on_cpu.set(reduced)
@@ -37,6 +40,17 @@ def computing_in(precision: str, device: torch.device) -> Iterator[None]:
         yield
     finally:
         _reduced_on_cpu.reset(before)
+
+
+@contextmanager
+def _without_cudnn_attention() -> Iterator[None]:
+    """Torch prefers it in bfloat16, but it plans for milliseconds for each shape it has not met."""
+    before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 def is_reduced(device: torch.device) -> bool:

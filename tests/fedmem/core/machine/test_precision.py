@@ -71,6 +71,15 @@ def test_the_context_ends_with_a_mistake() -> None:
     assert not is_reduced(CPU)
 
 
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+def test_a_gpu_computes_without_the_attention_of_cudnn() -> None:
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    with computing_in("bfloat16", torch.device("cuda")):
+        assert not is_reduced(CPU)
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before
+
+
 def test_hardware_without_bfloat16_refuses_it_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "has_bfloat16", lambda _: False)
     check_precision("float32", CPU)
