@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from fedmem.core.machine.precision import factor, is_reduced, product, rows_as_factor
 from fedmem.core.model.kernels.function import Function
+from fedmem.core.model.linear import linear
 
 ALIGNMENT_SOFTNESS = 1e-2
 """Added to |z|² in the cosine: projectors start at zero, where the cosine has no gradient."""
@@ -60,7 +61,7 @@ def summed_cross_entropy_over_drawn(
     positive = (samples * item_emb[wanted]).sum(1, keepdim=True)  # [N, 1]
     own = candidates == wanted[:, None]  # [N, C]
     others = (candidates.shape[0] - own.sum(1, keepdim=True)).clamp(min=1)  # [N, 1]
-    scores = product(samples, item_emb[candidates].T) + ((num_items - 1) / others).log()
+    scores = linear(samples, item_emb[candidates]) + ((num_items - 1) / others).log()
     scores = scores.masked_fill(own, -torch.inf)
     evidence = torch.cat([positive, scores], 1).logsumexp(1)
     return ((evidence - positive[:, 0]) * (wanted > 0)).sum()
