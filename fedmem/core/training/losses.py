@@ -70,7 +70,7 @@ def summed_cross_entropy_over_drawn(
 def _scores(samples: Tensor, items: Tensor, room: Tensor) -> Tensor:
     """Scores [n, I] of samples [n, D], where the last ones were: megabytes of new memory cost time.
 
-    In reduced precision they are cast to get there.
+    In reduced precision they are cast to get there; the items are a `factor` already.
     """
     room = room[: len(samples)]
     if is_reduced(samples.device):
@@ -79,7 +79,10 @@ def _scores(samples: Tensor, items: Tensor, room: Tensor) -> Tensor:
 
 
 def _add_product(total: Tensor, one: Tensor, other: Tensor, first: bool) -> None:
-    """Add a product to a total, or put it there if it is the first: without new memory too."""
+    """Add a product to a total, or put it there if it is the first: without new memory too.
+
+    `one` is a `factor` already.
+    """
     if is_reduced(total.device):
         made = one @ rows_as_factor(other)
         total.copy_(made) if first else total.add_(made)
