@@ -49,6 +49,7 @@ from systems import Rounds, Start, read_rounds
 
 from fedmem.core.console import say
 from fedmem.core.data.sampling import participants, sample_round
+from fedmem.core.errors import readable_exit
 from fedmem.core.machine.children import environment
 from fedmem.core.node import Node
 from fedmem.core.settings import Settings
@@ -259,11 +260,28 @@ def _verdict(own: Sequence[Ran], runs: Sequence[Ran]) -> str:
     return f"{'within' if furthest <= SAME else 'VOID:'} {furthest:.2%}"
 
 
+def systems(listed: str) -> list[str]:
+    """Names of systems, joined by commas."""
+    names = listed.split(",")
+    for unknown in set(names) - set(SYSTEMS):
+        raise argparse.ArgumentTypeError(f"{unknown} is none of {', '.join(SYSTEMS)}")
+    return names
+
+
+def shares(listed: str) -> list[float]:
+    """Shares of the users, joined by commas, of which it is known how many rounds count."""
+    found = [float(share) for share in listed.split(",")]
+    for unknown in set(found) - set(ROUNDS):
+        raise argparse.ArgumentTypeError(f"{unknown} is none of {', '.join(map(str, ROUNDS))}")
+    return found
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--systems", default=",".join(SYSTEMS), help="names, joined by commas")
-    parser.add_argument("--fractions", default=",".join(map(str, ROUNDS)), help="likewise")
+    everything, fractions = ",".join(SYSTEMS), ",".join(map(str, ROUNDS))
+    parser.add_argument("--systems", type=systems, default=everything, help="joined by commas")
+    parser.add_argument("--fractions", type=shares, default=fractions, help="likewise")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each whose seconds count")
     parser.add_argument("--without-memory", action="store_true", help="leave out the first run")
     parser.add_argument("--add", action="store_true", help="to the figures of earlier calls")
@@ -271,17 +289,24 @@ def main() -> None:
     parser.add_argument("--environments", type=Path, default=Path("runs/peers"), help=where)
     parser.add_argument("overrides", nargs="*", metavar="setting=value")
     asked = parser.parse_intermixed_args()
+    with readable_exit():
+        compare(asked)
+
+
+def compare(asked: argparse.Namespace) -> None:
+    """Run the systems in turn, and print and write what they took."""
+    name = compose_settings(asked.overrides).data.name
     machine, path = Machine.this(), Path(__file__).with_suffix(".json")
     made = asked.environments.absolute()
     runs: list[Ran] = []
     if asked.add and path.exists():
         runs = [Ran(**each) for each in json.loads(path.read_text())["figures"]["runs"]]
-    for peer in set(PACKAGES) & set(asked.systems.split(",")):
+    for peer in set(PACKAGES) & set(asked.systems):
         make_environment(made, peer)
     with tempfile.TemporaryDirectory() as folder:
         for repeat in range(1 if asked.without_memory else 0, asked.repeats + 1):
-            for fraction in map(float, asked.fractions.split(",")):
-                for system in asked.systems.split(","):
+            for fraction in asked.fractions:
+                for system in asked.systems:
                     peak = PeakMemory()
                     with peak.watched() if repeat == 0 else contextlib.nullcontext():
                         ran = measure(system, fraction, asked.overrides, Path(folder), made)
@@ -292,7 +317,7 @@ def main() -> None:
     versions = {each: PACKAGES[each][0] for each in PACKAGES} | {"flwr": version("flwr")}
     report(
         path,
-        tabulate(runs, compose_settings(asked.overrides).data.name),
+        tabulate(runs, name),
         ", ".join([*(versions[each] for each in PACKAGES), f"flwr {versions['flwr']}"]),
         machine,
         {"settings": asked.overrides, "versions": versions, "runs": [asdict(run) for run in runs]},
