@@ -12,6 +12,7 @@ import pytest
 
 from fedmem.__main__ import COMMANDS, file_of, main
 from fedmem.core.commands import summary
+from fedmem.core.machine.workers import leave_ahead
 
 ROOT = Path(__file__).parents[1]
 NOT_FOR_USERS = ("__main__", "core.machine.ray_probe", "core.machine.worker_process")
@@ -40,6 +41,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         main()
     except SystemExit as exit_:
         return int(exit_.code or 0)
+    finally:
+        leave_ahead()  # as the end of a process of its own does
     return 0
 
 
