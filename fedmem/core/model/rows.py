@@ -12,12 +12,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from fedmem.core.arrays import Floats, Ints
+from fedmem.core.model.kernels.compiled import as_arrays, jit
 from fedmem.core.model.kernels.function import Function
 
 NO_PADDING = -1
-
-ROWS_AT_ONCE = 512
-"""Of states and rows that are multiplied one by one: what the cache of a core holds."""
 
 
 class Rows:
@@ -135,9 +133,7 @@ class _Products(Function):
         if states.shape[1] > 1 or items.shape[1] > 1:
             return _products(states, F.embedding(items, table))
         made = states.new_empty(len(items), 1, 1)
-        for start in range(0, len(items), ROWS_AT_ONCE):
-            part = slice(start, start + ROWS_AT_ONCE)
-            made[part] = _products(states[part], F.embedding(items[part], table))
+        _multiply_rows(*_listed(states, items), *as_arrays(table), made.view(-1).numpy())
         return made
 
     @staticmethod
@@ -204,6 +200,16 @@ def _add_rows(slopes, items, padding, rows, gradient):  # type: ignore[no-untype
             own, slope = gradient[items[place]], slopes[place]
             for k in range(slope.size):
                 own[k] += slope[k]
+
+
+@jit
+def _multiply_rows(states, items, table, made):  # type: ignore[no-untyped-def]
+    zero = np.zeros(1, made.dtype)[0]
+    for place in range(items.size):
+        state, row, total = states[place], table[items[place]], zero
+        for k in range(state.size):
+            total += state[k] * row[k]
+        made[place] = total
 
 
 @numba.njit(cache=True, nogil=True)

@@ -11,6 +11,9 @@ from torch.autograd.function import once_differentiable
 
 from fedmem.core.model.kernels.compiled import Folding, as_arrays, in_full_precision, jit
 
+MANY_CANDIDATES = 16
+"""What a vector of the processor holds: from so many on the loop over candidates is innermost."""
+
 
 def relu_dot(positions: Tensor, items: Tensor, directions: Tensor) -> Tensor:
     """Σ_g relu(p_yg + q_cg) · u_yg for all pairs [X, Y, C].
@@ -46,7 +49,9 @@ class _ReluDot(Folding):
             by_unit = slope.unsqueeze(3) * directions.unsqueeze(2) * (units > 0)
             return by_unit.sum(2), by_unit.sum(1), (slope.unsqueeze(2) @ units).squeeze(2)
         gradients = tuple(x.new_zeros(x.shape) for x in ctx.saved_tensors)
-        _relu_dot_backward(*as_arrays(*ctx.saved_tensors, slope), *as_arrays(*gradients))
+        many = items.shape[1] >= MANY_CANDIDATES
+        back = _backward_by_candidates if many else _backward_by_units
+        back(*as_arrays(*ctx.saved_tensors, slope), *as_arrays(*gradients))
         return gradients
 
 
@@ -66,9 +71,35 @@ def _relu_dot(positions, items, directions, scores):  # type: ignore[no-untyped-
 
 
 @jit
-def _relu_dot_backward(  # type: ignore[no-untyped-def]
+def _backward_by_candidates(  # type: ignore[no-untyped-def]
     positions, items, directions, slopes, by_position, by_item, by_direction
 ):
+    """Candidates innermost: for each pair only the gradient of the item is read and written."""
+    zero = np.zeros(1, slopes.dtype)[0]
+    rows, length, units = positions.shape
+    own, by_own = np.empty((2, units, items.shape[1]), slopes.dtype)
+    for x in range(rows):
+        own[:], by_own[:] = items[x].T, zero
+        for y in range(length):
+            slope = slopes[x, y]
+            for g in range(units):
+                p, u, q, dq = positions[x, y, g], directions[x, y, g], own[g], by_own[g]
+                passed, weighted = zero, zero
+                for c in range(slope.size):
+                    through = slope[c] if q[c] > -p else zero
+                    passed += through
+                    weighted += through * q[c]
+                    dq[c] += through * u
+                by_position[x, y, g] = passed * u
+                by_direction[x, y, g] = passed * p + weighted
+        by_item[x] = by_own.T
+
+
+@jit
+def _backward_by_units(  # type: ignore[no-untyped-def]
+    positions, items, directions, slopes, by_position, by_item, by_direction
+):
+    """The same for few candidates, units innermost."""
     zero = np.zeros(1, slopes.dtype)[0]
     rows, length, units = positions.shape
     for x in range(rows):

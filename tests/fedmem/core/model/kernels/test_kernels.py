@@ -12,10 +12,11 @@ from torch import Tensor
 
 from fedmem.core.model.kernels.kept_moments import kept_moments
 from fedmem.core.model.kernels.read_out_moments import TILE, _ReadOutMoments, read_out_moments
-from fedmem.core.model.kernels.relu_dot import _ReluDot, relu_dot
+from fedmem.core.model.kernels.relu_dot import MANY_CANDIDATES, _ReluDot, relu_dot
 
 X, Y, C, G, H, M = 2, 3, 4, 5, 2, 3
 RELU_DOT = [(X, Y, G), (X, C, G), (X, Y, G)]
+RELU_DOT_OF_MANY = [(X, Y, G), (X, MANY_CANDIDATES + 1, G), (X, Y, G)]
 MOMENTS = [(X, H, C, Y, M), (X, H, C, Y, M), (X, H, Y, M), (X, H, Y, M, M)]
 
 
@@ -41,6 +42,7 @@ def compiled_relu_dot(*inputs: Tensor) -> tuple[Tensor, ...]:
 Sums = Callable[..., tuple[Tensor, ...]]
 CASES = [
     pytest.param(compiled_relu_dot, plain_relu_dot, RELU_DOT, id="relu_dot"),
+    pytest.param(compiled_relu_dot, plain_relu_dot, RELU_DOT_OF_MANY, id="relu_dot of many"),
     pytest.param(read_out_moments, plain_moments, MOMENTS, id="read_out_moments"),
 ]
 
@@ -74,7 +76,12 @@ def test_values_and_gradients_are_those_of_the_formula(
 
 
 @pytest.mark.parametrize(
-    ("compiled", "shapes"), [(compiled_relu_dot, RELU_DOT), (read_out_moments, MOMENTS)]
+    ("compiled", "shapes"),
+    [
+        (compiled_relu_dot, RELU_DOT),
+        (compiled_relu_dot, RELU_DOT_OF_MANY),
+        (read_out_moments, MOMENTS),
+    ],
 )
 def test_gradients_pass_gradcheck(compiled: Sums, shapes: list[tuple[int, ...]]) -> None:
     def of_products(*inputs: Tensor) -> tuple[Tensor, ...]:
@@ -147,12 +154,15 @@ def test_a_memory_read_where_its_rows_lie_is_that_of_the_formula(
         torch.testing.assert_close(one.double(), other[0, 0], rtol=1e-5, atol=1e-5)
 
 
-def test_a_unit_at_exactly_0_passes_nothing_on() -> None:
-    positions, items = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[-1.0, 1.0]]])
-    inputs = [positions, items, torch.tensor([[[5.0, 7.0]]])]
-    assert relu_dot(*inputs).tolist() == [[[21.0]]]
-    found = torch.autograd.grad(relu_dot(*(x.requires_grad_() for x in inputs)), inputs)
-    assert [x.flatten().tolist() for x in found] == [[0.0, 7.0], [0.0, 7.0], [0.0, 3.0]]
+@pytest.mark.parametrize("count", [1, MANY_CANDIDATES])
+def test_a_unit_at_exactly_0_passes_nothing_on(count: int) -> None:
+    positions, items = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[-1.0, 1.0]] * count])
+    inputs = [positions, items.view(1, count, 2), torch.tensor([[[5.0, 7.0]]])]
+    assert relu_dot(*inputs).tolist() == [[[21.0] * count]]
+    slopes = torch.ones(1, 1, count)
+    found = torch.autograd.grad(relu_dot(*(x.requires_grad_() for x in inputs)), inputs, slopes)
+    expected = [[0.0, 7.0 * count], [0.0, 7.0] * count, [0.0, 3.0 * count]]
+    assert [x.flatten().tolist() for x in found] == expected
 
 
 def test_nothing_to_score_gives_nothing() -> None:
