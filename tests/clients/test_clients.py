@@ -66,8 +66,9 @@ def test_a_round_has_randomness_of_its_own(settings: Settings) -> None:
     client = CohortClient(node, stage)
     parameters = client.get_parameters({})
     first, again, second = (client.fit(parameters, {"round": r})[0] for r in (1, 1, 2))
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not np.array_equal(first[0], second[0])  # other dropout
+    for one, other in zip(first, again, strict=True):  # a GPU adds up in any order
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-7)
+    assert not np.allclose(first[0], second[0], rtol=0, atol=1e-4)  # other dropout
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)

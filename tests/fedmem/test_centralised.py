@@ -86,7 +86,9 @@ def test_a_mistake_leaves_no_run_behind(mistake: str, make_settings: MakeSetting
 def test_stopped_after_any_epoch_it_goes_on_to_the_same_bits(
     epoch: int, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = make_settings("centralised.epochs=6", "federation.evaluate_every=2")
+    settings = make_settings(
+        "centralised.epochs=6", "federation.evaluate_every=2", "simulation.device=cpu"
+    )
 
     def outcome() -> tuple[str, list[dict[str, Any]]]:
         path = Path(settings.checkpoint.dir) / "centralised.safetensors"

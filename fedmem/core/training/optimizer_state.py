@@ -23,10 +23,15 @@ def optimizer_state(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> P
 def load_optimizer_state(
     optimizer: Optimizer, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]
 ) -> None:
-    """Let an optimizer go on from copies of what `optimizer_state` gave."""
+    """Let an optimizer go on from copies of what `optimizer_state` gave, where its parameters are.
+
+    A count of steps stays on the CPU: there torch keeps it, which a GPU would be asked for.
+    """
     for parameter in parameters.values():
         optimizer.state[parameter] = {}
     for place, value in state.items():
         name, _, key = place.rpartition("/")
         if name in parameters:
-            optimizer.state[parameters[name]][key] = value.clone()
+            own = parameters[name]
+            copy = value.to(own.device, copy=True) if value.shape == own.shape else value.clone()
+            optimizer.state[own][key] = copy

@@ -16,7 +16,7 @@ from tests.helpers.small_world import ready_node
 @pytest.mark.parametrize("stage", [PRETRAIN_SASREC, FINETUNE_MOE], ids=lambda s: s.name)
 def test_they_add_up(stage: Stage, settings: Settings) -> None:
     node = ready_node(settings, stage)
-    model = node.model(stage)
+    model = node.model(stage).cpu()  # as the command has it
     ranker = Ranker(model, settings)
     user = int(np.argmax(node.interactions.lengths))
     person = person_at(node, user)

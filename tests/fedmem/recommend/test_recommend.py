@@ -63,7 +63,7 @@ def test_it_prints_what_the_model_ranks_first(
     warm = load_histories(settings).warm
     user = warm.user_ids.tolist().index(5)
     checkpoint = Checkpoint.load(tmp_path / "checkpoints" / f"{stage}.safetensors")
-    model = node.load(STAGES[stage], checkpoint.parameters, "x")
+    model = node.load(STAGES[stage], checkpoint.parameters, "x").cpu()
     if STAGES[stage].memory:
         bank = node.open_bank(auto_threshold(node.novelty_histogram(), settings.memory.write_ratio))
         bank.ingest(node.users, warm.lengths)

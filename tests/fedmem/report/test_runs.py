@@ -62,7 +62,7 @@ def test_a_finished_run_is_read_with_all_that_it_left(
     assert run.novelty is not None
     assert run.novelty["threshold"] == results[-1].threshold
     assert sum(run.novelty["counts"]) > 0
-    assert run.made_with == made_with("cpu")
+    assert run.made_with == made_with(settings.simulation.device)
 
 
 @pytest.mark.parametrize("kept", [None, {"fedmem": "0.0.1"}, "by hand"])

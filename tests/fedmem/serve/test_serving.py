@@ -259,7 +259,6 @@ def test_mistakes_end_the_command_in_a_line(
     capsys: pytest.CaptureFixture[str], data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(data_dir)
-    here = ["--port", str(free_port())]
     taken = socket.create_server(("127.0.0.1", 0))
     for arguments, words in (
         (["--port", str(taken.getsockname()[1])], "cannot be listened on: Address already in use."),
@@ -275,7 +274,7 @@ def test_mistakes_end_the_command_in_a_line(
         (["data.picture=x"], "data.picture is no setting"),
     ):
         with pytest.raises(SystemExit) as ended:
-            main([*here, *arguments, "data=ml-1m", f"data.dir={data_dir}"])
+            main(["--port", str(free_port()), *arguments, "data=ml-1m", f"data.dir={data_dir}"])
         assert ended.value.code == 2
         shown = capsys.readouterr().err
         assert words in shown

@@ -57,20 +57,20 @@ def test_ranks_are_counts_over_the_scores_of_each_user_alone(name: str, settings
         read = None
         if stage.memory:
             memories = node._open().replay(np.array([user]), np.array([before]))
-            read = torch.from_numpy(memories).long()[None]
+            read = torch.from_numpy(memories).long()[None].to(node.device)
         for ranking, model in models.items():
             with torch.no_grad():
-                items = torch.arange(1, first + cold.num_items + 1)
+                items = torch.arange(1, first + cold.num_items + 1, device=node.device)
                 scores = model.score(hidden[:, None], items, model.tables(), read).total[0, 0]
             at_positive = scores[first + positive - 1]
             above = (scores[first + sampled - 1] > at_positive - 1e-6).sum()
             assert found.ranks[ranking][row] == above
             if ranking == "cold_sampled":
                 own = [*warm.history(user), *(cold.history(user) + first)]
-                others = np.setdiff1d(items.numpy(), own)
+                others = np.setdiff1d(items.cpu().numpy(), own)
                 above = (scores[others - 1] > at_positive - 1e-6).sum()
                 assert found.ranks["cold_full"][row] == above
-        by_id = hidden[0] @ untrained_embeddings(settings, cold.num_items).T
+        by_id = hidden[0].cpu() @ untrained_embeddings(settings, cold.num_items).T
         assert found.ranks[BY_ID][row] == (by_id[sampled] >= by_id[positive]).sum()
 
 

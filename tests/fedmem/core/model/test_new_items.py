@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -18,6 +19,12 @@ from fedmem.core.stages import STAGES
 from tests.helpers.small_world import TEXT_WIDTH, VISUAL_WIDTH, ready_node
 
 STAGE = STAGES["finetune_moe"]
+
+
+@pytest.fixture
+def make_settings(make_settings: Callable[..., Settings]) -> Callable[..., Settings]:
+    """On the CPU, as what is compared with."""
+    return functools.partial(make_settings, "simulation.device=cpu")
 
 
 def new_content(count: int) -> Content:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,12 @@ MakeSettings = Callable[..., Settings]
 USERS, POISONED = np.arange(0, 24, 2), (4, 14)
 STAGE = STAGES["pretrain_sasrec"]
 KEY = RoundKey(0, STAGE.name, 1)
+
+
+@pytest.fixture
+def make_settings(make_settings: MakeSettings) -> MakeSettings:
+    """On a CPU: a GPU has users side by side where they would be in a loop."""
+    return functools.partial(make_settings, "simulation.device=cpu")
 
 
 class Poisoned(LocalTrainer):
