@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fedmem.core.model.dropout import Dropout
-from fedmem.core.model.linear import Linear
+from fedmem.core.model.dropout import NO_DROPOUT, Dropout
+from fedmem.core.model.linear import Linear, linear
 from fedmem.core.model.packing import Packing
 from fedmem.core.model.projected_items import ProjectedItems
 from fedmem.core.model.rows import look_up
@@ -38,9 +38,19 @@ class Block(nn.Module):
         """Rows [B, T, D], or packed [N, D], to states of the same shape."""
         qkv = self.qkv(self.attention_norm(x))
         mixed = self._attend(qkv) if packing is None else packing.by_rows(self._attend, qkv)
-        x = x + dropout(self.out(mixed))
-        hidden = dropout(F.relu(self.expand(self.feedforward_norm(x))))  # [..., F]
-        return x + dropout(self.contract(hidden))
+        return self._feed(x, mixed, dropout)
+
+    def at(self, x: Tensor, ends: Tensor) -> Tensor:
+        """States [B, D] at one position of each row [B, T, D], its end [B]; nothing is dropped."""
+        rows, length, dim = x.shape
+        normed, of_end = self.attention_norm(x), (torch.arange(rows), ends)
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = linear(normed[of_end], weight[:dim], bias[:dim]).view(rows, self.heads, 1, -1)
+        kv = linear(normed, weight[dim:], bias[dim:]).view(rows, length, 2, self.heads, -1)
+        k, v = kv.permute(2, 0, 3, 1, 4)  # [B, H, T, D/H]
+        seen = torch.arange(length, device=x.device) <= ends[:, None]  # [B, T]
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None])
+        return self._feed(x[of_end], mixed.reshape(rows, dim), NO_DROPOUT)
 
     def _attend(self, qkv: Tensor) -> Tensor:
         """Causal attention within each row: queries, keys and values [B, T, 3D] → [B, T, D]."""
@@ -48,6 +58,12 @@ class Block(nn.Module):
         q, k, v = qkv.view(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # [B, H, T, D/H]
         return mixed.transpose(1, 2).reshape(rows, length, -1)
+
+    def _feed(self, x: Tensor, mixed: Tensor, dropout: Dropout) -> Tensor:
+        """States [..., D] from what attention mixed [..., D] for them."""
+        x = x + dropout(self.out(mixed))
+        hidden = dropout(F.relu(self.expand(self.feedforward_norm(x))))  # [..., F]
+        return x + dropout(self.contract(hidden))
 
 
 class SASRec(nn.Module):
@@ -98,3 +114,15 @@ class SASRec(nn.Module):
             x = block(x, dropout, packing)
         x = self.norm(x)
         return x if packing is None else packing.spread(x)
+
+    def at(self, items: Tensor, ends: Tensor) -> Tensor:
+        """Hidden states [B, D] at one position of each row [B, T], its end [B], without dropout.
+
+        Of what is before, the last block makes keys and values alone.
+        """
+        x = self.item_emb(items) * self.scale + self.pos_emb.weight[: items.shape[1]]
+        for block in self.blocks[:-1]:
+            x = block(x, NO_DROPOUT)
+        last: Block = self.blocks[-1]  # type: ignore[assignment]
+        states: Tensor = self.norm(last.at(x, ends))
+        return states

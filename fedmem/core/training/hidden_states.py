@@ -69,8 +69,8 @@ def last_hidden(model: Recommender, settings: Settings, histories: list[Ints]) -
         steps = np.arange(lengths[rows[0]])  # [T]
         there = steps < lengths[rows, None]  # [B, T]
         items = everything[np.where(there, first[rows, None] + steps, -1)].astype(np.int64)
-        states = model.sasrec(torch.from_numpy(items).to(device), NO_DROPOUT)  # [B, T, D]
-        hidden[rows] = states[torch.arange(len(rows)), lengths[rows] - 1]
+        ends = torch.from_numpy(lengths[rows] - 1).to(device)
+        hidden[rows] = model.sasrec.at(torch.from_numpy(items).to(device), ends)
     return hidden
 
 

@@ -85,6 +85,14 @@ def test_packed_rows_have_the_states_and_gradients_of_padded_ones(
     assert not sasrec(rows, Dropout(0.3, noise), packing)[~real].any()
 
 
+@pytest.mark.parametrize("ends", [[7, 7], [0, 4], [6, 2]])
+def test_at_one_position_of_each_row_it_is_the_state_there(sasrec: SASRec, ends: list[int]) -> None:
+    padded = ROWS * (torch.arange(8) <= torch.tensor(ends)[:, None])
+    with torch.no_grad():
+        found = sasrec.at(padded, torch.tensor(ends))
+    torch.testing.assert_close(found, hidden(sasrec, ROWS)[torch.arange(2), ends])
+
+
 def test_a_row_does_not_depend_on_the_other_rows(sasrec: SASRec) -> None:
     together = hidden(sasrec, ROWS)
     assert torch.allclose(together[1:], hidden(sasrec, ROWS[1:]), atol=1e-6)
