@@ -10,6 +10,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from fedmem.core.machine.precision import factor, is_reduced, product, rows_as_factor
+from fedmem.core.model.kernels.compiled import Folding, in_full_precision
 from fedmem.core.model.kernels.function import Function
 from fedmem.core.model.linear import linear
 
@@ -196,7 +197,31 @@ class _SideBySide(Function):
 
 def cross_entropy_over_candidates(positive: Tensor, negatives: Tensor) -> Tensor:
     """Softmax cross-entropy of the positive [..., 1] beside sampled negatives [..., C]: [...]."""
-    return F.softplus(torch.logsumexp(negatives, dim=-1) - positive[..., 0])
+    evidence: Tensor = _LogSumExp.apply(*in_full_precision(negatives))[0]  # type: ignore[no-untyped-call]
+    return F.softplus(evidence - positive[..., 0])
+
+
+class _LogSumExp(Folding):
+    """`torch.logsumexp` over the last axis, whose way back multiplies what is there already."""
+
+    @staticmethod
+    def forward(scores: Tensor) -> tuple[Tensor, ...]:
+        largest = scores.amax(-1, keepdim=True)
+        odds = (scores - largest).exp_()
+        total = odds.sum(-1, keepdim=True)
+        return (total.log() + largest).squeeze(-1), odds, total
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: Any, output: tuple[Tensor, ...]) -> None:  # noqa: ARG004
+        ctx.save_for_backward(*output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor, *_: Tensor) -> Tensor:
+        odds, total = ctx.saved_tensors
+        by_scores: Tensor = odds * (slope.unsqueeze(-1) / total)
+        return by_scores
 
 
 def misalignment(content_square: Tensor, product: Tensor, item_square: Tensor) -> Tensor:

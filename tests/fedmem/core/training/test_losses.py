@@ -144,6 +144,27 @@ def test_cross_entropy_over_candidates_stands_large_scores() -> None:
     assert found.tolist() == pytest.approx([math.log(1 + math.exp(-1))], abs=1e-4)
 
 
+@pytest.mark.parametrize("size", [1.0, 1000.0])
+def test_gradients_of_cross_entropy_over_candidates_are_those_of_torch(size: float) -> None:
+    torch.manual_seed(0)
+    scores = [size * torch.randn(3, 4, count, dtype=torch.double) for count in (1, 9)]
+    for score in scores:
+        score.requires_grad_()
+    found = losses.cross_entropy_over_candidates(*scores)
+    everything = torch.cat(scores, dim=2).flatten(0, 1)
+    expected = F.cross_entropy(
+        everything, torch.zeros(12, dtype=torch.long), reduction="none"
+    ).view(3, 4)
+    torch.testing.assert_close(found, expected)
+    slopes = torch.randn_like(found)
+    for one, other in zip(
+        torch.autograd.grad(found, scores, slopes),
+        torch.autograd.grad(expected, scores, slopes),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
 def misalignment(content: Tensor, item_emb: Tensor) -> Tensor:
     products = ((a * b).sum(-1) for a, b in ((content,) * 2, (content, item_emb), (item_emb,) * 2))
     return losses.misalignment(*products)
