@@ -58,7 +58,7 @@ class HiddenStates:
 
 @torch.no_grad()
 def last_hidden(model: Recommender, settings: Settings, histories: list[Ints]) -> Tensor:
-    """Hidden states [U, D] after the latest window of each history."""
+    """Hidden states [U, D] after the latest window of each history, none of them empty."""
     device, width = model.sasrec.norm.weight.device, settings.model.dim
     hidden = torch.empty(len(histories), width, device=device)
     longest = settings.model.max_length

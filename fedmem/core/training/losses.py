@@ -211,10 +211,7 @@ class _LogSumExp(Folding):
         total = odds.sum(-1, keepdim=True)
         return (total.log() + largest).squeeze(-1), odds, total
 
-    @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: Any, output: tuple[Tensor, ...]) -> None:  # noqa: ARG004
-        ctx.save_for_backward(*output[1:])
-        ctx.mark_non_differentiable(*output[1:])
+    setup_context = _SummedCrossEntropy.setup_context
 
     @staticmethod
     @once_differentiable

@@ -25,7 +25,7 @@ def load_optimizer_state(
 ) -> None:
     """Let an optimizer go on from copies of what `optimizer_state` gave, where its parameters are.
 
-    A count of steps stays on the CPU: there torch keeps it, which a GPU would be asked for.
+    Counts of steps stay on the CPU, where torch keeps them.
     """
     for parameter in parameters.values():
         optimizer.state[parameter] = {}
@@ -33,5 +33,5 @@ def load_optimizer_state(
         name, _, key = place.rpartition("/")
         if name in parameters:
             own = parameters[name]
-            copy = value.to(own.device, copy=True) if value.shape == own.shape else value.clone()
-            optimizer.state[own][key] = copy
+            device = value.device if key == "step" else own.device
+            optimizer.state[own][key] = value.to(device, copy=True)
