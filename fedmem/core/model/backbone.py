@@ -109,7 +109,7 @@ class SASRec(nn.Module):
         if packing is not None:
             positions = look_up(positions, packing.places % items.shape[1])  # [N, D]
             items = items.flatten()[packing.places]  # [N]
-        x = dropout(self.item_emb(items) * self.scale + positions)
+        x = dropout(self._inputs(items, positions))
         for block in self.blocks:
             x = block(x, dropout, packing)
         x = self.norm(x)
@@ -120,9 +120,14 @@ class SASRec(nn.Module):
 
         Of what is before, the last block makes keys and values alone.
         """
-        x = self.item_emb(items) * self.scale + self.pos_emb.weight[: items.shape[1]]
+        x = self._inputs(items, self.pos_emb.weight[: items.shape[1]])
         for block in self.blocks[:-1]:
             x = block(x, NO_DROPOUT)
         last: Block = self.blocks[-1]  # type: ignore[assignment]
         states: Tensor = self.norm(last.at(x, ends))
         return states
+
+    def _inputs(self, items: Tensor, positions: Tensor) -> Tensor:
+        """[..., D] of the first block, from items [...] and the vectors of their positions."""
+        inputs: Tensor = self.item_emb(items) * self.scale + positions
+        return inputs

@@ -18,7 +18,7 @@ def test_they_add_up(stage: Stage, settings: Settings) -> None:
     node = ready_node(settings, stage)
     model = node.model(stage).cpu()  # as the command has it
     if stage.memory:
-        model.gating_weight.memory.data.fill_(1.0)  # where it starts, the memory adds nothing
+        model.gating_weight.memory.data.fill_(1.0)  # else a random number about 0
     ranker = Ranker(model, settings)
     user = int(np.argmax(node.interactions.lengths))
     person = person_at(node, user)

@@ -99,7 +99,10 @@ def test_products_and_their_gradients_are_those_of_torch(
     states = torch.randn(rows, length, K, requires_grad=True)
     found = Rows(items).products(states, table, padding)
     expected = multiplied(states, table, items, padding)
-    torch.testing.assert_close(found, expected)
+    if length == candidates == 1:  # a compiled pass adds up in another order
+        torch.testing.assert_close(found, expected)
+    else:
+        assert torch.equal(found, expected)
     slope = torch.randn(found.shape)
     by_table, by_states = zip(
         torch.autograd.grad(found, (table, states), slope),

@@ -108,8 +108,9 @@ def test_a_cohort_with_local_adam_is_the_mean_of_its_users(
 ) -> None:
     stage = STAGES["pretrain_sasrec"]
     own = ("client.optimizer=adam", "client.learning_rate=0.01", "client.local_steps=2")
-    own = (*own, "simulation.device=cpu")  # where a gradient is rounding alone, Adam shows it
-    trainer = ready_node(make_settings(*own), stage).trainer(stage)
+    # Adam shows gradients that are rounding alone, of which a GPU has others side by side.
+    settings = make_settings(*own, "simulation.device=cpu")
+    trainer = ready_node(settings, stage).trainer(stage)
     cohort = train_cohort(trainer, np.array([1, 2]), KEY)
     one, two = (trainer.train_user(user, KEY) for user in (1, 2))
     for name, value in cohort.change.items():
